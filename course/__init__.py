@@ -1,0 +1,1 @@
+"""Builds, checks, runs, grades and reports the notebooks."""

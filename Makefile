@@ -1,0 +1,72 @@
+# Everything that people do often. `make help` lists it; each target sets up what it needs.
+
+PYTHON ?= python3
+PROFILE ?= smoke
+# JAX and PyTorch are installed by `make backends` alone: neither is in the lock.
+JAX ?= jax==0.10.2
+TORCH ?= torch==2.13.0
+
+BIN := .venv/bin
+# Bytecode is written once, at set-up: without it TensorFlow takes three times as long to import.
+export PYTHONDONTWRITEBYTECODE :=
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup course test lint unit backends lab build lock clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  Variables: PROFILE=smoke|cpu|real|gpu (now $(PROFILE)), PYTHON (now $(PYTHON), 3.11 to 3.13)"
+
+# The stamp is written last, so a set-up that was interrupted starts over; `--clear` takes away what it had left.
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(f"make: {sys.executable} is Python {v[0]}.{v[1]}: the course needs 3.11, 3.12 or 3.13 (make PYTHON=python3.12 ...)")'
+	@echo "Setting up .venv"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ;]*' requirements.lock)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps --editable .
+	@touch $@
+
+setup: .venv/ready ## the environment alone, in .venv
+
+course: .venv/ready ## execute the whole course (PROFILE=smoke by default) and write its report
+	@$(BIN)/course run --profile $(PROFILE); status=$$?; \
+	 [ $$status -ge 2 ] || $(BIN)/course report --profile $(PROFILE) || exit; exit $$status
+
+test: .venv/ready lint unit ## lint, unit tests, notebooks (nbval) and the proof of the labs
+	$(BIN)/course test
+
+lint: .venv/ready ## style, types, and whether the notebooks are what their sources say
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/course build --check
+	$(BIN)/course check
+
+unit: .venv/ready ## the unit tests alone
+	$(BIN)/python -m pytest
+
+.venv/backends: .venv/ready
+	@echo "Adding JAX and PyTorch"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock "$(JAX)" "$(TORCH)"
+	@touch $@
+
+backends: .venv/backends ## the tests of utils under JAX and PyTorch too
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/utils
+	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/utils
+
+lab: .venv/ready ## JupyterLab, where the labs are
+	$(BIN)/jupyter lab labs
+
+build: .venv/ready ## the notebooks from their sources
+	$(BIN)/course build
+
+lock: .venv/ready ## requirements.lock from pyproject.toml, with the newest versions
+	$(BIN)/uv pip compile pyproject.toml --upgrade --extra course --group backend --group dev --universal --python-version 3.11 \
+	    --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+clean: ## take away .venv and everything that was built or cached here
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find utils course tests -name __pycache__ -type d -prune -exec rm -rf {} +

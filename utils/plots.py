@@ -1,0 +1,410 @@
+"""Figures: images, filters, feature maps, curves with their baselines, confusion matrices, matrices of numbers.
+
+Every function draws with matplotlib and shows nothing itself: a notebook shows what was drawn at the end of the cell. A function that
+draws one pair of axes takes `ax` (None: a new figure) and returns the Axes; one that draws several returns the Figure. Images are
+(H, W), (H, W, 1) or (H, W, 3); uint8, or float in [0, 1] or [0, 255].
+"""
+
+import math
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+
+# Okabe and Ito, "Color Universal Design" (2008): told apart under every common form of colour blindness.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK, YELLOW = PALETTE
+GREY = "#767676"
+# Classes past the eighth: Tol's "muted" scheme (2021).
+_MORE = ("#999999", "#882255", "#332288", "#999933", "#661100", "#44AA99", "#117733", "#AA4499")
+
+WIDTH = 8.0  # inches: the width of a notebook's page
+
+
+def style():
+    """Set the course's matplotlib style; in a notebook, also show each figure once and print no `<Axes: >` lines."""
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (WIDTH, 3.6),
+            "figure.dpi": 100,
+            "figure.constrained_layout.use": True,
+            "font.size": 11,
+            "axes.titlesize": 11,
+            "axes.labelsize": 11,
+            "axes.prop_cycle": mpl.cycler(color=PALETTE),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+            "lines.linewidth": 1.8,
+        }
+    )
+    _show_once()
+
+
+def _show_once():
+    # A figure that is open is shown at the end of the cell; as the cell's value it would come a second time, and an Axes as text.
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return
+    from IPython.core.pylabtools import print_figure
+    from IPython.display import Image, display
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    def show(figure):
+        if not any(plt.figure(number) is figure for number in plt.get_fignums()):
+            display(Image(print_figure(figure), format="png"))
+
+    formatter = shell.display_formatter.ipython_display_formatter
+    formatter.for_type(Axes, lambda axes: None)
+    formatter.for_type(Figure, show)
+
+
+def class_colour(index):
+    """The colour of class `index` (int), the same in every figure; repeats after 16 classes."""
+    colours = PALETTE + _MORE
+    return colours[int(index) % len(colours)]
+
+
+# Images
+
+
+def _pixels(images):
+    """Images as something that imshow draws without scaling each on its own: uint8, or float in [0, 1]."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype == bool:
+        return images.astype("float32")
+    images = images.astype("float32")
+    if not images.size:
+        return images
+    if not np.isfinite(images).all():
+        raise ValueError("the images hold values that are not finite")
+    low, high = images.min(), images.max()
+    if low < 0:  # centred images: the whole range, common to all of them
+        return (images - low) / (high - low)
+    return images / 255 if high > 1 else images
+
+
+def _draw_image(ax, pixels, cmap="gray"):
+    pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+    if pixels.ndim != 2 and pixels.shape[-1] not in (3, 4):
+        raise ValueError(f"an image has 1 or 3 channels, got the shape {pixels.shape}")
+    ax.imshow(pixels, cmap=cmap, vmin=0, vmax=255 if pixels.dtype == np.uint8 else 1)
+    _bare(ax)
+
+
+def _bare(ax):
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _grid(count, columns, tile, titled):
+    """A figure with `count` square tiles, `columns` a row; returns it with its axes, the surplus ones hidden."""
+    columns = max(1, min(columns, count))
+    rows = math.ceil(count / columns)
+    tile = min(tile, WIDTH / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(tile * columns, (tile + (0.25 if titled else 0.05)) * rows), squeeze=False
+    )
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
+def _class_name(label, classes):
+    return str(label) if classes is None or isinstance(label, str) else str(classes[int(label)])
+
+
+def show_images(images, labels=None, predictions=None, classes=None, titles=None, columns=8, title=None, tile=1.3):
+    """Draw a grid of images, each under its class, or under its prediction.
+
+    Args:
+        images: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or a list of images of different sizes; uint8, or float in [0, 1] or
+            [0, 255] (below 0: the whole range of values is spread over black to white).
+        labels: N true classes, int or text.
+        predictions: N predicted classes; a wrong one is written in red with the true class: "7, not 1".
+        classes: names of the classes, for labels and predictions that are int.
+        titles: N texts in place of the labels.
+        columns: images in a row.
+        title: of the whole figure.
+        tile: width of an image in inches, at most.
+
+    Returns:
+        Figure.
+
+    Raises:
+        ValueError: no images, or labels, predictions or titles are not as many as the images.
+    """
+    if isinstance(images, np.ndarray) or hasattr(images, "shape"):
+        images = list(_pixels(images))
+    else:
+        images = [_pixels(image) for image in images]
+    if not images:
+        raise ValueError("there are no images to show")
+    for name, values in [("labels", labels), ("predictions", predictions), ("titles", titles)]:
+        if values is not None and len(values) != len(images):
+            raise ValueError(f"{len(images)} images, but {len(values)} {name}")
+    colours = [BLACK] * len(images)
+    if titles is None and predictions is not None:
+        titles = [_class_name(prediction, classes) for prediction in predictions]
+        if labels is not None:
+            truths = [_class_name(label, classes) for label in labels]
+            colours = [BLACK if a == b else VERMILLION for a, b in zip(titles, truths)]
+            titles = [a if a == b else f"{a}, not {b}" for a, b in zip(titles, truths)]
+    elif titles is None and labels is not None:
+        titles = [_class_name(label, classes) for label in labels]
+    figure, axes = _grid(len(images), columns, tile, titles is not None)
+    for index, (ax, image) in enumerate(zip(axes, images)):
+        _draw_image(ax, image)
+        if titles is not None:
+            ax.set_title(str(titles[index]), color=colours[index], fontsize=10, pad=3)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def show_filters(kernels, columns=8, titles=None, title=None, tile=1.0):
+    """Draw the kernels of a convolution: blue below zero, white at zero, red above, one scale for all of them.
+
+    Kernels over three channels are drawn as colours, grey at zero. Of kernels over any other number of channels, each row of the figure
+    shows one filter, channel by channel.
+
+    Args:
+        kernels: (height, width, channels, filters) as Keras keeps them, or (height, width, filters).
+        columns: filters in a row, or channels shown of each filter.
+        titles: one text for each filter.
+        title: of the whole figure.
+        tile: width of a filter in inches, at most.
+
+    Returns:
+        Figure.
+    """
+    kernels = np.asarray(kernels, "float32")
+    if kernels.ndim == 3:
+        kernels = kernels[:, :, None, :]
+    if kernels.ndim != 4:
+        raise ValueError(f"kernels must be (height, width, channels, filters), got the shape {kernels.shape}")
+    channels, filters = kernels.shape[2:]
+    if titles is not None and len(titles) != filters:
+        raise ValueError(f"{filters} filters, but {len(titles)} titles")
+    scale = max(float(np.abs(kernels).max()), 1e-12)
+    shown = 1 if channels in (1, 3) else min(channels, columns)
+    figure, axes = _grid(filters * shown, columns if shown == 1 else shown, tile, titles is not None)
+    for index, ax in enumerate(axes):
+        number, channel = divmod(index, shown)
+        if channels == 3:
+            _draw_image(ax, 0.5 + kernels[..., number] / (2 * scale))
+        else:
+            ax.imshow(kernels[:, :, channel, number], cmap="RdBu_r", vmin=-scale, vmax=scale)
+            _bare(ax)
+        if titles is not None and channel == 0:
+            ax.set_title(str(titles[number]), fontsize=10, pad=3)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def show_feature_maps(maps, count=16, columns=8, image=None, scale="shared", title=None, tile=1.0):
+    """Draw the first feature maps of one image, dark = lowest, yellow = highest (viridis).
+
+    Args:
+        maps: (H, W, C) or (1, H, W, C) float.
+        count: maps shown, at most.
+        columns: maps in a row.
+        image: the image that they come from, drawn first.
+        scale: "shared": one scale for all maps, so that strong and weak ones differ; "each": every map uses the whole range.
+        title: of the whole figure.
+        tile: width of a map in inches, at most.
+
+    Returns:
+        Figure.
+    """
+    maps = np.asarray(maps, "float32")
+    maps = maps[0] if maps.ndim == 4 and len(maps) == 1 else maps
+    if maps.ndim != 3:
+        raise ValueError(f"feature maps of one image are (H, W, C), got the shape {maps.shape}")
+    if scale not in ("shared", "each"):
+        raise ValueError(f"scale must be 'shared' or 'each', got {scale!r}")
+    shown = maps[..., :count]
+    first = image is not None
+    figure, axes = _grid(shown.shape[-1] + first, columns, tile, True)
+    if first:
+        _draw_image(axes[0], _pixels(image))
+        axes[0].set_title("image", fontsize=9, pad=3)
+    for index, ax in enumerate(axes[first:]):
+        one = shown[..., index]
+        limits = shown if scale == "shared" else one
+        ax.imshow(one, cmap="viridis", vmin=limits.min(), vmax=limits.max())
+        ax.set_title(f"map {index}", fontsize=9, pad=3)
+        _bare(ax)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+# Curves
+
+
+def curves(runs, x=None, xlabel="epoch", ylabel="", baselines=None, log_x=False, log_y=False, title=None, ax=None):
+    """Draw one line for each run; of a run repeated over seeds, the mean with a band from the lowest to the highest.
+
+    Args:
+        runs: dict of name -> values, (points,) for a single run or (seeds, points) for repeated ones; NaN leaves a gap.
+        x: the points' abscissae, for all runs, or a dict by name; None: 1, 2, 3, ...
+        xlabel, ylabel: texts of the axes.
+        baselines: dict of name -> height, each drawn as a dashed line: chance, the majority class, a published figure.
+        log_x, log_y: logarithmic axes.
+        title: of the axes.
+        ax: Axes to draw into.
+
+    Returns:
+        Axes.
+
+    Raises:
+        ValueError: no runs, or a run's length differs from that of its abscissae.
+    """
+    if not runs:
+        raise ValueError("there are no runs to draw")
+    ax = ax or plt.subplots()[1]
+    for index, (name, values) in enumerate(runs.items()):
+        values = np.atleast_2d(np.asarray(values, "float64"))
+        at = x.get(name) if isinstance(x, dict) else x
+        at = np.arange(1, values.shape[1] + 1) if at is None else np.asarray(at)
+        if len(at) != values.shape[1]:
+            raise ValueError(f"run {name!r} has {values.shape[1]} points, but {len(at)} abscissae")
+        colour = class_colour(index)
+        marker = "o" if values.shape[1] <= 12 else None
+        known = ~np.isnan(values).all(axis=0)
+        mean, low, high = (np.full(values.shape[1], np.nan) for _ in range(3))
+        mean[known], low[known], high[known] = (f(values[:, known], axis=0) for f in (np.nanmean, np.nanmin, np.nanmax))
+        ax.plot(at, mean, color=colour, label=str(name), marker=marker, markersize=4)
+        if len(values) > 1:
+            ax.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+    for index, (name, height) in enumerate((baselines or {}).items()):
+        dashes = [(0, (5, 3)), (0, (2, 2)), (0, (7, 2, 2, 2))][index % 3]
+        ax.axhline(height, color=GREY, linestyle=dashes, linewidth=1.3, label=str(name))
+    if log_x:
+        ax.set_xscale("log")
+    elif x is None:
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    if log_y:
+        ax.set_yscale("log")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if title:
+        ax.set_title(title)
+    if len(runs) + len(baselines or {}) > 1:
+        ax.legend(fontsize=9)
+    return ax
+
+
+# Matrices
+
+_CELL = 0.42  # inches
+
+
+def number_matrix(matrix, boxes=(), padding=0, title=None, shade=None, ax=None):
+    """Draw a matrix as a table of numbers, with windows framed in it.
+
+    Args:
+        matrix: (rows, columns) numbers; whole ones are written without decimals.
+        boxes: windows to frame, each (row, column, height, width) in cells counted from the matrix's own top left cell, so that a
+            window in the padding starts at a negative row or column; the first is blue, the second vermillion, and so on.
+        padding: rings of zeros drawn around the matrix, in grey.
+        title: above the matrix.
+        shade: None, or a matplotlib colour map's name: the cells are shaded by value, symmetrically about zero.
+        ax: Axes to draw into.
+
+    Returns:
+        Axes.
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2:
+        raise ValueError(f"expected a matrix, got the shape {matrix.shape}")
+    rows, columns = matrix.shape
+    if ax is None:
+        size = min(_CELL, WIDTH / (columns + 2 * padding + 0.5))
+        ax = plt.subplots(figsize=((columns + 2 * padding) * size + 0.2, (rows + 2 * padding) * size + 0.5))[1]
+    scale = max(float(np.abs(matrix).max(initial=0)), 1e-12)
+    colour_of = mpl.colormaps[shade] if shade else None
+    longest = max((len(_number_text(value)) for value in matrix.flat), default=1)
+    cell = ax.figure.get_figwidth() * 72 * ax.get_position().width / (columns + 2 * padding + 0.2)  # points
+    fontsize = min(10, 1.8 * cell / max(longest, 2))
+    for row in range(-padding, rows + padding):
+        for column in range(-padding, columns + padding):
+            inside = 0 <= row < rows and 0 <= column < columns
+            value = matrix[row, column] if inside else 0
+            face = colour_of(0.5 + 0.35 * float(value) / scale) if inside and shade else "white"
+            ax.add_patch(
+                Rectangle((column, row), 1, 1, facecolor=face, edgecolor=GREY if inside else "#CCCCCC", linewidth=0.8)
+            )
+            ax.text(
+                column + 0.5, row + 0.53, _number_text(value), ha="center", va="center",
+                fontsize=fontsize, color=BLACK if inside else "#999999",
+            )  # fmt: skip
+    for index, (row, column, height, width) in enumerate(boxes):
+        colour = class_colour(index)
+        ax.add_patch(Rectangle((column, row), width, height, facecolor=colour, alpha=0.15, linewidth=0))
+        ax.add_patch(Rectangle((column, row), width, height, fill=False, edgecolor=colour, linewidth=2.6))
+    ax.set_xlim(-padding - 0.1, columns + padding + 0.1)
+    ax.set_ylim(rows + padding + 0.1, -padding - 0.1)
+    ax.set_aspect("equal")
+    _bare(ax)
+    if title:
+        ax.set_title(title, fontsize=10, pad=4)
+    return ax
+
+
+def _number_text(value):
+    if isinstance(value, (float, np.floating)) and not float(value).is_integer():
+        text = f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+    else:
+        text = f"{value:.0f}"
+    return text.replace("-", "−")
+
+
+def number_equation(parts, titles=None, boxes=None, padding=None, shade=None):
+    """Draw matrices of numbers in a row with signs between them, as in `input ∗ kernel = output`.
+
+    Args:
+        parts: matrices (rows, columns) and texts ("∗", "=", "+") in the order in which they are read.
+        titles: dict of position in `parts` -> title.
+        boxes: dict of position -> windows, as in `number_matrix`.
+        padding: dict of position -> rings of zeros.
+        shade: as in `number_matrix`.
+
+    Returns:
+        Figure.
+    """
+    titles, boxes, padding = titles or {}, boxes or {}, padding or {}
+    signs = [isinstance(part, str) for part in parts]
+    shapes = [(1, 1) if sign else np.shape(part) for part, sign in zip(parts, signs)]
+    widths = [0.9 if sign else shape[1] + 2 * padding.get(i, 0) for i, (shape, sign) in enumerate(zip(shapes, signs))]
+    height = max(shape[0] + 2 * padding.get(i, 0) for i, shape in enumerate(shapes))
+    size = min(_CELL, WIDTH / (sum(widths) + 0.3 * len(parts)))
+    figure, axes = plt.subplots(
+        1, len(parts), width_ratios=widths, squeeze=False,
+        figsize=(size * (sum(widths) + 0.3 * len(parts)), size * height + (0.45 if titles else 0.15)),
+    )  # fmt: skip
+    for i, (ax, part, sign) in enumerate(zip(axes[0], parts, signs)):
+        if sign:
+            ax.text(0.5, 0.5, part, ha="center", va="center", fontsize=15, transform=ax.transAxes)
+            _bare(ax)
+        else:
+            number_matrix(part, boxes.get(i, ()), padding.get(i, 0), titles.get(i), shade, ax)
+    return figure

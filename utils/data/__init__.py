@@ -1,0 +1,11 @@
+"""Data for the notebooks: `load` for `tf.data`, `arrays` for NumPy, `names` and `describe` for what there is.
+
+Everything heavy is imported when it is needed; TensorFlow only by `load` and by `arrays` of downloaded data.
+"""
+
+from utils.data.catalogue import describe, names
+from utils.data.description import Description
+from utils.data.errors import DataUnavailable
+from utils.data.loading import arrays, load
+
+__all__ = ["DataUnavailable", "Description", "arrays", "describe", "load", "names"]

@@ -1,0 +1,119 @@
+"""The builders of TensorFlow Datasets behind the sets that are prepared once, and the lock around their preparation."""
+
+import contextlib
+import io
+import os
+import pathlib
+import shutil
+
+import tensorflow_datasets as tfds
+
+from utils.data import glyphs
+from utils.data.errors import DataUnavailable
+
+
+class GlyphsConfig(tfds.core.BuilderConfig):
+    """One alphabet of `utils.data.glyphs`."""
+
+    def __init__(self, alphabet):
+        super().__init__(name=alphabet.name, description=alphabet.title, version=glyphs.VERSION)
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """What our builders share."""
+
+    url_infos = None  # we check hashes ourselves; looking for a file of checksums would need a package that tfds does not require
+
+
+class Glyphs(Builder):
+    """Printed characters, drawn; examples stand in the order of their indices."""
+
+    VERSION = tfds.core.Version(glyphs.VERSION)
+    BUILDER_CONFIGS = [GlyphsConfig(alphabet) for alphabet in glyphs.ALPHABETS.values()]  # noqa: RUF012
+
+    def _info(self):
+        alphabet = glyphs.ALPHABETS[self.builder_config.name]
+        shape = (glyphs.SIZE, glyphs.SIZE, 1)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=glyphs.__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=shape, encoding_format="png"),
+                    "label": tfds.features.ClassLabel(names=alphabet.characters),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in glyphs.SPLITS}
+
+    def _generate_examples(self, split):
+        from PIL import Image
+
+        name = self.builder_config.name
+        for index, label in enumerate(glyphs.labels(name, split)):
+            file = io.BytesIO()
+            Image.fromarray(glyphs.draw(name, split, [index])[0, ..., 0]).save(file, "PNG", compress_level=1)
+            yield index, {"image": file.getvalue(), "label": int(label)}
+
+
+def cache_folder():
+    """Where prepared and downloaded data lives: the folder in the environment's `COURSE_CACHE`, else ~/.cache/convnets-for-vision."""
+    folder = os.environ.get("COURSE_CACHE")
+    return pathlib.Path(folder or "~/.cache/convnets-for-vision").expanduser()
+
+
+def prepared(builder_class, config=None):
+    """A builder whose data is prepared, now or before.
+
+    TensorFlow Datasets dies when two processes prepare one set, and leaves a folder `incomplete.*` behind when it is killed. So one process at a
+    time, for each set and version, looks whether the set is there, clears what a killed one left, and prepares it. The lock belongs to the
+    process: it goes when the process goes, however it goes.
+
+    Raises:
+        DataUnavailable: the cache cannot be written, or the builder's archive cannot be had.
+    """
+    import filelock
+
+    folder = cache_folder() / "tfds"
+    builder = builder_class(data_dir=folder, config=config)
+    place = pathlib.Path(builder.data_dir)
+    if is_prepared(place):
+        return builder
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(place.parent / f"{place.name}.lock"):
+            if is_prepared(place):
+                builder = builder_class(data_dir=folder, config=config)
+            else:
+                for left in place.parent.glob(f"incomplete.*_{place.name}"):
+                    shutil.rmtree(left)
+                with quiet():
+                    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except OSError as error:
+        raise DataUnavailable(
+            f"{builder.name} cannot be prepared in {folder}: {error}; set COURSE_CACHE to a folder that can be written"
+        ) from error
+    return builder
+
+
+def is_prepared(place):
+    """Whether a data set was written to the folder to its end: the folder gets its name in one step, after its last file."""
+    return (place / "dataset_info.json").is_file()
+
+
+@contextlib.contextmanager
+def quiet():
+    """No announcements and no progress bars from TensorFlow Datasets inside."""
+    from tensorflow_datasets.core.utils import tqdm_utils
+
+    before = tqdm_utils._active
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tqdm_utils._active = before

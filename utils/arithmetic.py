@@ -15,7 +15,7 @@ import pandas as pd
 
 
 def output_size(n, f, s=1, p=0, d=1, *, ceil=False):
-    """Number of positions at which a filter of `f` is placed on an input of `n` pixels: floor((n + 2p - d(f - 1) - 1) / s) + 1.
+    """Number of positions of a filter on an input: floor((n + 2p - d(f - 1) - 1) / s) + 1.
 
     Args:
         n: int, input size in pixels along one axis.
@@ -24,7 +24,7 @@ def output_size(n, f, s=1, p=0, d=1, *, ceil=False):
         p: zeros on either side, or "valid" (none), or "same" (as many as give ceil(n / s) positions, see `same_padding`).
         d: int, dilation: the filter's pixels lie `d` apart, so that it is d(f - 1) + 1 wide.
         ceil: round up instead, as a pooling layer may. The last window then hangs over the right edge; one that would
-            start in the right padding is dropped (the rule of PyTorch's `ceil_mode`).
+            start in the right padding is dropped (the rule of PyTorch's `ceil_mode`). Without effect on "same".
 
     Returns:
         int, at least 1.
@@ -38,13 +38,13 @@ def output_size(n, f, s=1, p=0, d=1, *, ceil=False):
         return -(-n // s)
     p = _padding(p)
     room = n + 2 * p - d * (f - 1) - 1
-    if room < 0:
+    size = (-(-room // s) if ceil else room // s) + 1
+    if ceil and (size - 1) * s >= n + p:
+        size -= 1
+    if size < 1:
         spread = f" with dilation {d}" if d > 1 else ""
         raise ValueError(f"kernel {f}{spread} does not fit an input of {n} with padding {p}")
-    if not ceil:
-        return room // s + 1
-    size = -(-room // s) + 1
-    return size - 1 if (size - 1) * s >= n + p else size
+    return size
 
 
 def same_padding(n, f, s=1, d=1):

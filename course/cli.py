@@ -1,0 +1,352 @@
+"""The command line: `course build | check | run | test | report | doctor`.
+
+Only typer is imported here. Each command imports what it needs, so that help, misuse and a broken course.toml are told
+within a second. Every mistake of the user's is one line on stderr: exit code 2 for misuse and bad input, 1 for a course
+that fails.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from course.manifest import KINDS, CourseError, Manifest, Notebook, Text, find_root, load, nearest
+
+
+class Kind(StrEnum):
+    lecture = "lecture"
+    solution = "solution"
+    lab = "lab"
+
+
+class Executor(StrEnum):
+    local = "local"
+    dask = "dask"
+
+
+app = typer.Typer(
+    name="course",
+    help="Build, check, run and test the notebooks of the course.\n\n"
+    "A notebook is named by its topic (`6`, `06`, `transfer`, `06_transfer_learning`), by its id (`06/lecture`) or by its path. "
+    "The course is the folder with course.toml: this one, one above it, COURSE_ROOT, or --root.",
+    rich_markup_mode=None,
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+_ROOT_HELP = "The folder of the course; else COURSE_ROOT, else the first folder with course.toml from here upward."
+_NOTEBOOKS_HELP = "Topics, ids or paths; all when none is given."
+Root = Annotated[str | None, typer.Option("--root", metavar="FOLDER", help=_ROOT_HELP)]
+Selectors = Annotated[list[str] | None, typer.Argument(metavar="[NOTEBOOKS]...", help=_NOTEBOOKS_HELP)]
+Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Only notebooks of this kind (may be repeated).")]
+_state: dict[str, str | None] = {"root": None}
+
+
+@app.callback()
+def _common(root: Root = None) -> None:
+    _state["root"] = root
+
+
+def _manifest(root: str | None) -> Manifest:
+    given = root if root is not None else _state["root"]
+    return load(find_root(given))
+
+
+def _select(
+    manifest: Manifest, selectors: list[str] | None, kinds: list[Kind] | None, default: Sequence[str]
+) -> list[Notebook]:
+    chosen = [kind.value for kind in kinds] if kinds else list(default)
+    return manifest.select(selectors or [], chosen)
+
+
+def _say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# --------------------------------------------------------------------------------------------------------- commands
+
+
+@app.command()
+def build(
+    selectors: Selectors = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 when a notebook is not what its source gives.")
+    ] = False,
+    root: Root = None,
+) -> None:
+    """Make lectures, solutions and labs from their sources.
+
+    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged.
+
+    \b
+    Examples:
+      course build              every notebook
+      course build 06           the lecture, solution and lab of topic 06
+      course build --check      for CI: exit 1 when a notebook is stale or was edited by hand
+    """
+    from course.build import build as build_notebooks
+
+    manifest = _manifest(root)
+    chosen = manifest.select(selectors, KINDS) if selectors else None
+    results = build_notebooks(manifest, chosen, check=check)
+    _finish_build(results, check)
+
+
+def _finish_build(results: Sequence[Any], check: bool) -> None:
+    broken = list(dict.fromkeys(result.message for result in results if result.state == "broken"))
+    stale = [result.message for result in results if result.state == "stale"]
+    written = [result.relative for result in results if result.state == "written"]
+    for name in written:
+        _say(f"wrote {name}")
+    for message in (*stale, *broken):
+        print(f"course: {message}", file=sys.stderr)
+    if broken:
+        raise typer.Exit(2)
+    if stale:
+        raise typer.Exit(1)
+    _say(
+        f"{_count(len(results), 'notebook')}, {'all as their sources give them' if check else f'{len(written)} written'}"
+    )
+
+
+@app.command()
+def check(
+    selectors: Selectors = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Rewrite badges and set-up cells in the sources from course.toml.")
+    ] = False,
+    root: Root = None,
+) -> None:
+    """Look at the notebooks without running them.
+
+    Each finding names the file, the cell, the rule and what to do. Exit 1 when there is one.
+
+    \b
+    Examples:
+      course check              every notebook
+      course check transfer     those of one topic
+      course check --fix        after a change of title, tag or repository in course.toml
+    """
+    from course import check as checks
+
+    manifest = _manifest(root)
+    if fix:
+        for line in checks.fix(manifest, manifest.select(selectors or [], KINDS)):
+            _say(line)
+    chosen = manifest.select(selectors, KINDS) if selectors else None
+    findings, summary = checks.check(manifest, chosen)
+    for finding in findings:
+        _say(str(finding))
+    _say(summary)
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    selectors: Selectors = None,
+    profile: Annotated[str, typer.Option("--profile", help="A profile of course.toml: cpu, smoke, real, gpu.")] = "cpu",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p", "--parameter", metavar="NAME VALUE", help="Set a parameter of the notebooks (may be repeated)."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Notebooks side by side; else the profile's.")
+    ] = None,
+    kind: Kinds = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going/--fail-fast", help="After a failure go on with the others, or stop.")
+    ] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run even what has run before with the same content.")] = False,
+    executor: Annotated[Executor, typer.Option("--executor", help="Where the notebooks run.")] = Executor.local,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="The scheduler of --executor dask, as tcp://host:8786."),
+    ] = None,
+    junit: Annotated[
+        str | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML there; else to build/junit.xml.")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Execute lectures and solutions, each in a process of its own, and hold them against budgets and bands.
+
+    What has run before with the same content is taken from the cache. Exit 1 when a notebook fails, goes over its budget
+    or leaves its band.
+
+    \b
+    Examples:
+      course run                                   every lecture and solution, profile cpu
+      course run 06 --kind lecture --profile real  one lecture on photographs
+      course run transfer -p epochs 3 -p seed 1    with other parameters
+      course run --profile smoke --jobs 2          does every cell run?
+      course run --executor dask --scheduler tcp://host:8786
+    """
+    manifest = _manifest(root)
+    notebooks = _select(manifest, selectors, kind, ("lecture", "solution"))
+    chosen = manifest.profile(profile)
+    if scheduler is not None and executor is not Executor.dask:
+        raise CourseError("--scheduler goes with --executor dask")
+    overrides = _overrides(parameter)
+    from course.run import run as run_notebooks
+
+    outcomes = run_notebooks(
+        manifest,
+        notebooks,
+        chosen.name,
+        overrides,
+        jobs if jobs is not None else chosen.jobs,
+        keep_going=keep_going,
+        fresh=fresh,
+        junit=Path(junit) if junit is not None else None,
+        executor=executor.value,
+        scheduler=scheduler,
+    )
+    if any(outcome.problems or outcome.result.status != "passed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _overrides(parameters: list[str] | None) -> dict[str, Text]:
+    overrides: dict[str, Text] = {}
+    for text in parameters or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise CourseError(f"-p {text}: expected -p NAME VALUE, such as -p epochs 3")
+        overrides[name] = Text(value)
+    return overrides
+
+
+@app.command()
+def test(
+    selectors: Selectors = None,
+    update: Annotated[bool, typer.Option("--update", help="Store the outputs of the checked cells anew.")] = False,
+    root: Root = None,
+) -> None:
+    """Prove the notebooks: checked outputs, labs that fail at their first gap, wrong answers that the checks catch.
+
+    \b
+    Examples:
+      course test               everything
+      course test 01            one topic
+      course test --update      after a change that is meant to change a checked output
+    """
+    from course.test import test as test_notebooks
+
+    manifest = _manifest(root)
+    problems = test_notebooks(manifest, manifest.select(selectors or [], KINDS), update=update)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    profile: Annotated[str, typer.Option("--profile", help="The profile whose runs are shown.")] = "cpu",
+    root: Root = None,
+) -> None:
+    """Write build/report/index.html: every notebook with its picture, figures, time and memory, and its executed pages.
+
+    \b
+    Examples:
+      course report                     the runs of profile cpu
+      course report --profile smoke     those of profile smoke
+    """
+    from course.report import report as write_report
+
+    manifest = _manifest(root)
+    _say(str(write_report(manifest, manifest.profile(profile).name)))
+
+
+@app.command()
+def doctor(root: Root = None) -> None:
+    """Say what this machine has for the course: Python, packages, backend, GPU, disk, data files.
+
+    \b
+    Examples:
+      course doctor
+    """
+    from course import doctor as looks
+
+    findings = looks.doctor(_manifest(root))
+    _say(looks.render(findings))
+    if any(finding.mark == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+# -------------------------------------------------------------------------------------------------------------- main
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`-p NAME VALUE` as `-p NAME=VALUE`, which the parser takes as one value; the latter stays as it is."""
+    joined: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        joined.append(argument)
+        if argument == "--":
+            return joined + rest
+        if argument not in ("-p", "--parameter") or not rest:
+            continue
+        name = rest.pop(0)
+        if "=" in name or not rest or not name.isidentifier():
+            joined.append(name)
+        else:
+            joined.append(f"{name}={rest.pop(0)}")
+    return joined
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"course: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0, 1 (the course fails), 2 (misuse, bad input) or 130 (Ctrl-C)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _state["root"] = None
+    if not arguments:
+        arguments = ["--help"]
+    try:
+        code = app(args=_joined(arguments), prog_name="course", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except CourseError as error:
+        _fail(str(error), error.code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        name = error.filename if error.filename is not None else "a file"
+        _fail(f"{name}: {error.strerror or error}", 1)
+    except Exception as error:
+        if type(error).__name__ == "Abort":
+            _fail("interrupted", 130)
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(_usage(error, arguments), 2)
+
+
+def _usage(error: Any, arguments: Sequence[str]) -> str:
+    """What the parser says against the arguments, in one line with the nearest thing that exists."""
+    message = str(error.format_message()).rstrip(".")
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    if message.startswith("No such command"):
+        wrong = next((argument for argument in arguments if not argument.startswith("-")), "")
+        close = nearest(wrong, commands)
+        hint = f"; did you mean {close}?" if close else ""
+        return f"no such command {wrong!r} (known: {', '.join(commands)}{hint})"
+    command = next((argument for argument in arguments if argument in commands), "")
+    return f"{message[:1].lower()}{message[1:]} (`course {command + ' ' if command else ''}--help` shows what there is)"

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -414,6 +414,19 @@ def checked_outputs(cell: Cell) -> list[dict[str, Any]]:
             said = output.get("text", "")
             text += "".join(map(str, said)) if isinstance(said, list) else str(said)
     return [{"name": "stdout", "output_type": "stream", "text": text}] if text else []
+
+
+def store_outputs(notebook: Notebook, texts: Mapping[str, str]) -> bool:
+    """Store what the checked cells printed (by cell id) in the built notebook. Whether that changed the file."""
+    content = read_notebook(notebook.path, notebook.relative)
+    for cell in content["cells"]:
+        if cell.get("id") in texts and CHECKED in tags(cell):
+            cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": texts[cell["id"]]}]
+    text = notebook_text(make_notebook(notebook, content))
+    if text == notebook.path.read_text(encoding="utf-8"):
+        return False
+    write_atomically(notebook.path, text, notebook.root)
+    return True
 
 
 def notebook_text(notebook: dict[str, Any]) -> str:

@@ -536,7 +536,7 @@ def _with_limits(name: str, type_: str, default: Any, comment: str, place: str) 
 
 
 def _replace_default(parameter: Parameter, place: str) -> Parameter:
-    default = _validated(parameter, parameter.default, place)
+    default = validated(parameter, parameter.default, place)
     return Parameter(
         parameter.name,
         parameter.type,
@@ -548,7 +548,7 @@ def _replace_default(parameter: Parameter, place: str) -> Parameter:
     )
 
 
-def _validated(parameter: Parameter, value: Any, place: str = "") -> Any:
+def validated(parameter: Parameter, value: Any, place: str = "") -> Any:
     """The value, an int made a float where the parameter is one. CourseError when it does not fit."""
 
     def one(part: Any) -> Any:
@@ -600,7 +600,7 @@ def parse_value(text: str, parameter: Parameter) -> Any:
     if parameter.optional and text.strip().lower() in _NONE and text not in (parameter.choices or ()):
         return None
     if not parameter.many:
-        return _validated(parameter, one(text))
+        return validated(parameter, one(text))
     inside = text.strip()
     if inside.startswith("[") and inside.endswith("]"):
         inside = inside[1:-1]
@@ -609,7 +609,7 @@ def parse_value(text: str, parameter: Parameter) -> Any:
         parts = [part.strip() for part in inside.split(",")]
     if parts and parts[-1] == "":
         parts = parts[:-1]
-    return _validated(parameter, [one(part) for part in parts])
+    return validated(parameter, [one(part) for part in parts])
 
 
 def read_notebook(path: str | Path, where: str | None = None) -> dict[str, Any]:
@@ -694,7 +694,7 @@ def resolve(nb_path: str | Path, overrides: Mapping[str, Any], where: str | None
             raise CourseError(f"{where}: unknown parameter {name} ({_known(name, parameters)})")
         try:
             parameter = parameters[name]
-            resolved[name] = parse_value(value, parameter) if isinstance(value, Text) else _validated(parameter, value)
+            resolved[name] = parse_value(value, parameter) if isinstance(value, Text) else validated(parameter, value)
         except CourseError as error:
             raise CourseError(f"{where}: {error}") from None
     for name in unread(cells, resolved):

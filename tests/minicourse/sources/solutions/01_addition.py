@@ -28,6 +28,11 @@ for number in range(most):
     assert add(number, -number) == 0
 ### END HIDDEN TESTS
 
+# %% tags=["thumbnail"]
+from IPython.display import SVG
+
+SVG("<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'><circle cx='10' cy='10' r='9' fill='#0072B2'/></svg>")
+
 # %% [markdown]
 # ## 2. Double (1 point)
 # Write `double(a)` with the help of `add`.

@@ -1,17 +1,9 @@
-"""Convolution arithmetic: sizes, values, matrices, receptive fields, and the cost of a network.
-
-Letters as in Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016): input size `n`, filter
-size `f`, stride `s`, padding `p`, dilation `d`. "Convolution" is what the networks compute, that is correlation: the
-filter is not turned round.
-"""
+"""Sizes, values and matrices of convolutions."""
 
 import math
 import operator
 
 import numpy as np
-import pandas as pd
-
-# Sizes
 
 
 def output_size(n, f, s=1, p=0, d=1, *, ceil=False):
@@ -33,10 +25,15 @@ def output_size(n, f, s=1, p=0, d=1, *, ceil=False):
         ValueError: the filter does not fit ("kernel 12 does not fit an input of 8 with padding 1"), or an argument is out
             of range.
     """
-    n, f, s, d = _whole("input", n), _whole("kernel", f), _whole("stride", s), _whole("dilation", d)
+    n, f, s, d = (
+        whole_number("input", n),
+        whole_number("kernel", f),
+        whole_number("stride", s),
+        whole_number("dilation", d),
+    )
     if p == "same":
         return -(-n // s)
-    p = _padding(p)
+    p = whole_padding(p)
     room = n + 2 * p - d * (f - 1) - 1
     size = (-(-room // s) if ceil else room // s) + 1
     if ceil and (size - 1) * s >= n + p:
@@ -59,7 +56,12 @@ def same_padding(n, f, s=1, d=1):
     Returns:
         (before, after), two ints.
     """
-    n, f, s, d = _whole("input", n), _whole("kernel", f), _whole("stride", s), _whole("dilation", d)
+    n, f, s, d = (
+        whole_number("input", n),
+        whole_number("kernel", f),
+        whole_number("stride", s),
+        whole_number("dilation", d),
+    )
     total = max((-(-n // s) - 1) * s + d * (f - 1) + 1 - n, 0)
     return total // 2, total - total // 2
 
@@ -82,8 +84,13 @@ def transposed_output_size(n, f, s=1, p=0, d=1, output_padding=0):
         ValueError: output_padding is not below max(s, d), or nothing would be left, the cases that PyTorch refuses; or an
             argument is out of range.
     """
-    n, f, s, d = _whole("input", n), _whole("kernel", f), _whole("stride", s), _whole("dilation", d)
-    p, output_padding = _padding(p), _whole("output padding", output_padding, 0)
+    n, f, s, d = (
+        whole_number("input", n),
+        whole_number("kernel", f),
+        whole_number("stride", s),
+        whole_number("dilation", d),
+    )
+    p, output_padding = whole_padding(p), whole_number("output padding", output_padding, 0)
     if output_padding >= max(s, d):
         raise ValueError(f"output padding {output_padding} must be smaller than the stride {s} or the dilation {d}")
     size = (n - 1) * s - 2 * p + d * (f - 1) + 1 + output_padding
@@ -92,7 +99,7 @@ def transposed_output_size(n, f, s=1, p=0, d=1, output_padding=0):
     return size
 
 
-def _whole(name, value, least=1):
+def whole_number(name, value, least=1):
     try:
         value = operator.index(value)
     except TypeError:
@@ -102,21 +109,18 @@ def _whole(name, value, least=1):
     return value
 
 
-def _padding(p):
+def whole_padding(p):
     if isinstance(p, str):
         if p != "valid":
             raise ValueError(f"padding must be a whole number, 'valid' or 'same', got {p!r}")
         return 0
-    return _whole("padding", p, 0)
+    return whole_number("padding", p, 0)
 
 
-def _before_and_after(n, f, s, p, d):
+def padding_amounts(n, f, s, p, d):
     if isinstance(p, str) and p == "same":
         return same_padding(n, f, s, d)
-    return (_padding(p),) * 2
-
-
-# Values
+    return (whole_padding(p),) * 2
 
 
 def conv2d(x, kernel, s=1, p=0, d=1, groups=1):
@@ -146,7 +150,7 @@ def conv2d(x, kernel, s=1, p=0, d=1, groups=1):
         raise ValueError(f"a kernel of shape {kernel.shape} in {groups} groups does not go with {x.shape[-1]} channels")
     n, m = x.shape[-3:-1]
     h, w = output_size(n, kh, s, p, d), output_size(m, kw, s, p, d)
-    around = [(0, 0)] * (x.ndim - 3) + [_before_and_after(n, kh, s, p, d), _before_and_after(m, kw, s, p, d), (0, 0)]
+    around = [(0, 0)] * (x.ndim - 3) + [padding_amounts(n, kh, s, p, d), padding_amounts(m, kw, s, p, d), (0, 0)]
     x = np.pad(x, around)
     x = x.reshape(*x.shape[:-1], groups, depth)
     kernel = kernel.reshape(kh, kw, depth, groups, filters // groups)
@@ -181,7 +185,7 @@ def conv2d_transpose(x, kernel, s=1, p=0, d=1, output_padding=0):
     kh, kw, filters, _ = kernel.shape
     n, m = x.shape[-3:-1]
     h, w = (transposed_output_size(size, f, s, p, d, output_padding) for size, f in ((n, kh), (m, kw)))
-    p = _padding(p)
+    p = whole_padding(p)
     y = np.zeros((*x.shape[:-3], h + 2 * p, w + 2 * p, filters), np.result_type(x, kernel))
     for i in range(kh):
         for j in range(kw):
@@ -215,53 +219,3 @@ def convolution_matrix(kernel, input_shape, s=1, p=0, d=1):
     if kernel.ndim == 2:
         images, kernel = images[..., None], kernel[..., None, None]
     return conv2d(images, kernel, s, p, d).reshape(inputs, -1).T
-
-
-# Receptive fields
-
-
-def receptive_field_chain(layers, n=None):
-    """Receptive field after each layer of a chain, by the recurrence.
-
-    With effective width e = d(f - 1) + 1: size += (e - 1) * jump, start += ((e - 1) / 2 - p) * jump, jump *= s, from size 1,
-    jump 1 and start .5, the first pixel's centre (Araujo, Norris and Sim, "Computing receptive fields of convolutional
-    neural networks", Distill 2019, with their first pixel at 0).
-
-    Args:
-        layers: sequence of (kernel,), (kernel, stride), (kernel, stride, padding) or (kernel, stride, padding, dilation);
-            stride 1, padding 0 and dilation 1 where left out; padding an int, "valid" or "same".
-        n: int, input size in pixels. Only needed where "same" meets a stride above 1, since its zeros then depend on it;
-            when given, a filter that does not fit is an error.
-
-    Returns:
-        DataFrame, one row per layer: kernel, stride, padding, dilation, size, jump, start (pixels of the input; unit u sees
-        the `size` pixels around start + u * jump), and `output`, the number of units, when `n` is given.
-
-    Raises:
-        ValueError: "same" at a stride above 1 without `n`, a filter that does not fit, or a malformed layer.
-    """
-    size, jump, start = 1, 1, 0.5
-    rows = []
-    for layer in layers:
-        if not 1 <= len(layer) <= 4:
-            raise ValueError(f"expected (kernel, stride, padding, dilation), got {layer!r}")
-        f, s, p, d = (*layer, *(None, 1, 0, 1)[len(layer) :])
-        f, s, d = _whole("kernel", f), _whole("stride", s), _whole("dilation", d)
-        width = d * (f - 1) + 1
-        if p != "same":
-            before = _padding(p)
-        elif n is not None:
-            before, _ = same_padding(n, f, s, d)
-        elif s == 1:
-            before = (width - 1) // 2
-        else:
-            raise ValueError(f"padding 'same' at stride {s} depends on the input size: pass n")
-        row = {"kernel": f, "stride": s, "padding": p, "dilation": d}
-        size += (width - 1) * jump
-        start += ((width - 1) / 2 - before) * jump
-        jump *= s
-        row |= {"size": size, "jump": jump, "start": start}
-        if n is not None:
-            n = row["output"] = output_size(n, f, s, p, d)
-        rows.append(row)
-    return pd.DataFrame(rows)

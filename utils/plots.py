@@ -62,8 +62,9 @@ def _show_once():
     from matplotlib.figure import Figure
 
     def show(figure):
-        if not any(plt.figure(number) is figure for number in plt.get_fignums()):
+        if figure.get_axes():
             display(Image(print_figure(figure), format="png"))
+        plt.close(figure)
 
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(Axes, lambda axes: None)
@@ -119,7 +120,11 @@ def _grid(count, columns, tile, titled):
     rows = math.ceil(count / columns)
     tile = min(tile, WIDTH / columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(tile * columns, (tile + (0.25 if titled else 0.05)) * rows), squeeze=False
+        rows,
+        columns,
+        figsize=(tile * columns, (tile + (0.25 if titled else 0.05)) * rows),
+        squeeze=False,
+        layout="constrained",
     )
     for ax in axes.flat[count:]:
         ax.set_visible(False)
@@ -280,7 +285,7 @@ def curves(runs, x=None, xlabel="epoch", ylabel="", baselines=None, log_x=False,
     """
     if not runs:
         raise ValueError("there are no runs to draw")
-    ax = ax or plt.subplots()[1]
+    ax = ax or plt.subplots(layout="constrained")[1]
     for index, (name, values) in enumerate(runs.items()):
         values = np.atleast_2d(np.asarray(values, "float64"))
         at = x.get(name) if isinstance(x, dict) else x
@@ -335,7 +340,9 @@ def history(record, metrics=None, baselines=None, title=None):
     missing = [name for name in metrics if name not in record and f"val_{name}" not in record]
     if missing or not metrics:
         raise ValueError(f"no {missing[0] if missing else 'metric'} in the history, which holds {sorted(record)}")
-    figure, axes = plt.subplots(1, len(metrics), figsize=(min(WIDTH, 4 * len(metrics) + 1), 3.2), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(metrics), figsize=(min(WIDTH, 4 * len(metrics) + 1), 3.2), squeeze=False, layout="constrained"
+    )
     for ax, metric in zip(axes[0], metrics):
         names = {"training": metric, "validation": f"val_{metric}"}
         runs = {name: record[key] for name, key in names.items() if key in record}
@@ -395,7 +402,7 @@ def bars(values, xlabel="accuracy", baselines=None, title=None, ax=None):
     Returns:
         Axes.
     """
-    ax = ax or plt.subplots(figsize=(WIDTH, 0.6 + 0.36 * len(values)))[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 0.6 + 0.36 * len(values)), layout="constrained")[1]
     for row, numbers in enumerate(values.values()):
         numbers = np.atleast_1d(np.asarray(numbers, "float64"))
         mean, low, high = numbers.mean(), numbers.min(), numbers.max()
@@ -452,7 +459,7 @@ def confusion_matrix(matrix, classes=None, title=None, ax=None):
     if len(classes) != count:
         raise ValueError(f"{count} rows, but {len(classes)} names")
     size = min(WIDTH, max(3.2, 0.42 * count + 1.2))
-    ax = ax or plt.subplots(figsize=(size, size))[1]
+    ax = ax or plt.subplots(figsize=(size, size), layout="constrained")[1]
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if count <= 20:
@@ -497,7 +504,7 @@ def embedding(points, labels, classes=None, images=None, thumbnails=60, title=No
         raise ValueError(
             f"{len(points)} points, {len(labels)} labels, {len(points if images is None else images)} images"
         )
-    ax = ax or plt.subplots(figsize=(WIDTH, 5.6))[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 5.6), layout="constrained")[1]
     for label in np.unique(labels):
         own = points[labels == label]
         ax.scatter(*own.T, s=14, color=class_colour(label), alpha=0.75, linewidths=0, label=_class_name(label, classes))

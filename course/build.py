@@ -494,24 +494,26 @@ def _build_one(manifest: Manifest, notebook: Notebook, sources: dict[str, Source
             sources[key] = error
     source = sources[key]
     if isinstance(source, CourseError):
+        if notebook.path.exists() and not notebook.source.exists():
+            remedy = "bring it back, or take the topic out of course.toml and delete the notebook"
+            return Built(
+                notebook.relative,
+                "stale",
+                f"{notebook.relative}: its source {notebook.relative_source} is gone: {remedy}",
+            )
         return Built(notebook.relative, "broken", str(source))
-    try:
-        before: str | None = notebook.path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        before = None
-    except (OSError, UnicodeDecodeError) as error:
-        before = None
-        if isinstance(error, OSError):
-            return Built(notebook.relative, "broken", f"{notebook.relative}: {error.strerror or error}")
+    before: bytes | None = None
     built: dict[str, Any] | None = None
-    if before is not None:
-        try:
-            built = read_notebook(notebook.path, notebook.relative)
-        except CourseError:
-            built = None
+    try:
+        before = notebook.path.read_bytes()
+        built = read_notebook(notebook.path, notebook.relative)
+    except (FileNotFoundError, CourseError):
+        pass  # missing, or no notebook: it is made anew
+    except OSError as error:
+        return Built(notebook.relative, "broken", f"{notebook.relative}: {error.strerror or error}")
     made = _assemble(notebook, source, built)
     after = notebook_text(made)
-    if after == before:
+    if after.encode() == before:
         return Built(notebook.relative, "unchanged")
     message = _difference(notebook, before, built, made)
     if check:
@@ -520,7 +522,7 @@ def _build_one(manifest: Manifest, notebook: Notebook, sources: dict[str, Source
     return Built(notebook.relative, "written", message)
 
 
-def _difference(notebook: Notebook, before: str | None, built: dict[str, Any] | None, made: dict[str, Any]) -> str:
+def _difference(notebook: Notebook, before: bytes | None, built: dict[str, Any] | None, made: dict[str, Any]) -> str:
     """In one line: how the file differs from what its source gives, and what to do."""
     remedy = f"`course build` makes it anew from {notebook.relative_source}"
     if before is None:

@@ -305,10 +305,10 @@ def answers(page: Page) -> Spots:
     for cell in page.source.cells:
         name = cell["metadata"].get("gap") or cell["metadata"].get("question")
         for answer in _ANSWER.findall(cell["source"]):
-            own = page.cells[handed_out[name]]["source"] if name in handed_out else ""
+            own = page.cells[handed_out[name]]["source"].split("\n") if name in handed_out else []
             lines = [line.strip() for line in answer.split("\n") if len(line.strip()) > 3]
-            visible = _ANSWER.sub("", cell["source"])
-            leaked = [line for line in lines if line in own and line not in visible]
+            given = {line.strip() for line in _ANSWER.sub("", cell["source"]).split("\n")}
+            leaked = [line for line in lines if line in {line.strip() for line in own} - given]
             if leaked:
                 yield handed_out[name], f"holds a line of the answer, `{leaked[0]}`: `course build` makes labs"
             elif len(lines) > 1 and answer.strip() in everything:
@@ -464,6 +464,7 @@ def imports(page: Page) -> Spots:
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
     }
+    stored |= {node.arg for _, tree in page.trees for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for index, tree in page.trees:
         excused = {id(inner) for node in ast.walk(tree) if _catches_import(node) for inner in ast.walk(node)}
         for node in ast.walk(tree):
@@ -692,24 +693,30 @@ def overrides(page: Page) -> list[Finding]:
 
 
 def fix(manifest: Manifest, notebooks: Sequence[Notebook]) -> list[str]:
-    """Rewrite badge and set-up cell in the sources of these notebooks, and build those anew. What was done, in lines."""
+    """Rewrite badge and set-up cell in the sources of these notebooks, and build those anew. What was done, in lines.
+
+    A source that is missing or broken is left alone: `check` tells what is wrong with it.
+    """
     done = []
     for notebook in notebooks:
         if notebook.kind == "lab":
             continue
-        source = read_source(notebook.source, notebook.relative_source)
-        text = notebook.source.read_text(encoding="utf-8")
-        fixed = _with_setup(_with_badge(text, source, badge(manifest, notebook)), source, setup_cell(manifest))
+        try:
+            source = read_source(notebook.source, notebook.relative_source)
+            text = notebook.source.read_text(encoding="utf-8")
+            fixed = _with_setup(_with_badge(text, source, badge(manifest, notebook)), source, setup_cell(manifest))
+        except CourseError:
+            continue
         if fixed == text:
             continue
         write_atomically(notebook.source, fixed, manifest.root)
         kinds = ("lecture",) if notebook.kind == "lecture" else ("solution", "lab")
-        again = [Notebook(notebook.topic, kind, manifest.root) for kind in kinds]
-        for built in build(manifest, again):
-            if built.state == "broken":
-                raise CourseError(built.message)
-        names = " and ".join(other.relative for other in again)
-        done.append(f"fixed badge and set-up cell of {notebook.relative_source}, and built {names} anew")
+        again = build(manifest, [Notebook(notebook.topic, kind, manifest.root) for kind in kinds])
+        names = [built.relative for built in again if built.state == "written"]
+        done.append(
+            f"rewrote badge and set-up cell of {notebook.relative_source}"
+            + (f", and built {' and '.join(names)} anew" if names else "")
+        )
     return done
 
 

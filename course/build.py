@@ -105,14 +105,21 @@ def read_source(path: Path, where: str) -> Source:
     text = _read_text(path, where)
     from jupytext import reads
 
-    headers = [number for number, line in enumerate(text.split("\n"), 1) if re.match(r"#\s*%%(\s|$)", line)]
-    first = next((number for number, line in enumerate(text.split("\n"), 1) if line.strip()), 0)
+    lines = text.split("\n")
+    headers = [number for number, line in enumerate(lines, 1) if re.match(r"#\s*%%(\s|$)", line)]
+    first = next((number for number, line in enumerate(lines, 1) if line.strip()), 0)
     if not headers or first != headers[0]:
         raise CourseError(f"{where}:{max(first, 1)}: expected the header of a cell (`# %%` or `# %% [markdown]`)")
-    cells = [
-        {"cell_type": cell.cell_type, "metadata": dict(cell.metadata), "source": cell.source}
-        for cell in reads(text, fmt="py:percent").cells
-    ]
+    for number in headers:
+        wrong = re.search(r"\btags\s*=\s*(?!\[\s*\")(\S.*|$)", lines[number - 1])
+        if wrong:
+            raise CourseError(f'{where}:{number}: expected tags=["..."], got tags={wrong[1]}')
+    try:
+        read = reads(text, fmt="py:percent").cells
+    except Exception as error:  # of jupytext, nbformat or their parsers
+        said = str(error).strip().split("\n")[0] or type(error).__name__
+        raise CourseError(f"{where}: jupytext cannot read it: {said}") from None
+    cells = [{"cell_type": cell.cell_type, "metadata": dict(cell.metadata), "source": cell.source} for cell in read]
     if len(cells) != len(headers):
         raise CourseError(
             f"{where}: expected one cell for each line that starts with `# %%` ({len(headers)}), got {len(cells)}: "

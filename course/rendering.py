@@ -143,12 +143,23 @@ def mathml(latex: str, display: bool = False) -> str:
         converted = convert(plain, display="block" if display else "inline")
     except Exception:  # the converter raises classes of its own as well as IndexError and the like on unfinished input
         converted = ""
-    if not converted or re.search(r"<m[io]>(?:\\|&</)", converted):
+    if not _is_mathml(converted) or re.search(r"<m[io]>\\", converted):
         tag = "pre" if display else "code"
         return f'<{tag} class="latex">{html.escape(source)}</{tag}>'
     converted = re.sub(r"<mo>([A-Za-z]{2,})</mo>", r"<mi>\1</mi>", converted)  # \operatorname: a name, not a sign
     converted = _NAMED.sub(r'\1<mspace width="0.167em"/>', converted)
     return converted.replace("<math ", f'<math alttext="{html.escape(source)}" ', 1)
+
+
+def _is_mathml(markup: str) -> bool:
+    """Whether this is MathML and nothing else: the converter lets through what stands in \\text{...} as it is."""
+    from xml.etree import ElementTree
+
+    try:
+        tree = ElementTree.fromstring(markup)
+    except ElementTree.ParseError:
+        return False
+    return all(re.fullmatch(r"(\{.*\})?m[a-z]+", element.tag) for element in tree.iter())
 
 
 @functools.cache

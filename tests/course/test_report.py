@@ -207,7 +207,8 @@ def test_numbers_and_quantities():
 
 def test_the_overview_of_a_course_that_ran(mini):
     left(mini, notebook(markdown("# 01 Addition"), code("1 + 1", shown(png=png("red")))), result())
-    left(mini, notebook(markdown("# 01 Addition: solution")), result(metrics={}, cpu_seconds=240.0), "solution")
+    said = result(metrics={}, cpu_seconds=240.0, peak_rss_bytes=990_000_000)
+    left(mini, notebook(markdown("# 01 Addition: solution")), said, "solution")
     index, _ = written(mini)
     assert index.html["lang"] == "en"
     assert [heading.get_text() for heading in index.find_all("h1")] == ["Mini course"]
@@ -220,6 +221,7 @@ def test_the_overview_of_a_course_that_ran(mini):
         "time 0.5 of 1 min",
         "memory 0.5 of 1 GB",
     ]
+    assert "1.0 of 1 GB" in solution.get_text()  # of 10^9 bytes
     assert "needs a look" in solution.h3.get_text() and "over budget" in solution.get_text()
     facts = " ".join(index.header.get_text(" ").split())
     assert "profile cpu" in facts and "python 3.11.9, keras 3.13.0" in facts and "cores" in facts
@@ -434,6 +436,17 @@ def test_aligned_formulas_have_a_row_for_each_line():
     assert len(formula.find_all("mtr")) == 2 and len(formula.find_all("mtd")) == 4
 
 
+def test_lines_of_a_formula_without_an_environment_are_rows():
+    assert len(BeautifulSoup(mathml(r"a = b \\ c = d", display=True), "html.parser").find_all("mtr")) == 2
+
+
+def test_a_formula_brings_no_other_markup():
+    assert BeautifulSoup(mathml('a < b, "c"'), "html.parser").math["alttext"] == 'a < b, "c"'
+    for latex in (r"\text{<b>}", r"\text{<script>1</script>}", r"\text{<b></b>}"):
+        kept = BeautifulSoup(mathml(latex), "html.parser")
+        assert [tag.name for tag in kept.find_all(True)] == ["code"] and kept.get_text() == latex
+
+
 @pytest.mark.parametrize("latex", [r"\frac{", r"\nosuchcommand x", "<b>"])
 def test_a_formula_that_is_not_understood_stays_as_code(latex):
     shown_as = BeautifulSoup(mathml(latex), "html.parser")
@@ -580,6 +593,7 @@ def test_no_page_loads_or_runs_anything(mini):
         assert not [link for link in links if re.match(r"\s*(javascript|data|vbscript):", link, re.IGNORECASE)]
     assert page.find("a", href="https://colab.example/open").get_text() == "Open In Colab"
     assert "A badge" in page.get_text() and "alert(1)" not in page.get_text()
+    assert not page.main.find_all(["form", "meta", "html", "body", "head"])
     assert len(page.find_all("main")) == 1 and page.find("footer").find_parent("main") is None
 
 

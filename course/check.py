@@ -400,7 +400,7 @@ def pictures(page: Page) -> Spots:
             if not words.strip():
                 yield index, f"the picture {target} has no alternative text: write `![what it shows]({target})`"
         for image in re.findall(r"<img\b[^>]*>", text):
-            if not re.search(r"\balt\s*=\s*[\"'][^\"']*\S", image):
+            if not re.search(r"\balt\s*=\s*([\"'])\s*(?!\1)[^\s>]", image):
                 yield index, f'{image} has no alternative text: add alt="what it shows"'
 
 

@@ -357,6 +357,10 @@ def clean(markup: str, context: Context, attachments: Mapping[str, Any] | None =
             _style(tag)
         else:
             _attributes(tag, context, attachments or {}, soup)
+    if prose:
+        for text in soup.find_all(string=re.compile(" × ")):  # 3 × 3 stays on one line
+            if not text.find_parent(["code", "pre", "math"]):
+                text.replace_with(text.replace(" × ", "\u00a0×\u00a0"))
     for table in soup.find_all("table"):
         if not table.find_parent("table"):
             label = f"Table: {context.heading}" if context.heading else "Table"
@@ -469,7 +473,7 @@ def _heading(tag: Any, context: Context, prose: bool) -> None:
     if not prose:
         return
     context.has_title = context.has_title or level == 1
-    text = " ".join(tag.get_text(" ", strip=True).split())
+    text = " ".join(tag.get_text(" ", strip=True).split())  # split() makes plain spaces of the unbroken ones
     for formula in tag.find_all("math"):
         text = text.replace(" ".join(formula.get_text(" ", strip=True).split()), str(formula.get("alttext", "")))
     tag["id"] = context.anchor(text.replace(" ", "-"))
@@ -611,8 +615,9 @@ class _Page:
         name = ""
 
         def flush() -> None:
-            if "".join(stream).strip():
-                parts.append(preformatted("".join(stream), name if name == "stderr" else ""))
+            text = "".join(stream)
+            if text.strip():
+                parts.append(_warnings(text) if name == "stderr" else preformatted(text))
             stream.clear()
 
         for output in outputs:
@@ -728,6 +733,12 @@ class _Page:
         for child in state.get("children", []):
             shown += self._held(str(child).removeprefix("IPY_MODEL_"), seen)
         return [part for part in shown if part]
+
+
+def _warnings(text: str) -> str:
+    """What a cell wrote on its error stream, folded when it is more than a warning or two."""
+    shown, lines = preformatted(text, "stderr"), terminal(text).strip().count("\n") + 1
+    return shown if lines <= 4 else f"<details><summary>{lines:,} lines on the error stream</summary>{shown}</details>"
 
 
 def words_of(name: str) -> str:

@@ -498,6 +498,20 @@ def test_what_the_reader_of_code_sees(mini):
     assert "stderr" in texts[1]["class"]
 
 
+def test_many_warnings_are_folded(mini):
+    page = page_of(mini, code("1", printed("one\ntwo\n", "stderr")), code("2", printed("line\n" * 6, "stderr")))
+    assert page.find(id="cell-1").find("details") is None
+    folded = page.find(id="cell-2").details
+    assert folded.summary.get_text() == "6 lines on the error stream" and folded.pre.get_text() == "\n".join(
+        ["line"] * 6
+    )
+
+
+def test_a_size_in_prose_does_not_break(mini):
+    page = page_of(mini, markdown("## A 3 × 3 filter\n\nOf 3 × 3, in `3 × 3`."))
+    assert page.main.p.get_text() == "Of 3\u00a0×\u00a03, in 3 × 3." and page.find(id="A-3-×-3-filter")
+
+
 def test_a_table_scrolls_by_itself(mini):
     frame = '<div><style scoped>.dataframe tbody tr th {vertical-align: top}</style><table border="1"><tr><td>1</td></tr></table></div>'
     page = page_of(mini, markdown("## Layers"), code("frame", shown(html=frame, plain="1")))

@@ -2,13 +2,13 @@
 
 import contextlib
 import io
-import os
 import pathlib
 import shutil
 
 import tensorflow_datasets as tfds
 
-from utils.data import glyphs
+from utils.data import archives, clothing, glyphs
+from utils.data.archives import cache_folder
 from utils.data.errors import DataUnavailable
 
 
@@ -60,10 +60,32 @@ class Glyphs(Builder):
             yield index, {"image": file.getvalue(), "label": int(label)}
 
 
-def cache_folder():
-    """Where prepared and downloaded data lives: the folder in the environment's `COURSE_CACHE`, else ~/.cache/convnets-for-vision."""
-    folder = os.environ.get("COURSE_CACHE")
-    return pathlib.Path(folder or "~/.cache/convnets-for-vision").expanduser()
+class Clothing(Builder):
+    """Photographs of clothes, from the archive of the release."""
+
+    VERSION = tfds.core.Version(clothing.VERSION)
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=clothing.__doc__,
+            citation=archives.ARCHIVES["clothing"].citation,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(names=clothing.CLASSES),
+                }
+            ),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, dl_manager):
+        path = archives.locate("clothing")
+        return {split: self._generate_examples(path, split) for split in clothing.SPLITS}
+
+    def _generate_examples(self, path, split):
+        for name, image, label in clothing.photographs(path, split):
+            yield name, {"image": image, "label": label}
 
 
 def prepared(builder_class, config=None):
@@ -77,6 +99,7 @@ def prepared(builder_class, config=None):
         DataUnavailable: the cache cannot be written, or the builder's archive cannot be had.
     """
     import filelock
+    import tensorflow as tf
 
     folder = cache_folder() / "tfds"
     builder = builder_class(data_dir=folder, config=config)
@@ -93,9 +116,10 @@ def prepared(builder_class, config=None):
                     shutil.rmtree(left)
                 with quiet():
                     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except OSError as error:
+    except (OSError, tf.errors.OpError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise DataUnavailable(
-            f"{builder.name} cannot be prepared in {folder}: {error}; set COURSE_CACHE to a folder that can be written"
+            f"{builder.name} cannot be prepared in {folder} ({reason}): set COURSE_CACHE to a folder with room that can be written"
         ) from error
     return builder
 

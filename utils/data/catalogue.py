@@ -7,8 +7,11 @@ import os
 
 # name: module of `utils.data` and the function in it that makes the source; a function's argument is what follows the slash in a name
 SOURCES = {
+    "clothing": ("prepared", "clothing"),
     "digits": ("embedded", "digits"),
+    "faces": ("embedded", "faces"),
     "glyphs": ("prepared", "glyphs"),
+    "textures": ("embedded", "textures"),
 }
 
 
@@ -17,42 +20,52 @@ def names():
     return tuple(sorted(SOURCES))
 
 
-def describe(name):
+def describe(name, on_error="raise"):
     """What a data set holds and where it comes from.
 
     Args:
         name: one of `names()`, a variant of one ("glyphs/greek"), or the path of a folder.
+        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with a warning.
 
     Returns:
         `Description`.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the folder cannot be read as classes of pictures.
         FileNotFoundError: it is a path, and there is nothing.
     """
-    return find(name).description
+    return find(name, on_error).description
 
 
-def find(name):
-    """The source of that name or path. Errors as for `describe`."""
+def find(name, on_error="raise"):
+    """The source of that name or path. Arguments and errors as for `describe`."""
     name = os.fspath(name)
     base, _, variant = name.partition("/")
     if base in SOURCES:
         return _source(base, variant)
-    if looks_like_path(name):
-        raise FileNotFoundError(f"no folder {name!r}; a data set is a folder or one of {', '.join(names())}")
-    near = difflib.get_close_matches(name.lower(), names(), n=1, cutoff=0.5)
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        from utils.data.folders import Folder
+
+        return Folder(name, on_error)
+    near = difflib.get_close_matches(base.lower(), names(), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"unknown data set {name!r}: {hint}known: {', '.join(names())}, or the path of a folder")
-
-
-def looks_like_path(name):
-    """Whether a name that is not in the catalogue is meant as a path."""
-    return os.path.exists(name) or "/" in name or os.sep in name or name.startswith(("~", "."))
+    known = f"known: {', '.join(names())}, or the path of a folder with one subfolder per class"
+    if os.path.exists(path):
+        raise ValueError(
+            f"{name} is a file: a data set is a folder with one subfolder per class (unpack an archive first)"
+        )
+    if os.sep in name or "/" in name or name.startswith(("~", ".")):
+        raise FileNotFoundError(f"there is no folder {name}: {hint}{known}")
+    raise ValueError(f"unknown data set {name!r}: {hint}{known}")
 
 
 @functools.cache
 def _source(base, variant):
     module, function = SOURCES[base]
     make = getattr(importlib.import_module("utils.data." + module), function)
+    if variant and not (variants := make().description.variants):
+        raise ValueError(f"{base} has no variants, so no {variant!r}")
+    elif variant and f"{base}/{variant}" not in variants:
+        raise ValueError(f"unknown variant {base}/{variant}: known: {', '.join(variants)}")
     return make(variant) if variant else make()

@@ -50,8 +50,10 @@ class Description:
 
     def __str__(self):
         lines = [f"{self.name}: {self.title}"]
+        wrap = textwrap.TextWrapper(110, subsequent_indent=" " * 14, break_on_hyphens=False, break_long_words=False)
         for what, value in self.rows():
-            lines += textwrap.wrap(value, 110, initial_indent=f"  {what:<12}", subsequent_indent=" " * 14)
+            wrap.initial_indent = f"  {what:<12}"
+            lines += wrap.wrap(value)
         return "\n".join(lines)
 
     def _repr_html_(self):

@@ -1,5 +1,6 @@
 """`load` and `arrays`: any data set, by one call."""
 
+import difflib
 import functools
 import re
 
@@ -8,7 +9,7 @@ import numpy as np
 from utils.data import catalogue
 
 
-def arrays(name, split, image_size=None, channels=None, per_class=None, seed=0):
+def arrays(name, split, image_size=None, channels=None, per_class=None, seed=0, on_error="raise"):
     """Images and labels of a split as NumPy arrays, in the order of the split.
 
     Args:
@@ -19,16 +20,18 @@ def arrays(name, split, image_size=None, channels=None, per_class=None, seed=0):
         per_class: int, that many images of each class, drawn by `seed`. With equal seeds, fewer images are a part of more images: those of
             `per_class=1` are among those of `per_class=2`, and so on.
         seed: int; only for `per_class`.
+        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with a warning.
 
     Returns:
         images (N, H, W, C) uint8 and labels (N,) int32.
 
     Raises:
-        ValueError: unknown name or split, images of different sizes without `image_size`, a class with fewer than `per_class` images.
+        ValueError: unknown name or split, images of different sizes without `image_size`, a class with fewer than `per_class` images, a folder
+            that cannot be read as classes of pictures.
         FileNotFoundError: a path where nothing is.
         DataUnavailable: the data has to be downloaded and cannot be, or is damaged.
     """
-    source = catalogue.find(name)
+    source = catalogue.find(name, on_error)
     size = checked_size(image_size)
     checked_channels(channels)
     split, start, stop = part(split, source.description)
@@ -36,12 +39,13 @@ def arrays(name, split, image_size=None, channels=None, per_class=None, seed=0):
     indices = np.arange(len(labels))
     if per_class is not None:
         indices = draw_per_class(labels, per_class, seed, source.description)
-    images = source.images(split, start + indices)
-    if size is None and len({image.shape[:2] for image in images}) > 1:
-        raise ValueError(mixed_sizes(source.description))
-    images = [fit(image, size, channels) for image in images]
     shape = shape_after(source.description.image_shape, size, channels)
-    return np.stack(images) if images else np.zeros((0, *(side or 0 for side in shape)), np.uint8), labels[indices]
+    if None in shape:
+        raise ValueError(mixed_sizes(source.description))
+    images = np.empty((len(indices), *shape), np.uint8)
+    for row, image in enumerate(source.images(split, start + indices)):
+        images[row] = fit(image, size, channels)
+    return images, labels[indices]
 
 
 def load(
@@ -55,6 +59,7 @@ def load(
     seed=0,
     repeat=False,
     drop_remainder=False,
+    on_error="raise",
 ):
     """A split as a `tf.data.Dataset`, with the same images, in the same order, as `arrays`.
 
@@ -63,10 +68,12 @@ def load(
         batch_size: int, or None for single examples.
         target: None for dicts with the keys `image` (H, W, C) uint8 and `label` () int32; "label" for pairs (image, label), as `fit` takes them.
         shuffle: whether to draw the examples in random order, another one each time the dataset is gone through.
-        seed: int, of the order. Two datasets made with one seed give identical batches.
+        seed: int, of the order. Together with TensorFlow's global seed, which `session.start` sets, it decides the order: with both equal,
+            two runs give identical batches.
         repeat: whether to go on for ever.
         drop_remainder: whether to leave out the last batch if it is not full, so that every batch has the same shape. A dataset that repeats
             has no last batch: its batches are all full.
+        on_error: as for `arrays`.
 
     Returns:
         `tf.data.Dataset`; heights, widths and channels are static wherever they are known.
@@ -75,7 +82,7 @@ def load(
         ValueError: as for `arrays`; a `target` that the data does not have; a `batch_size` larger than the split with `drop_remainder`.
         FileNotFoundError, DataUnavailable: as for `arrays`.
     """
-    source = catalogue.find(name)
+    source = catalogue.find(name, on_error)
     size = checked_size(image_size)
     checked_channels(channels)
     split, start, stop = part(split, source.description)
@@ -85,15 +92,15 @@ def load(
     count = stop - start
     if batch_size is not None and drop_remainder and not repeat and batch_size > count:
         raise ValueError(f"a batch of {batch_size} is more than the {count} images of {name}, {split}")
+    if target is not None and target not in source.targets:
+        raise ValueError(f"no target {target!r} in {name}: known: {', '.join(source.targets)}")
 
     import tensorflow as tf
 
     dataset = source.records(split, start, stop)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    if target is not None and target not in (known := sorted(set(dataset.element_spec) - {"image"})):
-        raise ValueError(f"no target {target!r} in {name}: known: {', '.join(known)}")
     if shuffle:
-        dataset = dataset.shuffle(max(count, 1), seed=seed, reshuffle_each_iteration=True)
+        dataset = dataset.shuffle(count, seed=seed, reshuffle_each_iteration=True)
     if repeat:
         dataset = dataset.repeat()
 
@@ -114,13 +121,18 @@ def part(split, description):
     """Reads a split or a part of one, as TensorFlow Datasets writes it: "train", "train[:100]", "train[10%:50%]", "test[-20:]".
 
     Returns:
-        (split, start, stop).
+        (split, start, stop), start < stop.
+
+    Raises:
+        ValueError: no such split, or a part without an image.
     """
     match = re.fullmatch(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", str(split))
     if match is None or match[1] not in description.splits:
+        near = difflib.get_close_matches(str(split).partition("[")[0].lower(), description.splits, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
         known = ", ".join(description.splits)
         raise ValueError(
-            f"unknown split {split!r} of {description.name}: known: {known}, and parts such as 'train[:10%]'"
+            f"unknown split {split!r} of {description.name}: {hint}known: {known}, and parts such as 'train[:10%]'"
         )
     count = description.splits[match[1]]
 
@@ -131,7 +143,9 @@ def part(split, description):
         return min(max(value + count if text.startswith("-") else value, 0), count)
 
     start, stop = position(match[2], 0), position(match[3], count)
-    return match[1], start, max(start, stop)
+    if stop <= start:
+        raise ValueError(f"{split!r} of {description.name} is empty: {match[1]} has {count} images")
+    return match[1], start, stop
 
 
 def draw_per_class(labels, per_class, seed, description):
@@ -192,7 +206,7 @@ def checked_size(image_size):
     """`image_size` as (height, width) or None; ValueError if it is neither an int, nor a pair, nor None."""
     if image_size is None:
         return None
-    size = (image_size, image_size) if isinstance(image_size, (int, np.integer)) else tuple(image_size)
+    size = tuple(image_size) if np.ndim(image_size) else (image_size, image_size)
     if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
         raise ValueError(f"image_size must be a number of pixels or (height, width), got {image_size!r}")
     return tuple(int(side) for side in size)

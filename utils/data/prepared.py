@@ -2,8 +2,13 @@
 
 import functools
 
+import numpy as np
+
+from utils.data import archives
+from utils.data import clothing as clothes
 from utils.data import glyphs as drawing
 from utils.data.description import Description
+from utils.data.errors import DataUnavailable
 
 
 class Prepared:
@@ -15,16 +20,40 @@ class Prepared:
         config: name of its configuration, or None.
     """
 
+    targets = ("label",)
+
     def __init__(self, description, builder, config=None):
         self.description = description
         self._builder_class, self._config = builder, config
 
     @functools.cached_property
     def builder(self):
-        """The builder, prepared on first use."""
+        """The builder, prepared on first use and looked over."""
         from utils.data import builders
 
-        return builders.prepared(getattr(builders, self._builder_class), self._config)
+        builder = builders.prepared(getattr(builders, self._builder_class), self._config)
+        found = {split: info.num_examples for split, info in builder.info.splits.items()}
+        if found != self.description.splits:
+            raise DataUnavailable(
+                f"{builder.data_dir} holds {found}, not {self.description.splits}: delete it and run again"
+            )
+        return builder
+
+    @functools.cache  # noqa: B019 - a source lives as long as the process
+    def _encoded(self, split):
+        """The examples of a split, their images still encoded."""
+        return list(self.records(split, 0, self.description.splits[split]).as_numpy_iterator())
+
+    def labels(self, split):
+        return np.array([example["label"] for example in self._encoded(split)], np.int32)
+
+    def images(self, split, indices):
+        import tensorflow as tf
+
+        decode = self.builder.info.features["image"].decode_example
+        with tf.device("CPU"):
+            for index in indices:
+                yield decode(self._encoded(split)[index]["image"]).numpy()
 
     def records(self, split, start, stop):
         import tensorflow_datasets as tfds
@@ -52,8 +81,6 @@ class Glyphs(Prepared):
 
 def glyphs(alphabet="latin"):
     """Printed characters in the fonts of matplotlib: 32 x 32 grey."""
-    if alphabet not in drawing.ALPHABETS:
-        raise ValueError(f"unknown variant {alphabet!r} of glyphs: known: {', '.join(drawing.ALPHABETS)}")
     chosen = drawing.ALPHABETS[alphabet]
     name = "glyphs" if alphabet == "latin" else f"glyphs/{alphabet}"
     description = Description(
@@ -69,3 +96,21 @@ def glyphs(alphabet="latin"):
         variants=tuple(f"glyphs/{other}" for other in drawing.ALPHABETS),
     )
     return Glyphs(description, "Glyphs", alphabet)
+
+
+def clothing():
+    """Photographs of clothes: about 128 x 170, RGB."""
+    archive = archives.ARCHIVES["clothing"]
+    description = Description(
+        name="clothing",
+        title="Photographs of clothes",
+        classes=clothes.CLASSES,
+        splits=clothes.SPLITS,
+        image_shape=(None, None, 3),
+        licence=archive.licence,
+        citation=archive.citation,
+        source=f"{archive.file}, {archive.bytes / 1e6:.1f} MB, from COURSE_DATA or {archive.url}; a part of github.com/alexeygrigorev/"
+        "clothing-dataset-small at short side 128",
+        note="The labels are the contributors' and not always right: some shirts, longsleeves and t-shirts could be either.",
+    )
+    return Prepared(description, "Clothing")

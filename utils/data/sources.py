@@ -3,8 +3,9 @@
 A source has
 
 - `description`: a `Description`;
+- `targets`: the keys of an example besides `image`;
 - `labels(split)`: (N,) int32, in the order of the split;
-- `images(split, indices)`: a list of (H, W, C) uint8, or one (N, H, W, C) array;
+- `images(split, indices)`: an iterable of (H, W, C) uint8, read as it is gone through;
 - `records(split, start, stop)`: a `tf.data.Dataset` of dicts that are cheap to shuffle (not yet decoded);
 - `decode(record)`: the finished dict of tensors, `image` first among them, made inside `tf.data`.
 
@@ -23,6 +24,8 @@ class InMemory:
         description: a `Description`.
         splits: a function of no arguments that returns a dict from split to (images (N, H, W, C) uint8, labels (N,) int32).
     """
+
+    targets = ("label",)
 
     def __init__(self, description, splits):
         self.description = description

@@ -8,6 +8,7 @@ that fails.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -137,7 +138,7 @@ def check(
     Examples:
       course check              every notebook
       course check transfer     those of one topic
-      course check --fix        after a change of title, tag or repository in course.toml
+      course check --fix        after a change of tag or repository in course.toml
     """
     from course import check as checks
 
@@ -215,6 +216,9 @@ def run(
         executor=executor.value,
         scheduler=scheduler,
     )
+    from course.report import report as write_report
+
+    _say(f"report: {write_report(manifest, chosen.name)}")
     if any(outcome.problems or outcome.result.status != "passed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -224,7 +228,7 @@ def _overrides(parameters: list[str] | None) -> dict[str, Text]:
     for text in parameters or []:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise CourseError(f"-p {text}: expected -p NAME VALUE, such as -p epochs 3")
+            raise CourseError(f"-p {name}: expected -p NAME VALUE, such as -p epochs 3")
         overrides[name] = Text(value)
     return overrides
 
@@ -300,7 +304,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
         if argument not in ("-p", "--parameter") or not rest:
             continue
         name = rest.pop(0)
-        if "=" in name or not rest or not name.isidentifier():
+        if "=" in name or not rest or name.startswith("-"):
             joined.append(name)
         else:
             joined.append(f"{name}={rest.pop(0)}")
@@ -320,6 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments = ["--help"]
     try:
         code = app(args=_joined(arguments), prog_name="course", standalone_mode=False)
+        if code == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except CourseError as error:
         _fail(str(error), error.code)
@@ -344,7 +350,8 @@ def _usage(error: Any, arguments: Sequence[str]) -> str:
     message = str(error.format_message()).rstrip(".")
     commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     if message.startswith("No such command"):
-        wrong = next((argument for argument in arguments if not argument.startswith("-")), "")
+        named = re.search(r"'([^']*)'", message)
+        wrong = named[1] if named else ""
         close = nearest(wrong, commands)
         hint = f"; did you mean {close}?" if close else ""
         return f"no such command {wrong!r} (known: {', '.join(commands)}{hint})"

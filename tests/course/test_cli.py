@@ -1,0 +1,375 @@
+"""The command line: what it calls, what it exits with, and one line for every mistake."""
+
+import os
+import re
+import subprocess
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from course.cli import _joined, main
+from course.manifest import CourseError, Text
+
+REPOSITORY = Path(__file__).parents[2]
+COMMANDS = ("build", "check", "run", "test", "report", "doctor")
+# What makes a command slow to answer. Help, misuse and a broken manifest must do without.
+HEAVY = (
+    "jupytext",
+    "nbformat",
+    "papermill",
+    "nbclient",
+    "nbconvert",
+    "nbval",
+    "psutil",
+    "rich",
+    "numpy",
+    "keras",
+    "tensorflow",
+)
+
+
+@pytest.fixture
+def course(mini, monkeypatch, capsys):
+    """Call the command line on the mini course: exit code, standard output, standard error."""
+    monkeypatch.chdir(mini)
+    monkeypatch.delenv("COURSE_ROOT", raising=False)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return call
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+# --------------------------------------------------------------------------------------------------------- help, misuse
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(course, command):
+    for flag in ("--help", "-h"):
+        code, out, err = course(command, flag)
+        assert (code, err) == (0, "")
+        assert re.search(rf"Examples:\n +course {command}\b", out)
+        assert "--root FOLDER" in out
+
+
+def test_help_lists_the_commands(course):
+    code, out, _ = course("--help")
+    assert code == 0
+    assert [line.split()[0] for line in out.split("Commands:")[1].strip().split("\n")] == list(COMMANDS)
+    assert course() == (code, out, "")
+
+
+def test_the_examples_are_real(course):
+    """Every example names commands and options that its own help lists."""
+    for command in COMMANDS:
+        out = course(command, "--help")[1]
+        start, options = out.split("Options:")
+        for line in re.findall(r"^ +(course .*?)(?:  +.*)?$", start.split("Examples:")[1], re.MULTILINE):
+            words = line.split()
+            assert words[1] == command
+            assert all(re.search(rf"{re.escape(word)}\b", options) for word in words if word.startswith("-")), line
+
+
+MISUSE = [
+    (["rnu"], "no such command 'rnu' (known: build, check, run, test, report, doctor; did you mean run?)"),
+    (["--root", ".", "chekc"], "did you mean check?"),
+    (["build", "--chek"], "(`course build --help` shows what there is)"),
+    (["run", "--jobs", "0"], "--jobs"),
+    (["run", "--jobs", "many"], "--jobs"),
+    (["run", "--kind", "lectures"], "--kind"),
+    (["run", "--executor", "moon"], "--executor"),
+    (["run", "--profile"], "--profile"),
+    (["run", "--profile", "smok"], "unknown profile 'smok' (known: cpu, smoke; did you mean smoke?)"),
+    (["report", "--profile", "real"], "unknown profile 'real' (known: cpu, smoke)"),
+    (["run", "-p", "repeats"], "-p repeats: expected -p NAME VALUE, such as -p epochs 3"),
+    (["run", "-p"], "-p"),
+    (["run", "-p", "a b", "3"], "-p a b: expected -p NAME VALUE"),
+    (["run", "--scheduler", "tcp://x:1"], "--scheduler goes with --executor dask"),
+    (["run", "02"], "no topic '02' (known: 01_addition)"),
+    (["build", "additon"], "no topic 'additon' (known: 01_addition; did you mean 01_addition?)"),
+    (["check", "labs/02.ipynb"], "no notebook 'labs/02.ipynb' in this course"),
+    (["build", "--root", "nowhere"], "no course.toml in nowhere (--root must name the folder of the course)"),
+    (["--root", "nowhere", "build"], "no course.toml in nowhere"),
+    (["doctor", "now"], "now"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISUSE, ids=[" ".join(arguments) for arguments, _ in MISUSE])
+def test_misuse_is_one_line_and_code_2(course, arguments, message):
+    code, out, err = course(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("course: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_broken_manifest_is_one_line_in_every_command(course, mini, command):
+    edit(mini / "course.toml", "minutes = 1", 'minutes = "one"')
+    code, out, err = course(command)
+    assert (code, out) == (2, "")
+    assert err == "course: course.toml: topics[0].solution.minutes: expected a number, got 'one'\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["rnu"], ["run", "--profile", "x"], ["check"], ["run"]]
+)
+def test_help_misuse_and_a_broken_manifest_import_nothing_heavy(mini, arguments):
+    if arguments in (["check"], ["run"]):
+        edit(mini / "course.toml", "[course]", "[curse]")
+    code = (
+        "import sys\nfrom course.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+        f"    print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=mini,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (0 if "--help" in arguments else 2)
+    assert done.stderr.endswith("HEAVY []\n")
+
+
+# ------------------------------------------------------------------------------------------------------ build and check
+
+
+def test_build(course, mini):
+    assert course("build") == (0, "3 notebooks, 0 written\n", "")
+    edit(mini / "sources/lectures/01_addition.py", "two numbers", "three numbers")
+    code, out, err = course("build", "--check")
+    assert (code, out) == (1, "")
+    assert err.startswith('course: lectures/01_addition.ipynb: cell 1 ("# 01 Addition") differs from its source')
+    assert course("build", "01") == (0, "wrote lectures/01_addition.ipynb\n3 notebooks, 1 written\n", "")
+    assert course("build", "--check") == (0, "3 notebooks, all as their sources give them\n", "")
+
+
+def test_build_from_elsewhere(course, mini, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert course("build", "--root", str(mini))[0] == 0
+    assert course("--root", str(mini), "build")[0] == 0
+    assert course("build")[0] == 2
+    monkeypatch.setenv("COURSE_ROOT", str(mini))
+    assert course("build")[0] == 0
+
+
+def test_a_broken_source_is_told_once(course, mini):
+    edit(mini / "sources/solutions/01_addition.py", " points=2", "")
+    number = (mini / "sources/solutions/01_addition.py").read_text().split("\n").index('# %% check="add"') + 1
+    line = f"course: sources/solutions/01_addition.py:{number}: expected points=NUMBER above 0, got none\n"
+    assert course("build") == (2, "", line)
+    assert course("build", "--check") == (2, "", line)
+
+
+def test_check(course, mini):
+    code, out, err = course("check")
+    assert (code, err) == (0, "")
+    assert out.startswith("3 notebooks, no findings")
+    assert out.count("\n") == 1
+    edit(mini / "course.toml", 'tag = "v1"', 'tag = "v2"')
+    code, out, err = course("check", "01")
+    assert (code, err) == (1, "")
+    assert out.count(": opening: ") == 6
+    assert out.split("\n")[-2].startswith("3 notebooks, 6 findings")
+    code, out, err = course("check", "--fix")
+    assert (code, err) == (0, "")
+    assert out.split("\n")[0] == (
+        "rewrote badge and set-up cell of sources/lectures/01_addition.py, and built lectures/01_addition.ipynb anew"
+    )
+
+
+def test_a_folder_that_cannot_be_written(course, mini):
+    (mini / "labs/01_addition.ipynb").unlink()
+    (mini / "labs").rmdir()
+    (mini / "labs").write_text("a file where a folder should be")
+    code, _, err = course("build")
+    assert code in (1, 2)
+    assert err == "course: labs/01_addition.ipynb: Not a directory\n"
+
+
+# ------------------------------------------------------------------------ the others: called with what was said, no more
+
+
+@dataclass
+class FakeResult:
+    status: str = "passed"
+
+
+@dataclass
+class FakeOutcome:
+    problems: list[str] = field(default_factory=list)
+    result: FakeResult = field(default_factory=FakeResult)
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Stands in for the modules behind run, test and report: notes the call, answers as told."""
+    calls = {}
+
+    def stand_in(name, answer):
+        def function(*arguments, **options):
+            calls[name] = (arguments, options)
+            given = answer() if callable(answer) else answer
+            return given
+
+        module = types.ModuleType(f"course.{name}")
+        setattr(module, name, function)
+        monkeypatch.setitem(sys.modules, f"course.{name}", module)
+        return calls
+
+    return stand_in
+
+
+def test_run_with_its_defaults(course, called, mini):
+    called("report", mini / "build/report/index.html")
+    calls = called("run", [FakeOutcome()])
+    assert course("run")[0] == 0
+    (manifest, notebooks, profile, overrides, jobs), options = calls["run"]
+    assert manifest.root == mini
+    assert [notebook.id for notebook in notebooks] == ["01/lecture", "01/solution"]
+    assert (profile, overrides, jobs) == ("cpu", {}, 1)
+    expected = {"keep_going": True, "fresh": False, "junit": None, "executor": "local", "scheduler": None}
+    assert expected.items() <= options.items()
+
+
+def test_run_with_everything(course, called, mini):
+    called("report", mini / "build/report/index.html")
+    calls = called("run", [FakeOutcome()])
+    words = "run 1 --kind lecture --kind lab --profile smoke -p repeats 3 --parameter label=a=b -p low -1 --fail-fast"
+    words += " --fresh --junit out.xml --executor dask --scheduler tcp://host:8786"
+    assert course(*words.split())[0] == 0
+    (_, notebooks, profile, overrides, jobs), options = calls["run"]
+    assert [notebook.id for notebook in notebooks] == ["01/lecture", "01/lab"]
+    assert (profile, jobs) == ("smoke", 2)
+    assert overrides == {"repeats": "3", "label": "a=b", "low": "-1"}
+    assert all(isinstance(value, Text) for value in overrides.values())
+    expected = {"keep_going": False, "fresh": True, "executor": "dask", "scheduler": "tcp://host:8786"}
+    assert expected.items() <= options.items()
+    assert Path(options["junit"]) == Path("out.xml")
+    assert course("run", "--jobs", "5")[0] == 0
+    assert calls["run"][0][4] == 5
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ([], 0),
+        ([FakeOutcome(), FakeOutcome()], 0),
+        ([FakeOutcome(), FakeOutcome(["left its band"])], 1),
+        ([FakeOutcome(result=FakeResult("failed"))], 1),
+        ([FakeOutcome(result=FakeResult("timeout"))], 1),
+    ],
+)
+def test_the_exit_code_of_run(course, called, mini, outcomes, code):
+    called("report", mini / "build/report/index.html")
+    called("run", outcomes)
+    assert course("run")[0] == code
+
+
+def test_run_ends_with_the_path_of_the_report(course, called, mini):
+    calls = called("report", mini / "build/report/index.html")
+    called("run", [FakeOutcome(["left its band"])])
+    code, out, _ = course("run", "--profile", "smoke")
+    assert code == 1
+    assert out.split("\n")[-2].endswith(str(mini / "build/report/index.html"))
+    assert calls["report"][0][1] == "smoke"
+
+
+def test_the_test_command(course, called, mini):
+    calls = called("test", [])
+    assert course("test")[0] == 0
+    (manifest, notebooks), options = calls["test"]
+    assert manifest.root == mini
+    assert [notebook.kind for notebook in notebooks] == ["lecture", "solution", "lab"]
+    assert options == {"update": False}
+    called("test", ["a problem"])
+    assert course("test", "01", "--update")[0] == 1
+    assert calls["test"][1] == {"update": True}
+
+
+def test_report(course, called, mini):
+    calls = called("report", mini / "build/report/index.html")
+    assert course("report", "--profile", "smoke") == (0, f"{mini / 'build/report/index.html'}\n", "")
+    assert calls["report"][0][1] == "smoke"
+
+
+@pytest.mark.parametrize(("mark", "code"), [("ok", 0), ("note", 0), ("problem", 1)])
+def test_doctor(course, monkeypatch, mark, code):
+    from course import doctor
+
+    monkeypatch.setattr(doctor, "doctor", lambda manifest: [doctor.Finding(mark, "Python", "is here", "do this")])
+    status, out, err = course("doctor")
+    assert (status, err) == (code, "")
+    assert "Python: is here" in out
+
+
+# ------------------------------------------------------------------------------------------------- errors of commands
+
+
+def fails_with(error):
+    def answer():
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (CourseError("two\nlines"), 2, "course: two lines\n"),
+        (CourseError("a failed course", 1), 1, "course: a failed course\n"),
+        (OSError(28, "No space left on device", "build/run/x"), 1, "course: build/run/x: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "build"), 1, "course: build: Permission denied\n"),
+        (OSError("odd"), 1, "course: a file: odd\n"),
+        (KeyboardInterrupt(), 130, "course: interrupted\n"),
+    ],
+)
+def test_errors_are_one_line(course, called, error, code, line):
+    called("test", fails_with(error))
+    assert course("test") == (code, "", line)
+
+
+def test_a_defect_of_the_program_keeps_its_traceback(mini, monkeypatch, called):
+    called("test", fails_with(ZeroDivisionError("oh")))
+    monkeypatch.chdir(mini)
+    with pytest.raises(ZeroDivisionError):
+        main(["test"])
+
+
+def test_a_closed_pipe_ends_quietly(mini):
+    command = f"{sys.executable} -m course --root {mini} check | true"
+    for number in range(200):
+        (mini / "sources/wrong" / f"{number % 90 + 10}_x{number}.py").write_text("")
+    done = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "joined"),
+    [
+        (["run", "-p", "a", "1"], ["run", "-p", "a=1"]),
+        (["run", "-p", "a", "-1", "06"], ["run", "-p", "a=-1", "06"]),
+        (["run", "-p", "a=1", "06"], ["run", "-p", "a=1", "06"]),
+        (["run", "--parameter", "a", "x=y"], ["run", "--parameter", "a=x=y"]),
+        (["run", "-p", "a"], ["run", "-p", "a"]),
+        (["run", "-p"], ["run", "-p"]),
+        (["run", "--", "-p", "a", "1"], ["run", "--", "-p", "a", "1"]),
+        (["run", "-p", "a", ""], ["run", "-p", "a="]),
+        ([], []),
+    ],
+)
+def test_a_parameter_is_two_words_or_one(arguments, joined):
+    assert _joined(arguments) == joined

@@ -14,7 +14,11 @@ from utils.arithmetic.convolution import (
     transposed_output_size,
 )
 from utils.arithmetic.counting import layer_table, totals
-from utils.arithmetic.receptive_field import receptive_field_chain, receptive_fields
+from utils.arithmetic.receptive_field import (
+    receptive_field_chain,
+    receptive_fields,
+    width_holding,
+)
 
 __all__ = [
     "conv2d",
@@ -27,4 +31,5 @@ __all__ = [
     "same_padding",
     "totals",
     "transposed_output_size",
+    "width_holding",
 ]

@@ -13,7 +13,8 @@ def output_size(n, f, s=1, p=0, d=1, *, ceil=False):
         n: int, input size in pixels along one axis.
         f: int, filter (or pooling window) size.
         s: int, stride.
-        p: zeros on either side, or "valid" (none), or "same" (as many as give ceil(n / s) positions, see `same_padding`).
+        p: zeros on either side, or "valid" (none), or "same" (as many as give ceil(n / s) positions, see
+            `same_padding`).
         d: int, dilation: the filter's pixels lie `d` apart, so that it is d(f - 1) + 1 wide.
         ceil: round up instead, as a pooling layer may. The last window then hangs over the right edge; one that would
             start in the right padding is dropped (the rule of PyTorch's `ceil_mode`). Without effect on "same".
@@ -22,15 +23,10 @@ def output_size(n, f, s=1, p=0, d=1, *, ceil=False):
         int, at least 1.
 
     Raises:
-        ValueError: the filter does not fit ("kernel 12 does not fit an input of 8 with padding 1"), or an argument is out
-            of range.
+        ValueError: the filter does not fit ("kernel 12 does not fit an input of 8 with padding 1"), or an argument is
+            out of range.
     """
-    n, f, s, d = (
-        whole_number("input", n),
-        whole_number("kernel", f),
-        whole_number("stride", s),
-        whole_number("dilation", d),
-    )
+    n, f, s, d = _whole_numbers(n, f, s, d)
     if p == "same":
         return -(-n // s)
     p = whole_padding(p)
@@ -56,12 +52,7 @@ def same_padding(n, f, s=1, d=1):
     Returns:
         (before, after), two ints.
     """
-    n, f, s, d = (
-        whole_number("input", n),
-        whole_number("kernel", f),
-        whole_number("stride", s),
-        whole_number("dilation", d),
-    )
+    n, f, s, d = _whole_numbers(n, f, s, d)
     total = max((-(-n // s) - 1) * s + d * (f - 1) + 1 - n, 0)
     return total // 2, total - total // 2
 
@@ -69,8 +60,8 @@ def same_padding(n, f, s=1, d=1):
 def transposed_output_size(n, f, s=1, p=0, d=1, output_padding=0):
     """Size that a transposed convolution gives: (n - 1)s - 2p + d(f - 1) + 1 + output_padding.
 
-    It is the size of the inputs that a convolution with the same `f`, `s`, `p`, `d` maps to `n`. With stride s there are
-    s such sizes; `output_padding` chooses among them.
+    It is the size of the inputs that a convolution with the same `f`, `s`, `p`, `d` maps to `n`. With stride s there
+    are s such sizes; `output_padding` chooses among them.
 
     Args:
         n, f, s, d: int, as in `output_size`, with `n` the size of the transposed convolution's own input.
@@ -81,15 +72,10 @@ def transposed_output_size(n, f, s=1, p=0, d=1, output_padding=0):
         int, at least 1.
 
     Raises:
-        ValueError: output_padding is not below max(s, d), or nothing would be left, the cases that PyTorch refuses; or an
-            argument is out of range.
+        ValueError: output_padding is not below max(s, d), or nothing would be left, the cases that PyTorch refuses; or
+            an argument is out of range.
     """
-    n, f, s, d = (
-        whole_number("input", n),
-        whole_number("kernel", f),
-        whole_number("stride", s),
-        whole_number("dilation", d),
-    )
+    n, f, s, d = _whole_numbers(n, f, s, d)
     p, output_padding = whole_padding(p), whole_number("output padding", output_padding, 0)
     if output_padding >= max(s, d):
         raise ValueError(f"output padding {output_padding} must be smaller than the stride {s} or the dilation {d}")
@@ -107,6 +93,10 @@ def whole_number(name, value, least=1):
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return value
+
+
+def _whole_numbers(n, f, s, d):
+    return tuple(map(whole_number, ("input", "kernel", "stride", "dilation"), (n, f, s, d)))
 
 
 def whole_padding(p):
@@ -132,7 +122,8 @@ def conv2d(x, kernel, s=1, p=0, d=1, groups=1):
         x: (..., H, W, C) array, or (H, W) with a two-dimensional kernel.
         kernel: (kh, kw, C / groups, K) array, Keras's layout, or (kh, kw). Not turned round.
         s, p, d: int stride, padding ("valid" and "same" too) and dilation, the same for both axes, as in `output_size`.
-        groups: int; channels and filters are cut into as many parts, and each part of the filters sees one of the channels.
+        groups: int; channels and filters are cut into as many parts, and each part of the filters sees one of the
+            channels.
 
     Returns:
         (..., H', W', K) array, or (H', W'), of NumPy's common type of the two.
@@ -168,8 +159,8 @@ def conv2d_transpose(x, kernel, s=1, p=0, d=1, output_padding=0):
     Args:
         x: (..., H, W, C) array, or (H, W) with a two-dimensional kernel.
         kernel: (kh, kw, K, C) array, Keras's layout with the output first, or (kh, kw).
-        s, p, d, output_padding: int, the same for both axes, as in `transposed_output_size`: `p` pixels are cropped from
-            every side of the full result, `output_padding` rows and columns added at the bottom and right.
+        s, p, d, output_padding: int, the same for both axes, as in `transposed_output_size`: `p` pixels are cropped
+            from every side of the full result, `output_padding` rows and columns added at the bottom and right.
 
     Returns:
         (..., H', W', K) array, or (H', W'), of NumPy's common type of the two.
@@ -197,8 +188,8 @@ def conv2d_transpose(x, kernel, s=1, p=0, d=1, output_padding=0):
 def convolution_matrix(kernel, input_shape, s=1, p=0, d=1):
     """The matrix that does what a convolution does: `matrix @ x.ravel() == conv2d(x, kernel, s, p, d).ravel()`.
 
-    Its column j is the output for the image that is 1 at pixel j and 0 elsewhere. Rows are banded: each holds the filter's
-    values, shifted. Its transpose is the transposed convolution and carries gradients back.
+    Its column j is the output for the image that is 1 at pixel j and 0 elsewhere. Rows are banded: each holds the
+    filter's values, shifted. Its transpose is the transposed convolution and carries gradients back.
 
     Args:
         kernel: (kh, kw) array with input_shape (H, W), or (kh, kw, C, K) with (H, W, C).

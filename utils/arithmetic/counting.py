@@ -12,43 +12,43 @@ from utils.arithmetic import graph, kinds
 def layer_table(model, input_shape=None):
     """What every layer of a model costs on one image: parameters, multiply-accumulates, activation memory.
 
-    - Parameters are weights that are trainable by nature (kernels, biases, scales and shifts), frozen or not; what layers
-      keep without training it, above all the running mean and variance of batch normalisation, stands under `statistics`.
-      Weights of a layer that is called twice are counted at its first call.
-    - MACs are multiply-accumulates of convolutions and matrix products, and of nothing else: H' W' kh kw (C / groups) K for
-      a convolution; the same with the input's H W for a transposed one; inputs times outputs for a dense layer. Attention,
-      recurrent layers, `keras.ops.matmul`, `einsum` and `conv` are matrix products too.
-    - Activation memory is the input and every layer's output at 4 bytes a value, for the forward pass. Layers that map each
-      value by itself (activations, normalisation, dropout, rescaling) or only rename axes (Reshape, Flatten) work in
-      place and take none; zero padding, cropping, pooling, upsampling, Add and Concatenate make a copy and do.
+    - Parameters are weights that are trainable by nature (kernels, biases, scales and shifts), frozen or not; what
+      layers keep without training it, above all the running mean and variance of batch normalisation, stands under
+      `statistics`. Weights of a layer that is called twice are counted at its first call.
+    - MACs are multiply-accumulates of convolutions and matrix products, and of nothing else: H' W' kh kw (C / groups) K
+      for a convolution; the same with the input's H W for a transposed one; inputs times outputs for a dense layer.
+      Attention, recurrent layers, `keras.ops.matmul`, `einsum` and `conv` are matrix products too.
+    - Activation memory is the input and every layer's output at 4 bytes a value, for the forward pass. Layers that map
+      each value by itself (activations, normalisation, dropout, rescaling) or only rename axes (Reshape, Flatten) work
+      in place and take none; zero padding, cropping, pooling, upsampling, Add and Concatenate make a copy and do.
 
     A layer that holds layers of its own (a subclassed model, a wrapper) is traced: the layers it calls come first, as
-    "block/layer", and its own row last. Operations that such a layer does outside of its layers cannot be seen. If it, or
-    any layer of your own, has a method `macs(*input_shapes)`, shapes without the batch, that is asked for them.
+    "block/layer", and its own row last. Operations that such a layer does outside of its layers cannot be seen. If it,
+    or any layer of your own, has a method `macs(*input_shapes)`, shapes without the batch, that is asked for them.
 
     Args:
         model: `keras.Model` of any kind, nested too.
-        input_shape: shape of one image, (height, width, channels), to use in place of the model's own; for several inputs
-            a list or dict of shapes. An unbuilt model is built for it.
+        input_shape: shape of one image, (height, width, channels), to use in place of the model's own; for several
+            inputs a list or dict of shapes. An unbuilt model is built for it.
 
     Returns:
-        DataFrame, one row per input and per call of a layer: layer, type, output_shape (without the batch; a list of shapes
-        where there are several), params, statistics, macs, activation_bytes, note.
+        DataFrame, one row per input and per call of a layer: layer, type, output_shape (without the batch; a list of
+        shapes where there are several), params, statistics, macs, activation_bytes, note.
 
     Raises:
         ValueError: the input size is not defined (pass input_shape), or the model does not fit it.
 
     Warns:
-        UserWarning: MACs of some layers are not, or not fully, counted: layers with weights of two or more axes that are
-            unknown here, and user-defined ones. It names their types, and `note` marks their rows.
+        UserWarning: MACs of some layers are not, or not fully, counted: layers with weights of two or more axes that
+            are unknown here, and user-defined ones. It names their types, and `note` marks their rows.
     """
     inputs, calls = graph.trace(model, input_shape, kinds.is_leaf)
     rows = [_row(x.name, "InputLayer", [x], activation_bytes=4 * math.prod(x.shape)) for x in inputs]
-    counted, uncounted = set(), {}
+    counted, uncounted = set(), set()
     for call in calls:
         macs, note, complete = _count_macs(call)
         if not complete:
-            uncounted[type(call.layer).__name__] = True
+            uncounted.add(type(call.layer).__name__)
         trainable, other = graph.natural_variables(call.layer) if isinstance(call.layer, keras.Layer) else ([], [])
         new = [[v for v in variables if id(v) not in counted] for variables in (trainable, other)]
         if trainable and not new[0] and not call.holds_layers:
@@ -128,12 +128,12 @@ def _has_matrix(layer):
 
 
 def _in_place(call):
-    if kinds.kind(call.layer) not in kinds.EACH_VALUE | kinds.FLAT_WEIGHTS | kinds.RESHAPES | kinds.NORMALISATIONS:
-        # keras.ops.add(x, 3): an operation on one tensor
-        return (
-            kinds.kind(call.layer) in kinds.MERGES and len(call.inputs) == 1 and not isinstance(call.layer, keras.Layer)
-        )
-    return kinds.kind(call.layer) not in ("Permute", "Transpose", "RepeatVector")
+    kind = kinds.kind(call.layer)
+    if kind in kinds.MERGES:  # an operation on one tensor, as x + 3
+        return len(call.inputs) == 1 and not isinstance(call.layer, keras.Layer)
+    if kind in kinds.COPYING_RESHAPES:
+        return False
+    return kind in kinds.EACH_VALUE | kinds.FLAT_WEIGHTS | kinds.RESHAPES | kinds.NORMALISATIONS
 
 
 def _places(call, x):

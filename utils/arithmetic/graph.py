@@ -1,7 +1,7 @@
 """Every call of every layer of a model, in the order of the computation, with its shapes.
 
-The one place that looks at how Keras keeps a model's graph. Nothing is computed and no layer is changed: shapes are worked
-out symbolically, for one image.
+The one place that looks at how Keras keeps a model's graph. Nothing is computed and no layer is changed: shapes are
+worked out symbolically, for one image.
 """
 
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ import keras
 class Call:
     """One call of one layer, or of one operation of `keras.ops` in a functional model.
 
-    `inputs` and `outputs` are `keras.KerasTensor`s of batch size 1; a tensor that one call gives and another takes is the
-    same object. Calls that were seen while tracing a layer's own code (`inside`) are not connected in this way.
+    `inputs` and `outputs` are `keras.KerasTensor`s of batch size 1; a tensor that one call gives and another takes is
+    the same object. Calls that were seen while tracing a layer's own code (`inside`) are not connected in this way.
     """
 
     path: str  # the layer's name, after the names of the models it is nested in: "backbone/conv1"
@@ -36,13 +36,13 @@ def trace(model, input_shape=None, is_leaf=lambda layer: False):
 
     Args:
         model: `keras.Model` (functional, Sequential, subclassed, nested) or a built `keras.Layer`.
-        input_shape: shape of one image, (height, width, channels), to use in place of the model's own; for several inputs
-            a list or dict of shapes in the model's structure. An unbuilt model is built for this shape.
+        input_shape: shape of one image, (height, width, channels), to use in place of the model's own; for several
+            inputs a list or dict of shapes in the model's structure. An unbuilt model is built for this shape.
         is_leaf: function that says of a layer whether not to look into it, although it holds layers.
 
     Returns:
-        (inputs, calls): list of KerasTensor and list of `Call`. Nested models are unfolded. A layer that holds layers and
-        is no leaf is traced: the calls it makes come first, `inside`, and then its own.
+        (inputs, calls): list of KerasTensor and list of `Call`. Nested models are unfolded. A layer that holds layers
+        and is no leaf is traced: the calls it makes come first, `inside`, and then its own.
 
     Raises:
         ValueError: the input shape is not defined, or does not go with the model.
@@ -216,8 +216,9 @@ def _check_axes(layer, tensors):
 def natural_variables(layer):
     """(trainable, other) weights of a layer and of all layers in it, by what they are: freezing changes nothing.
 
-    Trainable are kernels, biases, scales and shifts; the others are statistics that a layer keeps (batch normalisation's
-    running mean and variance, the mean and variance that Normalization was adapted to). Two lists of `keras.Variable`.
+    Trainable are kernels, biases, scales and shifts; the others are statistics that a layer keeps (batch
+    normalisation's running mean and variance, the mean and variance that Normalization was adapted to). Two lists of
+    `keras.Variable`.
     """
     weights = {id(weight): weight for weight in layer.weights}
     trainable = {id(v) for part in layer._flatten_layers() for v in part._trainable_variables}

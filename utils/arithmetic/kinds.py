@@ -15,8 +15,8 @@ def kind(layer):
 
 
 def is_leaf(layer):
-    """Whether a layer that holds others (attention its projections, a recurrent layer its cell) has a rule as a whole."""
-    return kind(layer) in EVERYTHING | EACH_VALUE
+    """Whether a layer that holds others, as attention its projections and a recurrent layer its cell, has a rule."""
+    return kind(layer) in (EVERYTHING | EACH_VALUE) - {"Bidirectional"}
 
 
 def names(text, dims=""):
@@ -24,7 +24,7 @@ def names(text, dims=""):
     return frozenset(name + dim for name in text.split() for dim in (dims.split() or [""]))
 
 
-# Layers by the name of their class, and operations of keras.ops by theirs, where the name is the same for both.
+# Layers by the name of their class and operations of keras.ops by theirs; some names serve both.
 CONVOLUTIONS = names("Conv DepthwiseConv SeparableConv", "1D 2D 3D") | names("Conv DepthwiseConv SeparableConv")
 TRANSPOSED = names("Conv1DTranspose Conv2DTranspose Conv3DTranspose ConvTranspose")
 POOLS = names("MaxPooling AveragePooling", "1D 2D 3D") | names("MaxPool AveragePool")
@@ -35,6 +35,7 @@ EVERYTHING = (
     | names("Attention AdditiveAttention MultiHeadAttention GroupQueryAttention GroupNormalization")
     | RECURRENT
     | names("ConvLSTM", "1D 2D 3D")
+    | {"Bidirectional"}
 )
 FLAT_WEIGHTS = names("PReLU")  # weights of several axes, yet no matrix product
 EACH_VALUE = (
@@ -50,7 +51,8 @@ EACH_VALUE = (
     | names("Abs Absolute Negative Square Sqrt Rsqrt Exp Expm1 Log Log1p Log2 Log10 Sin Cos Tan Tanh Erf Clip Sign")
     | names("Round Floor Ceil Reciprocal Cast SaturateCast StopGradient NanToNum ZerosLike OnesLike Copy")
 )
-RESHAPES = names("Reshape Flatten Permute RepeatVector Squeeze ExpandDims Ravel Transpose")
+COPYING_RESHAPES = names("Permute Transpose RepeatVector")
+RESHAPES = names("Reshape Flatten Squeeze ExpandDims Ravel") | COPYING_RESHAPES
 MERGES = names("Add Subtract Multiply Average Maximum Minimum Concatenate CustomScaleLayer") | names(
     "Divide TrueDivide FloorDivide Power Mod Where Greater GreaterEqual Less LessEqual Equal NotEqual"
 )

@@ -262,7 +262,7 @@ def hiding(root: Path) -> list[Path]:
     if here != root and here not in folders and any(here.glob("*.ipynb")):
         folders.append(here)
     taken = set(sys.stdlib_module_names) | set(BACKENDS) | set(importlib.metadata.packages_distributions())
-    taken = (taken | {"utils"}) - {"test"}  # nothing imports Python's own tests
+    taken |= {"utils"}
     found = []
     for folder in folders:
         if not folder.is_dir():

@@ -1,0 +1,428 @@
+"""`course test`: stored outputs are what the cells print, labs fail first at their first gap, checks catch wrong answers.
+
+Everything runs with the smoke parameters, each notebook in a process of its own, and stays below `build/test/`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from course import build, proof
+from course.execute import Flag, Request, Result, spawn, write_atomically
+from course.manifest import CourseError, Manifest, Notebook, read_notebook, resolve, tags
+from course.nbval import CellReport, validate
+
+PROFILE = "smoke"
+PARTS = {"outputs": "stored outputs", "lab": "lab as handed out", "wrong": "wrong answers"}
+DETAIL = 12  # lines of a traceback that are shown
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+COMMENT = re.compile(r"^\s*#\s*NBVAL_CHECK_OUTPUT\s*$", re.MULTILINE)
+
+
+@dataclass
+class Outcome:
+    """One proof of one notebook: what it found (a line each, with lines to show below it), and what it cost."""
+
+    part: str
+    notebook: Notebook
+    summary: str = ""
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+    def add(self, index: int | None, message: str, detail: str = "") -> None:
+        """A problem in a cell (index among all cells of the notebook), or in no single one."""
+        place = self.notebook.relative
+        if index is not None:
+            cells = read_notebook(self.notebook.path, place)["cells"]
+            place += f": cell {index + 1} ({build.first_words(cells[index])})"
+        self.problems.append((f"{place}: {message}", detail))
+
+    def cost(self, result: Any) -> None:
+        self.cpu_seconds, self.wall_seconds = result.cpu_seconds, result.wall_seconds
+
+    def __str__(self) -> str:
+        mark = "FAIL" if self.problems else "ok  "
+        lines = [
+            f"{mark}  {self.notebook.id:12}  {PARTS[self.part]:18} {self.wall_seconds:6.1f} s  {self.summary}".rstrip()
+        ]
+        for message, detail in self.problems:
+            lines.append(f"      {message}")
+            lines += [f"          {line}" for line in detail.splitlines()]
+        return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------------------------------- preparations
+
+
+def folder(notebook: Notebook, part: str) -> Path:
+    """Where a proof keeps its notebooks."""
+    return notebook.root / "build" / "test" / part / f"{notebook.kind}s"
+
+
+def request(manifest: Manifest, notebook: Notebook, path: Path, output: Path, longer: int = 0) -> Request:
+    """How `course run` would execute the notebook in the smoke profile; `longer` more runs of it fit into its limit."""
+    cell_seconds = max(60.0, 3 * 60 * notebook.minutes(PROFILE))
+    return Request(
+        notebook=str(path),
+        output=str(output),
+        threads=manifest.profile(PROFILE).threads,
+        cell_seconds=cell_seconds,
+        wall_seconds=max(300.0, 2 * cell_seconds) * (1 + longer / 2),
+        cwd=str(notebook.path.parent),
+    )
+
+
+def parameters(notebook: Notebook) -> dict[str, Any]:
+    """The smoke parameters. A lab has those of its solution, whose cells read them all."""
+    where = notebook.relative.replace("labs/", "solutions/")
+    return resolve(notebook.root / where, notebook.overrides(PROFILE), where)
+
+
+def prepare(notebook: Notebook, path: Path) -> list[int | None]:
+    """Write the notebook with its smoke parameters as papermill does; for each cell there, its index in the notebook."""
+    import nbformat
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    read_notebook(notebook.path, notebook.relative)
+    nb = load_notebook_node(str(notebook.path))
+    values = parameters(notebook)
+    if values:
+        nb = parameterize_notebook(nb, values, kernel_name="python3", language="python")
+    write_atomically(path, nbformat.writes(nb).encode())
+    places: list[int | None] = []
+    for cell in nb.cells:
+        injected = "injected-parameters" in cell.metadata.tags
+        places.append(None if injected else sum(place is not None for place in places))
+    return places
+
+
+# ---------------------------------------------------------------------------------------------------- stored outputs
+
+
+def unstored(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[int, str]]:
+    """The checked cells that nbval would pass over without a word, or could not compare, with what to do."""
+    for index, cell in enumerate(cells):
+        if cell["cell_type"] != "code":
+            continue
+        if build.CHECKED not in tags(cell):
+            if COMMENT.search(cell["source"]):
+                yield (
+                    index,
+                    f'the comment NBVAL_CHECK_OUTPUT stores nothing: write tags=["{build.CHECKED}"] in the cell\'s header',
+                )
+            continue
+        stored = cell.get("outputs") or []
+        if "nbval-skip" in tags(cell):
+            yield index, f"tagged both {build.CHECKED} and nbval-skip: take one away"
+        elif not stored:
+            yield index, "the output to compare with is missing: `course test --update` stores it"
+        elif cell.get("execution_count") is None:
+            yield (
+                index,
+                "has an output but execution_count null, so nbval passes it over: `course test --update` mends it",
+            )
+        elif build.checked_outputs(cell) != [_joined(output) for output in stored]:
+            yield index, "stores something else than one printed text: `course test --update` mends it"
+
+
+def _joined(output: dict[str, Any]) -> dict[str, Any]:
+    text = output.get("text")
+    return {**output, "text": "".join(text)} if isinstance(text, list) else output
+
+
+def nbval_suite(
+    manifest: Manifest, notebook: Notebook, places: list[int | None], cancel: Flag | None = None
+) -> Outcome:
+    """nbval over a prepared notebook (`places` is what `prepare` gave): every cell runs, checked outputs are compared."""
+    outcome = Outcome("outputs", notebook)
+    cells = read_notebook(notebook.path, notebook.relative)["cells"]
+    silent = dict(unstored(cells))
+    for place, message in silent.items():
+        outcome.add(place, message)
+    path = folder(notebook, "outputs") / f"{notebook.stem}.ipynb"
+    report = validate(request(manifest, notebook, path, path), cancel)
+    outcome.cost(report)
+    for cell in report.failures:
+        index = places[cell.cell]
+        if index is None:  # papermill's cell stands below the parameters
+            index = places[cell.cell - 1]
+        if index not in silent:
+            outcome.add(index, *_difference(notebook, cell))
+    if report.error:
+        outcome.add(None, report.error)
+    compared = sum(cell.compared for cell in report.cells)
+    outcome.summary = f"{len(report.cells)} cells, {compared} compared"
+    return outcome
+
+
+def _difference(notebook: Notebook, cell: CellReport) -> tuple[str, str]:
+    if cell.expected is None or cell.got is None:
+        last = cell.traceback.splitlines()[-1:] or [cell.message]
+        return f"{cell.message if not cell.traceback else last[0]}", _last_lines(cell.traceback)
+    message = f"prints something else than is stored; if that is meant: `course test --update {notebook.id}`"
+    return message, compared_lines(cell.expected, cell.got)
+
+
+def compared_lines(expected: str, got: str, most: int = 10) -> str:
+    """The lines in which two texts differ, as expected and as got; with quotes where only white space differs."""
+    spaces = expected.split() == got.split()
+    lines = []
+    for line in difflib.ndiff(expected.splitlines(keepends=spaces), got.splitlines(keepends=spaces)):
+        label = {"- ": "expected: ", "+ ": "got:      "}.get(line[:2])
+        if label:
+            lines.append(label + (repr(line[2:]) if spaces else line[2:]))
+    more = [f"... and {len(lines) - most} lines more"] if len(lines) > most else []
+    return "\n".join(lines[:most] + more)
+
+
+def _last_lines(text: str, most: int = DETAIL) -> str:
+    lines = text.splitlines()
+    return "\n".join(lines if len(lines) <= most else ["[...]", *lines[-most:]])
+
+
+# ------------------------------------------------------------------------------------------------------ the two proofs
+
+
+def _failure(result: Result) -> proof.Failure | None:
+    """What ended the execution: the cell's exception, or the words for a hang, a flood or a kernel that died."""
+    error = result.error
+    return None if error is None else proof.Failure(error["name"], error["value"], error["traceback"])
+
+
+def prove_lab(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
+    """Run the lab as it is handed out and judge its first error; see `course.proof.judge_handed_out`."""
+    outcome = Outcome("lab", notebook)
+    lab = read_notebook(notebook.path, notebook.relative)["cells"]
+    solved = Notebook(notebook.topic, "solution", notebook.root)
+    solution = read_notebook(solved.path, solved.relative)["cells"]
+    order = request(manifest, notebook, notebook.path, folder(notebook, "lab") / f"{notebook.stem}.ipynb")
+    order.parameters = parameters(notebook)
+    result = spawn(order, cancel=cancel)
+    outcome.cost(result)
+    failure = _failure(result)
+    stopped = None if result.error is None else result.error["cell"]
+    if failure is not None and (stopped is None or result.status != "failed"):
+        outcome.add(stopped, str(failure), _last_lines(failure.traceback))
+        return outcome
+    problem = proof.judge_handed_out(lab, solution, stopped, failure)
+    if problem is not None:
+        outcome.add(problem.cell, problem.message, _last_lines(problem.detail))
+    elif stopped is not None:
+        outcome.summary = f"stops at cell {stopped + 1} of {len(lab)}: {failure}"
+    return outcome
+
+
+def prove_wrong_answers(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
+    """Run the solution once with every wrong answer on trial in its place; see `course.proof.plan`."""
+    outcome = Outcome("wrong", notebook)
+    solution = read_notebook(notebook.path, notebook.relative)["cells"]
+    where = f"sources/wrong/{notebook.stem}.py"
+    wrong = [
+        proof.Wrong(answer.gap, answer.why, answer.source, f"{where}:{answer.line}")
+        for answer in build.read_wrong(notebook)
+    ]
+    steps = proof.plan(solution, wrong)
+    path = folder(notebook, "wrong") / f"{notebook.stem}.ipynb"
+    executed = path.with_suffix(".executed.ipynb")
+    write_atomically(path, json.dumps(_as_notebook(solution, steps)).encode())
+    order = request(manifest, notebook, path, executed, longer=len(wrong))
+    order.parameters = parameters(notebook)
+    result = spawn(order, cancel=cancel)
+    outcome.cost(result)
+    end = _failure(result)
+    stopped = None if result.error is None else result.error["cell"]
+    if end is not None and stopped is None:
+        outcome.add(None, str(end))
+        return outcome
+    failures = _failures(read_notebook(executed)["cells"])
+    if end is not None and stopped is not None:
+        failures[stopped] = end
+    verdict = proof.judge_wrong_answers(solution, wrong, steps, failures, stopped)
+    for problem in verdict.problems:
+        outcome.add(problem.cell, problem.message, _last_lines(problem.detail))
+    gaps = len({answer.gap for answer in wrong})
+    outcome.summary = f"{verdict.caught} of {len(wrong)} caught, {gaps} {'gap' if gaps == 1 else 'gaps'}"
+    return outcome
+
+
+def _as_notebook(solution: Sequence[dict[str, Any]], steps: Sequence[proof.Step]) -> dict[str, Any]:
+    cells: list[dict[str, Any]] = []
+    for number, step in enumerate(steps):
+        marks = ["raises-exception"] if step.may_fail else []
+        if step.role == "cell" and "parameters" in tags(solution[step.cell]):
+            marks.append("parameters")
+        cell = {"cell_type": "code", "execution_count": None, "id": f"step-{number}", "metadata": {"tags": marks}}
+        cells.append({**cell, "outputs": [], "source": step.source})
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _failures(cells: Sequence[dict[str, Any]]) -> dict[int, proof.Failure]:
+    """The exceptions that the steps of an executed proof ended with, by the number of the step."""
+    failures = {}
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error" and str(cell.get("id")).startswith("step-"):
+                traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output["traceback"]))
+                failure = proof.Failure(output["ename"], output["evalue"], traceback)
+                failures[int(cell["id"].removeprefix("step-"))] = failure
+    return failures
+
+
+# ---------------------------------------------------------------------------------------------------------- --update
+
+
+def printed(cell: dict[str, Any]) -> tuple[str, str]:
+    """What an executed checked cell printed, and why that cannot be stored (empty when it can)."""
+    text = ""
+    for output in cell.get("outputs", []):
+        if output["output_type"] == "stream" and output["name"] == "stdout":
+            text += output["text"] if isinstance(output["text"], str) else "".join(output["text"])
+        elif output["output_type"] == "stream":
+            return "", "writes to stderr, where warnings differ between machines; print what is to be compared"
+        else:
+            kinds = ", ".join(output.get("data", {})) or output["output_type"]
+            return "", f"shows {kinds}; a checked cell prints plain text only: print() what is to be compared"
+    if not text:
+        return "", "prints nothing to compare"
+    address = ADDRESS.search(text)
+    if address:
+        return "", f"prints an address in memory ({address[0]}), which differs in every run"
+    return text, ""
+
+
+def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
+    """Execute the notebook with its smoke parameters and store what its checked cells printed; all of them or none.
+
+    Afterwards the notebook is what `course build` makes of its source. That a checked text is the same in every profile is for
+    its author to see to.
+    """
+    outcome = Outcome("outputs", notebook)
+    path = folder(notebook, "update") / f"{notebook.stem}.ipynb"
+    order = request(manifest, notebook, notebook.path, path)
+    order.parameters = parameters(notebook)
+    result = spawn(order, cancel=cancel)
+    outcome.cost(result)
+    failure = _failure(result)
+    if failure is not None:
+        cell = result.error["cell"] if result.error else None
+        outcome.add(cell, f"nothing stored: {failure}", _last_lines(failure.traceback))
+        return outcome
+    texts = {}
+    places = {
+        cell.get("id"): index for index, cell in enumerate(read_notebook(notebook.path, notebook.relative)["cells"])
+    }
+    for cell in read_notebook(path)["cells"]:
+        if build.CHECKED in tags(cell):
+            text, refusal = printed(cell)
+            if refusal:
+                outcome.add(places.get(cell["id"]), f"nothing stored: {refusal}")
+            texts[cell["id"]] = text
+    if outcome.problems:
+        return outcome
+    changed = build.store_outputs(notebook, texts)
+    for built in build.build(manifest, [notebook], check=True):
+        if built.state != "unchanged":
+            outcome.problems.append((built.message, ""))
+    number = f"{len(texts)} checked {'output' if len(texts) == 1 else 'outputs'}"
+    outcome.summary = f"{number} stored" if changed else f"{number} as stored already"
+    return outcome
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def test(
+    manifest: Manifest,
+    notebooks: Sequence[Notebook],
+    update: bool = False,
+    parts: Collection[str] = tuple(PARTS),
+    jobs: int | None = None,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Prove these notebooks and tell of each proof as it ends; the problems, a line each.
+
+    A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as it is
+    handed out. With `update`, stored outputs are written anew instead.
+
+    Args:
+        parts: which of PARTS to do.
+        jobs: proofs side by side; else as many as the smoke profile says.
+    """
+    jobs = jobs or manifest.profile(PROFILE).jobs
+    started = time.monotonic()
+    cancel = threading.Event()
+    work = _updates(manifest, notebooks, cancel) if update else _proofs(manifest, notebooks, parts, cancel)
+    if not work:
+        say("nothing to update: no checked cell here" if update else "nothing to test here")
+        return []
+    outcomes = []
+    with ThreadPoolExecutor(jobs) as pool:
+        pending: set[Future[Outcome]] = {pool.submit(task) for task in work}
+        try:
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    outcomes.append(future.result())
+                    say(str(outcomes[-1]))
+        except BaseException:
+            cancel.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    problems = [message for outcome in outcomes for message, _ in outcome.problems]
+    say(_total(outcomes, time.monotonic() - started, jobs))
+    return problems
+
+
+def _proofs(
+    manifest: Manifest, notebooks: Sequence[Notebook], parts: Collection[str], cancel: Flag
+) -> list[Callable[[], Outcome]]:
+    """The proofs, those first that take longest."""
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise CourseError(f"unknown part {min(unknown)!r} (known: {', '.join(PARTS)})")
+    work: list[Callable[[], Outcome]] = []
+    for notebook in notebooks:
+        if notebook.kind == "solution" and "wrong" in parts:
+            work.append(partial(prove_wrong_answers, manifest, notebook, cancel))
+    for notebook in notebooks:
+        if notebook.kind != "lab" and "outputs" in parts:
+            places = prepare(notebook, folder(notebook, "outputs") / f"{notebook.stem}.ipynb")
+            work.append(partial(nbval_suite, manifest, notebook, places, cancel))
+    for notebook in notebooks:
+        if notebook.kind == "lab" and "lab" in parts:
+            work.append(partial(prove_lab, manifest, notebook, cancel))
+    return work
+
+
+def _updates(manifest: Manifest, notebooks: Sequence[Notebook], cancel: Flag) -> list[Callable[[], Outcome]]:
+    work: list[Callable[[], Outcome]] = []
+    for notebook in notebooks:
+        if notebook.kind == "lab":
+            continue
+        cells = read_notebook(notebook.path, notebook.relative)["cells"]
+        if any(build.CHECKED in tags(cell) for cell in cells):
+            work.append(partial(update_outputs, manifest, notebook, cancel))
+    return work
+
+
+def _total(outcomes: Sequence[Outcome], seconds: float, jobs: int) -> str:
+    """The last line: the verdict, the time, and each part's share of it."""
+    problems = sum(len(outcome.problems) for outcome in outcomes)
+    spent = {part: sum(outcome.wall_seconds for outcome in outcomes if outcome.part == part) for part in PARTS}
+    whole = sum(spent.values()) or 1.0
+    shares = ", ".join(f"{PARTS[part]} {100 * spent[part] / whole:.0f} %" for part in PARTS if spent[part])
+    verdict = f"{len(outcomes)} proofs" if not problems else f"{problems} {'problem' if problems == 1 else 'problems'}"
+    return f"{verdict} in {seconds:.0f} s, {jobs} at a time ({shares})"

@@ -7,12 +7,14 @@ Only labs are transformed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +102,13 @@ class Source:
         return CourseError(f"{self.where}:{self.lines[index] + offset}: {message}")
 
 
-def read_source(path: Path, where: str) -> Source:
-    """Read a py:percent file. CourseError with file and line when a header or a marker in it is wrong."""
-    text = _read_text(path, where)
-    from jupytext import reads
+def read_source(path: Path, where: str, cache: Path | None = None) -> Source:
+    """Read a py:percent file. CourseError with file and line when it is not laid out in cells.
 
+    jupytext takes a second for thirty sources, so what it read is kept in the file `cache`, which holds for this text and
+    this version of jupytext only.
+    """
+    text = _read_text(path, where)
     lines = text.split("\n")
     headers = [number for number, line in enumerate(lines, 1) if re.match(r"#\s*%%(\s|$)", line)]
     first = next((number for number, line in enumerate(lines, 1) if line.strip()), 0)
@@ -114,12 +118,7 @@ def read_source(path: Path, where: str) -> Source:
         wrong = re.search(r"\btags\s*=\s*(?!\[\s*\")(\S.*|$)", lines[number - 1])
         if wrong:
             raise CourseError(f'{where}:{number}: expected tags=["..."], got tags={wrong[1]}')
-    try:
-        read = reads(text, fmt="py:percent").cells
-    except Exception as error:  # of jupytext, nbformat or their parsers
-        said = str(error).strip().split("\n")[0] or type(error).__name__
-        raise CourseError(f"{where}: jupytext cannot read it: {said}") from None
-    cells = [{"cell_type": cell.cell_type, "metadata": dict(cell.metadata), "source": cell.source} for cell in read]
+    cells = _cells_of(text, where, cache)
     if len(cells) != len(headers):
         raise CourseError(
             f"{where}: expected one cell for each line that starts with `# %%` ({len(headers)}), got {len(cells)}: "
@@ -128,9 +127,42 @@ def read_source(path: Path, where: str) -> Source:
     return Source(where, cells, headers)
 
 
+_READ: dict[str, list[Cell]] = {}
+
+
+def _cells_of(text: str, where: str, cache: Path | None) -> list[Cell]:
+    """What jupytext makes of a text, from this process or from the cache if they have it."""
+    key = hashlib.sha256(f"{version('jupytext')}\n{text}".encode()).hexdigest()
+    if key in _READ:
+        return _READ[key]
+    if cache is not None:
+        try:
+            kept = json.loads(cache.read_text(encoding="utf-8"))
+            if kept["key"] == key:
+                _READ[key] = kept["cells"]
+                return _READ[key]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # not there, or not ours: it is written anew
+    from jupytext import reads
+
+    try:
+        read = reads(text, fmt="py:percent").cells
+    except Exception as error:  # of jupytext, nbformat or their parsers
+        said = str(error).strip().split("\n")[0] or type(error).__name__
+        raise CourseError(f"{where}: jupytext cannot read it: {said}") from None
+    cells = [{"cell_type": cell.cell_type, "metadata": dict(cell.metadata), "source": cell.source} for cell in read]
+    _READ[key] = cells
+    if cache is not None:
+        with contextlib.suppress(CourseError):  # a course that cannot be written to can be looked at
+            write_atomically(cache, json.dumps({"key": key, "cells": cells}))
+    return cells
+
+
 def read_course_source(notebook: Notebook) -> Source:
     """The source of a notebook, with every gap, check and question held against the others."""
-    source = read_source(notebook.source, notebook.relative_source)
+    folder = notebook.root / "build" / "cache" / "sources"
+    cache = folder / f"{notebook.source.parent.name}-{notebook.stem}.json"
+    source = read_source(notebook.source, notebook.relative_source, cache)
     gaps: dict[str, int] = {}
     used: dict[str, int] = {}
 

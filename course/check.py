@@ -44,6 +44,7 @@ from course.manifest import (
     Parameter,
     nearest,
     notebook_parameters,
+    python_nodes,
     read_notebook,
     tags,
     unread,
@@ -96,15 +97,15 @@ class Page:
         return [(index, cell["source"]) for index, cell in enumerate(self.cells) if cell["cell_type"] == "code"]
 
     @cached_property
-    def trees(self) -> list[tuple[int, ast.Module]]:
-        """The code cells that are Python, without their lines for IPython."""
-        trees = []
+    def nodes(self) -> list[tuple[int, tuple[ast.AST, ...]]]:
+        """The nodes of each code cell that is Python, without its lines for IPython."""
+        found = []
         for index, source in self.code:
             try:
-                trees.append((index, ast.parse(without_magics(source))))
+                found.append((index, python_nodes(source)))
             except SyntaxError:
                 continue
-        return trees
+        return found
 
     @cached_property
     def prose(self) -> list[tuple[int, str]]:
@@ -154,11 +155,6 @@ class Page:
         if index < len(self.lines):
             place += f" ({self.notebook.relative_source}:{self.lines[index]})"
         return place
-
-
-def without_magics(source: str) -> str:
-    """The cell with IPython's own lines blanked; a cell magic (`%%time`) blanks its line only."""
-    return "\n".join("" if re.match(r"\s*[%!?]", line) else line for line in source.split("\n"))
 
 
 def without_fences(text: str) -> str:
@@ -279,10 +275,10 @@ def gaps(page: Page) -> Spots:
 def asserts(source: str, hidden: bool = False) -> bool:
     """Whether the check asserts something where the student sees it (or, with `hidden`, anywhere)."""
     try:
-        tree = ast.parse(without_magics(source if hidden else _HIDDEN.sub("", source)))
+        nodes = python_nodes(source if hidden else _HIDDEN.sub("", source))
     except SyntaxError:
         return True
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, (ast.Assert, ast.Raise)):
             return True
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1].startswith("assert"):
@@ -410,7 +406,7 @@ def python(page: Page) -> Spots:
             line = next(line.strip() for line in source.split("\n") if _SHELL.match(line))
             yield index, f"`{line}` runs a program or fetches something: notebooks are Python alone, without a network"
         try:
-            ast.parse(without_magics(source))
+            python_nodes(source)
         except SyntaxError as error:
             yield index, f"line {error.lineno}: {error.msg}"
 
@@ -431,8 +427,8 @@ def metrics(page: Page) -> Spots:
     declared = set(page.notebook.bands("cpu"))
     recorded: dict[str, int] = {}
     known = True
-    for index, tree in page.trees:
-        for node in ast.walk(tree):
+    for index, nodes in page.nodes:
+        for node in nodes:
             if not isinstance(node, ast.Call) or ast.unparse(node.func) not in ("record", "results.record"):
                 continue
             for keyword in node.keywords:
@@ -458,16 +454,12 @@ def metrics(page: Page) -> Spots:
 def imports(page: Page) -> Spots:
     modules = Modules(page.manifest.root)
     bound: dict[str, str] = {}
-    stored = {
-        node.id
-        for _, tree in page.trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-    }
-    stored |= {node.arg for _, tree in page.trees for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    for index, tree in page.trees:
-        excused = {id(inner) for node in ast.walk(tree) if _catches_import(node) for inner in ast.walk(node)}
-        for node in ast.walk(tree):
+    everything = [node for _, nodes in page.nodes for node in nodes]
+    stored = {node.id for node in everything if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    stored |= {node.arg for node in everything if isinstance(node, ast.arg)}
+    for index, nodes in page.nodes:
+        excused = {id(inner) for node in nodes if _catches_import(node) for inner in ast.walk(node)}
+        for node in nodes:
             if id(node) in excused:
                 continue
             if isinstance(node, ast.Import):

@@ -17,6 +17,7 @@ import tokenize
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -658,23 +659,35 @@ def unread(cells: list[dict[str, Any]], names: Iterable[str]) -> list[str]:
     return [name for name in names if name not in read]
 
 
-def names_read(source: str) -> set[str]:
+@cache
+def names_read(source: str) -> frozenset[str]:
     """Names that a code cell reads; lines for IPython (`%time`, `!ls`) are looked at as words."""
-    plain: list[str] = []
-    magic: list[str] = []
-    for line in source.split("\n"):
-        (magic if re.match(r"\s*[%!?]", line) else plain).append(line)
     try:
-        tree = ast.parse("\n".join(plain))
+        nodes = python_nodes(source)
     except SyntaxError:
-        return set(re.findall(r"\w+", source))
-    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    read |= {
-        node.target.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name)
-    }
-    return read | set(re.findall(r"\w+", "\n".join(magic)))
+        return frozenset(re.findall(r"\w+", source))
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    read |= {node.target.id for node in nodes if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name)}
+    magic = [line for line in source.split("\n") if _MAGIC_LINE.match(line)]
+    return frozenset(read).union(re.findall(r"\w+", "\n".join(magic)))
+
+
+@cache
+def python_nodes(source: str) -> tuple[ast.AST, ...]:
+    """Every node of a code cell, lines for IPython left out. The same cell often stands in several notebooks.
+
+    Raises:
+        SyntaxError: the cell is not Python.
+    """
+    return tuple(ast.walk(ast.parse(without_magics(source))))
+
+
+def without_magics(source: str) -> str:
+    """The cell with IPython's own lines blanked; a cell magic (`%%time`) blanks its line only."""
+    return "\n".join("" if _MAGIC_LINE.match(line) else line for line in source.split("\n"))
+
+
+_MAGIC_LINE = re.compile(r"\s*[%!?]")
 
 
 def resolve(nb_path: str | Path, overrides: Mapping[str, Any], where: str | None = None) -> dict[str, Any]:

@@ -287,6 +287,61 @@ def test_line_ends_of_another_system_do_not_matter(mini):
     assert digests(mini) == before
 
 
+# ------------------------------------------------------------------------------------- what is kept of jupytext's work
+
+
+def kept(root):
+    return root / "build/cache/sources/lectures-01_addition.json"
+
+
+def built_alone(root, *, jupytext=True):
+    """Build in a process of its own, without jupytext if so asked."""
+    code = (
+        "import sys\n"
+        + ("" if jupytext else "sys.modules['jupytext'] = None\n")
+        + "from course.cli import main\nmain()"
+    )
+    command = [sys.executable, "-c", code, "--root", str(root), "build", "01/lecture"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_an_unchanged_source_needs_no_jupytext(mini):
+    before = digests(mini)
+    (mini / "lectures/01_addition.ipynb").unlink()
+    assert built_alone(mini, jupytext=False).returncode == 0
+    assert [cell["source"] for cell in cells(mini, "lectures/01_addition.ipynb")][4] == "print(2 + 1)"
+    assert digests(mini).keys() == before.keys()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text("[]"),
+        lambda path: path.write_text('{"key": "of another text", "cells": []}'),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+)
+def test_what_is_kept_is_taken_for_its_own_text_only(mini, damage):
+    before = digests(mini)
+    damage(kept(mini))
+    edit(mini / "sources/lectures/01_addition.py", "two numbers", "three numbers")
+    assert built_alone(mini).stdout.startswith("wrote lectures/01_addition.ipynb")
+    edit(mini / "sources/lectures/01_addition.py", "three numbers", "two numbers")
+    assert built_alone(mini).returncode == 0
+    assert digests(mini) == before
+
+
+def test_another_jupytext_reads_anew(mini, monkeypatch):
+    monkeypatch.setattr(builder, "_READ", {})
+    monkeypatch.setattr(builder, "version", lambda name: "0.0")
+    monkeypatch.setattr(builder, "write_atomically", lambda path, text: written.append(path))
+    written = []
+    read_course_source(load(mini).select(["01/lecture"])[0])
+    assert written == [kept(mini)]
+
+
 # ----------------------------------------------------------------------------------------------------- build --check
 
 

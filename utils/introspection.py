@@ -1,0 +1,89 @@
+"""Looking into a network: which pixels move its output."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def gradients(function, inputs, batch_size=32):
+    """Gradient of the sum of a function's output with respect to its input, on every backend.
+
+    Keras has no gradient function of its own; its optimizers have. A nudge, zero at first, is added to the input, and one step of plain
+    gradient ascent with learning rate 1 turns the nudge into the gradient. The weights of a model inside `function` stay as they are.
+
+    Args:
+        function: from a tensor (B, ...) to a tensor with B rows, made of `keras.ops` and models; row i depends on input i only.
+        inputs: (N, ...) array.
+        batch_size: int, inputs at a time.
+
+    Returns:
+        NumPy float32 array of the shape of `inputs`.
+    """
+    inputs = np.asarray(inputs, "float32")
+    if not len(inputs):
+        return inputs
+    batch_size = min(batch_size, len(inputs))
+    ascent = _Ascent(function, (batch_size, *inputs.shape[1:]))
+    ascent.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+    found = []
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[start : start + batch_size]
+        surplus = batch_size - len(batch)  # one size for all batches, so that the step is traced once
+        ascent.nudge.assign(ops.zeros_like(ascent.nudge))
+        ascent.train_on_batch(np.concatenate([batch, inputs[:surplus]]), np.zeros(batch_size, "float32"))
+        found.append(ops.convert_to_numpy(ascent.nudge)[: len(batch)].copy())
+    return np.concatenate(found)
+
+
+class _Ascent(keras.Model):
+    def __init__(self, function, shape):
+        super().__init__(name="ascent")
+        # A function, which Keras does not look into: the weights of a model inside it stay out of the optimizer's reach.
+        self.function = function
+        self.nudge = self.add_weight(shape=shape, initializer="zeros", name="nudge")
+
+    def call(self, inputs):
+        return self.function(inputs + self.nudge)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return -ops.sum(y_pred)
+
+
+def effective_receptive_field(model, layer=None, inputs=100, seed=0, batch_size=8):
+    """How much the pixels of the input sway the central unit of a layer: the mean absolute gradient over random inputs.
+
+    The theoretical field says which pixels count at all; this one is a blob in its middle (Luo et al., "Understanding the effective
+    receptive field in deep convolutional neural networks", NIPS 2016). The gradient is that of the sum over the channels of unit
+    (H // 2, W // 2), and is summed over the channels of the input; the inputs are drawn from the normal distribution of mean 0 and
+    variance 1; the model is in inference mode.
+
+    Args:
+        model: functional or Sequential `keras.Model` with one input of defined size (height, width, channels).
+        layer: name of the layer to look at, of the model itself; by default its output.
+        inputs: int, number of random inputs.
+        seed: int, for the inputs.
+        batch_size: int, inputs at a time.
+
+    Returns:
+        (H, W) float64 array, H and W the input's, that sums to 1.
+
+    Raises:
+        ValueError: the layer has no places (a dense one), the input size is not defined, there are no inputs to average over, or the
+            gradient is 0 everywhere.
+    """
+    output = model.outputs[0] if layer is None else model.get_layer(layer).output
+    shape, places = model.inputs[0].shape[1:], output.shape[1:-1]
+    if None in shape:
+        raise ValueError(f"the input size of {model.name} is {shape}: build it for a fixed size")
+    if len(places) != 2:
+        raise ValueError(f"layer {layer or model.layers[-1].name} has no places: its output is {output.shape}")
+    if inputs < 1:
+        raise ValueError(f"inputs must be at least 1, got {inputs}")
+    net = keras.Model(model.inputs, output)
+    row, column = (n // 2 for n in places)
+    images = np.random.default_rng(seed).standard_normal((inputs, *shape), "float32")
+    found = gradients(lambda x: net(x, training=False)[:, row, column], images, batch_size)
+    field = np.abs(found, dtype="float64").mean(axis=0).sum(axis=-1)
+    if not field.any():
+        raise ValueError("the gradient is 0 everywhere: no pixel sways the unit")
+    return field / field.sum()

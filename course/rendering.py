@@ -549,6 +549,12 @@ def _failing(cells: list[dict[str, Any]], error: Mapping[str, Any]) -> int | Non
     return named + 1 if isinstance(named, int) and 0 <= named < len(given) else None
 
 
+# In prose the marks of an answer would be headings.
+_ANSWER = re.compile(
+    r"^[ \t]*### BEGIN SOLUTION[ \t]*\n(.*?)\n?^[ \t]*### END SOLUTION[ \t]*$", re.MULTILINE | re.DOTALL
+)
+
+
 class _Page:
     def __init__(self, notebook: Mapping[str, Any], context: Context, bands: Mapping[str, Any], profile: str) -> None:
         self.context, self.bands, self.profile = context, bands, profile
@@ -561,7 +567,8 @@ class _Page:
     def cell(self, cell: Mapping[str, Any], anchor: str, error: Mapping[str, Any] | None = None) -> str:
         self.context.anchors.add(anchor)
         if cell["cell_type"] == "markdown":
-            inside = clean(_markdown()(cell["source"]), self.context, cell.get("attachments"), prose=True)
+            source = _ANSWER.sub(r'\n<div class="answer">\n\n\1\n\n</div>\n', cell["source"])
+            inside = clean(_markdown()(source), self.context, cell.get("attachments"), prose=True)
             return f'<div class="cell prose" id="{anchor}">{inside}</div>'
         if cell["cell_type"] != "code":
             return f'<div class="cell" id="{anchor}">{preformatted(cell["source"])}</div>'

@@ -498,6 +498,15 @@ def test_what_the_reader_of_code_sees(mini):
     assert "stderr" in texts[1]["class"]
 
 
+def test_an_answer_in_prose_is_set_apart_and_its_marks_are_no_headings(mini):
+    text = "## 3. Why\nWhy?\n\n### BEGIN SOLUTION\nBecause *it* does.\n\nAnd $x$.\n### END SOLUTION\nAfter."
+    page = page_of(mini, markdown(text), markdown("### BEGIN SOLUTION\n### END SOLUTION"))
+    answer = page.find("div", class_="answer")
+    assert [part.get_text() for part in answer.find_all("p")] == ["Because it does.", "And x."]
+    assert answer.find("em") and "After." not in answer.get_text() and "After." in page.get_text()
+    assert "SOLUTION" not in page.get_text()
+
+
 def test_many_warnings_are_folded(mini):
     page = page_of(mini, code("1", printed("one\ntwo\n", "stderr")), code("2", printed("line\n" * 6, "stderr")))
     assert page.find(id="cell-1").find("details") is None
@@ -723,6 +732,7 @@ def test_a_swap_that_fails_half_way_puts_the_old_report_back(mini, monkeypatch):
 
 
 def test_a_build_folder_that_is_none(mini):
+    shutil.rmtree(mini / "build", ignore_errors=True)
     (mini / "build").write_text("a file", encoding="utf-8")
     with pytest.raises(CourseError, match="build/report: cannot be written"):
         report.report(load(mini), "cpu")

@@ -29,7 +29,7 @@ def gradients(function, inputs, batch_size=32):
     for start in range(0, len(inputs), batch_size):
         batch = inputs[start : start + batch_size]
         surplus = batch_size - len(batch)  # one size for all batches, so that the step is traced once
-        ascent.nudge.assign(ops.zeros_like(ascent.nudge))
+        ascent.nudge.assign(np.zeros(ascent.nudge.shape, "float32"))
         ascent.train_on_batch(np.concatenate([batch, inputs[:surplus]]), np.zeros(batch_size, "float32"))
         found.append(ops.convert_to_numpy(ascent.nudge)[: len(batch)].copy())
     return np.concatenate(found)

@@ -65,7 +65,7 @@ def transposed_output_size(n, f, s=1, p=0, d=1, output_padding=0):
 
     Args:
         n, f, s, d: int, as in `output_size`, with `n` the size of the transposed convolution's own input.
-        p: int, pixels cropped from either side of the full result (0 for "valid").
+        p: int, pixels cropped from either side of the full result, or "valid" (none).
         output_padding: int below max(s, d), rows added at the end only.
 
     Returns:
@@ -76,6 +76,8 @@ def transposed_output_size(n, f, s=1, p=0, d=1, output_padding=0):
             an argument is out of range.
     """
     n, f, s, d = _whole_numbers(n, f, s, d)
+    if p == "same":
+        raise ValueError("under padding 'same' the size is n * s; here, pass a whole number or 'valid'")
     p, output_padding = whole_padding(p), whole_number("output padding", output_padding, 0)
     if output_padding >= max(s, d):
         raise ValueError(f"output padding {output_padding} must be smaller than the stride {s} or the dilation {d}")
@@ -86,6 +88,7 @@ def transposed_output_size(n, f, s=1, p=0, d=1, output_padding=0):
 
 
 def whole_number(name, value, least=1):
+    """The value as an int, or a ValueError that names it."""
     try:
         value = operator.index(value)
     except TypeError:
@@ -100,6 +103,7 @@ def _whole_numbers(n, f, s, d):
 
 
 def whole_padding(p):
+    """Zeros on either side, from an int or "valid"."""
     if isinstance(p, str):
         if p != "valid":
             raise ValueError(f"padding must be a whole number, 'valid' or 'same', got {p!r}")
@@ -108,7 +112,8 @@ def whole_padding(p):
 
 
 def padding_amounts(n, f, s, p, d):
-    if isinstance(p, str) and p == "same":
+    """Zeros before and after the input, from an int, "valid" or "same"."""
+    if p == "same":
         return same_padding(n, f, s, d)
     return (whole_padding(p),) * 2
 

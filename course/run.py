@@ -1,0 +1,386 @@
+"""`course run`: executes notebooks, each in a process of its own, and holds them against their budgets and bands.
+
+Threads start the processes and wait for them; what has run before with the same content comes from the cache. Executed
+notebooks and results lie in `build/run/<profile>/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from course.cache import DATA_FOLDERS, Cache, Key
+from course.execute import END_SECONDS, Flag, Progress, Request, Result, spawn, write_atomically
+from course.manifest import CourseError, Manifest, Notebook, Profile, resolve
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LIMIT = 3  # a cell, and a notebook, may take this many times its budget, on a clock; a busy machine is no failure
+LEAST_SECONDS = 60.0
+GIGABYTE = 10**9
+
+
+@dataclass
+class Outcome:
+    """How one notebook fared: its result, and in words what is wrong with a notebook that passed."""
+
+    notebook: Notebook
+    result: Result
+    problems: list[str] = field(default_factory=list)  # budgets left, bands left, metrics missing or not declared
+    cached: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        return self.result.status == "passed" and not self.problems
+
+
+def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes for which the course fails."""
+    return [outcome for outcome in outcomes if not outcome.good]
+
+
+class Execute(Protocol):
+    """`course.execute.spawn`, or something that does the same elsewhere."""
+
+    def __call__(self, request: Request, on_progress: Progress | None = None, cancel: Flag | None = None) -> Result: ...
+
+
+@dataclass
+class Task:
+    """A notebook to run."""
+
+    notebook: Notebook
+    parameters: dict[str, Any]
+    key: Key
+    expected_seconds: float  # on a clock, from an earlier run or from the budget
+
+
+def run(
+    manifest: Manifest,
+    notebooks: Iterable[Notebook],
+    profile: str | Profile,
+    overrides: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    keep_going: bool = True,
+    fresh: bool = False,
+    console: Console | None = None,
+    junit: str | Path | None = None,
+    executor: str = "local",
+    scheduler: str | None = None,
+) -> list[Outcome]:
+    """Execute the notebooks that have not passed with the same content before, and tell how each fared.
+
+    Args:
+        overrides: parameters on top of the profile's; values of class `course.manifest.Text` are read by their types.
+        jobs: notebooks side by side; the profile's when None.
+        keep_going: go on after a notebook has failed.
+        fresh: run even what has passed before.
+        junit: where to write JUnit XML; build/junit.xml when None.
+
+    Returns:
+        one Outcome for each notebook, in their order; with `keep_going` false those that did not run are "cancelled".
+
+    Raises:
+        CourseError: for a parameter or a notebook that is not as it should be, before anything is executed; for a folder that
+            cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when the processes have ended.
+    """
+    from course import junit as xml
+    from course.progress import Board
+
+    chosen = profile if isinstance(profile, Profile) else manifest.profile(profile)
+    notebooks = list(notebooks)
+    execute = _executor(executor, scheduler)
+    resolved = [_parameters(notebook, chosen, overrides or {}) for notebook in notebooks]
+    _writable(manifest.root, {f"build/run/{chosen.name}/{notebook.kind}s" for notebook in notebooks})
+    cache = Cache(manifest.root, chosen)
+    started = time.time()
+    outcomes: dict[str, Outcome] = {}
+    tasks: list[Task] = []
+    for notebook, parameters in zip(notebooks, resolved):
+        key = cache.key(notebook, parameters)
+        entry = None if fresh else cache.get(notebook, key)
+        if entry is None:
+            tasks.append(Task(notebook, parameters, key, _expected(notebook, chosen)))
+        else:
+            outcome = Outcome(notebook, entry.result, judge(notebook, chosen, entry.result), True, parameters)
+            _keep(chosen, outcome, entry.notebook, entry.when)
+            outcomes[notebook.id] = outcome
+    jobs = jobs if jobs is not None else chosen.jobs
+    if jobs > 1:  # the long ones first, so that none is left alone at the end
+        tasks.sort(key=lambda task: -task.expected_seconds)
+    board = Board(notebooks, chosen, tasks, jobs, console)
+    for outcome in outcomes.values():
+        board.unchanged(outcome)
+    if tasks:
+        runner = _Runner(chosen, cache, execute, board, keep_going)
+        outcomes.update(runner.run(tasks, jobs))
+    ordered = [outcomes[notebook.id] for notebook in notebooks]
+    board.summary(ordered)
+    path = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
+    write_atomically(path, xml.document(ordered, manifest.title, chosen, started))
+    return ordered
+
+
+def _executor(name: str, scheduler: str | None) -> Execute:
+    if name == "local":
+        return spawn
+    if name != "dask":
+        raise CourseError(f"unknown executor {name!r} (known: local, dask)")
+    from course import dask
+
+    return dask.connect(scheduler)
+
+
+def _parameters(notebook: Notebook, profile: Profile, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return resolve(notebook.path, {**notebook.overrides(profile.name), **overrides}, notebook.relative)
+
+
+def _writable(root: Path, folders: Iterable[str]) -> None:
+    """CourseError now rather than after the first notebook."""
+    for folder in (*sorted(folders), "build/cache"):
+        try:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root / folder):
+                pass
+        except OSError as error:
+            raise CourseError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+def _expected(notebook: Notebook, profile: Profile) -> float:
+    try:
+        seconds = json.loads(_result_path(notebook, profile).read_bytes())["wall_seconds"]
+        return float(seconds)
+    except (OSError, ValueError, TypeError, KeyError):
+        return 60 * notebook.minutes(profile.name)
+
+
+def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
+    """What is wrong with a result that passed: budgets are CPU seconds / 120 and peak memory, bands are closed."""
+    if result.status != "passed":
+        return []
+    problems = []
+    minutes, budget = result.cpu_seconds / 120, notebook.minutes(profile.name)
+    if minutes > budget:
+        problems.append(
+            f"took {minutes:.3g} minutes ({result.cpu_seconds:.0f} CPU seconds / 120), its budget is {budget:g}"
+        )
+    memory, most = result.peak_rss_bytes / GIGABYTE, notebook.memory_gb(profile.name)
+    if memory > most:
+        problems.append(f"took {memory:.3g} GB of memory at its peak, its budget is {most:g}")
+    bands = notebook.bands(profile.name)
+    for name, band in bands.items():
+        value = result.metrics.get(name)
+        if value is None:
+            problems.append(f"metric {name} is declared in course.toml, but no cell recorded it")
+        elif band is not None and not band[0] <= value <= band[1]:
+            problems.append(f"metric {name} is {value:.6g}, outside its band {band[0]:g} to {band[1]:g}")
+    for name in result.metrics:
+        if name not in bands:
+            problems.append(f"metric {name} was recorded, but course.toml does not declare it")
+    return problems
+
+
+# ------------------------------------------------------------------------------------------- what lies in build/run
+
+
+def _result_path(notebook: Notebook, profile: Profile) -> Path:
+    return notebook.root / "build" / "run" / profile.name / f"{notebook.kind}s" / f"{notebook.stem}.json"
+
+
+def _keep(profile: Profile, outcome: Outcome, executed: bytes | None, when: float) -> None:
+    """Leave the result and the executed notebook for the report, with the time at which it ran."""
+    path = _result_path(outcome.notebook, profile)
+    content = {
+        **asdict(outcome.result),
+        "notebook": outcome.notebook.relative,
+        "cached": outcome.cached,
+        "parameters": outcome.parameters,
+        "problems": outcome.problems,
+        "profile": profile.name,
+        "when": when,
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True, default=repr) + "\n"
+    for place, data in ((path.with_suffix(".ipynb"), executed), (path, text.encode())):
+        if data is not None and _content(place) != data:
+            write_atomically(place, data)
+            with contextlib.suppress(OSError):
+                os.utime(place, (when, when))
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+# --------------------------------------------------------------------------------------------------- side by side
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a thread tells the one that runs the show."""
+
+    task: Task
+    kind: str  # "start", "progress", "end", "broken"
+    progress: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+class _Runner:
+    """Threads that each run one notebook after the other."""
+
+    def __init__(self, profile: Profile, cache: Cache, execute: Execute, board: Any, keep_going: bool) -> None:
+        self.profile = profile
+        self.cache = cache
+        self.execute = execute
+        self.board = board
+        self.keep_going = keep_going
+        self.cancel = threading.Event()
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.outcomes: dict[str, Outcome] = {}
+
+    def run(self, tasks: list[Task], jobs: int) -> dict[str, Outcome]:
+        waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        for task in tasks:
+            waiting.put(task)
+        threads = [
+            threading.Thread(target=self._work, args=(waiting,), name=f"notebooks-{number}", daemon=True)
+            for number in range(max(1, min(jobs, len(tasks))))
+        ]
+        broken: BaseException | None = None
+        try:
+            with _terminated(), self.board:
+                for thread in threads:
+                    thread.start()
+                while any(thread.is_alive() for thread in threads) or not self.events.empty():
+                    with contextlib.suppress(queue.Empty):
+                        broken = self._take(self.events.get(timeout=0.2)) or broken
+        except KeyboardInterrupt as interrupt:
+            self._stop(threads)
+            whole = len(tasks)
+            done = sum(outcome.result.status != "cancelled" for outcome in self.outcomes.values())
+            name, code = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
+            message = f"{name} after {done} of {whole} notebooks; what has passed is kept, and the next run goes on from there"
+            raise CourseError(message, code) from None
+        if broken is not None:
+            raise broken
+        for task in tasks:
+            self.outcomes.setdefault(task.notebook.id, _cancelled(task))
+        return self.outcomes
+
+    def _stop(self, threads: list[threading.Thread]) -> None:
+        self.cancel.set()
+        deadline = time.monotonic() + 2 * END_SECONDS
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        while not self.events.empty():
+            event = self.events.get()
+            if event.outcome is not None:
+                self.outcomes[event.task.notebook.id] = event.outcome
+
+    def _take(self, event: Event) -> BaseException | None:
+        """Tell the board; the error that stops everything, if this is one."""
+        if event.kind == "start":
+            self.board.start(event.task)
+        elif event.kind == "progress":
+            self.board.progress(event.task, event.progress)
+        elif event.outcome is not None:
+            self.outcomes[event.task.notebook.id] = event.outcome
+            self.board.end(event.task, event.outcome)
+            if not self.keep_going and not event.outcome.good:
+                self.cancel.set()
+        elif event.error is not None:
+            self.cancel.set()
+            return event.error
+        return None
+
+    def _work(self, waiting: queue.SimpleQueue[Task]) -> None:
+        while not self.cancel.is_set():
+            try:
+                task = waiting.get_nowait()
+            except queue.Empty:
+                return
+            self.events.put(Event(task, "start"))
+            try:
+                outcome = self._one(task)
+            except BaseException as error:
+                self.events.put(Event(task, "broken", error=error))
+                return
+            self.events.put(Event(task, "end", outcome=outcome))
+
+    def _one(self, task: Task) -> Outcome:
+        notebook, path = task.notebook, _result_path(task.notebook, self.profile).with_suffix(".ipynb")
+        started = time.time()
+        result = self.execute(
+            request(notebook, self.profile, task.parameters, path),
+            lambda progress: self.events.put(Event(task, "progress", progress)),
+            self.cancel,
+        )
+        outcome = Outcome(notebook, result, judge(notebook, self.profile, result), False, task.parameters)
+        if result.status == "cancelled":
+            return outcome
+        if result.status != "passed" and path.is_file() and path.stat().st_mtime < started - 2:
+            path.unlink()  # the process was killed before it wrote: this one is of an earlier run
+        _keep(self.profile, outcome, None, started)
+        now = self.cache.key(notebook, task.parameters) if notebook.path.is_file() else None
+        if result.status == "passed" and now is not None and now.content == task.key.content:
+            self.cache.put(notebook, now, result, path.read_bytes(), started)
+        return outcome
+
+
+def request(notebook: Notebook, profile: Profile, parameters: Mapping[str, Any], output: Path) -> Request:
+    """How this notebook is executed in this profile."""
+    seconds = max(LEAST_SECONDS, LIMIT * 60 * notebook.minutes(profile.name))
+    environment = {name: os.path.abspath(os.environ[name]) for name in DATA_FOLDERS if os.environ.get(name)}
+    if os.environ.get("KERAS_BACKEND"):
+        environment["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
+    return Request(
+        notebook=str(notebook.path),
+        output=str(output),
+        parameters=dict(parameters),
+        threads=profile.threads,
+        cell_seconds=seconds,
+        wall_seconds=seconds,
+        cwd=str(notebook.path.parent),
+        environment=environment,
+    )
+
+
+def _cancelled(task: Task) -> Outcome:
+    return Outcome(task.notebook, Result(str(task.notebook.path), "cancelled"), parameters=task.parameters)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Within, SIGTERM ends the run as Ctrl-C does. Only the main thread can be told of signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: Any) -> None:
+        raise Terminated
+
+    before: Callable[[int, Any], Any] | int | None = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

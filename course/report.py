@@ -42,11 +42,16 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of one notebook: its value, None if it was not recorded, and its band, None if it is not judged."""
+    """One metric of one notebook.
+
+    Its value is None if it was not recorded, its band None if it is not judged. The judgement is that of `course run`:
+    every declared metric is recorded, every recorded one declared, and bands are closed.
+    """
 
     name: str
     value: float | None
     band: tuple[float, float] | None
+    declared: bool = True  # in course.toml
 
     @property
     def title(self) -> str:
@@ -112,6 +117,7 @@ class Entry:
     problems: list[tuple[str, str]] = field(default_factory=list)  # words, anchor on the notebook's page or ""
     cached: bool = False
     stale: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)  # those that are not the profile's own
     metrics: list[Metric] = field(default_factory=list)
     usage: list[Usage] = field(default_factory=list)
     page: str = ""  # path below the report; empty without a page
@@ -123,6 +129,10 @@ class Entry:
     @property
     def kind(self) -> str:
         return self.notebook.kind.capitalize()
+
+    @property
+    def other_parameters(self) -> str:
+        return ", ".join(f"{name} = {json.dumps(value)}" for name, value in self.parameters.items())
 
     @property
     def command(self) -> str:
@@ -174,11 +184,13 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
         entry.words = "not finished" if entry.page else "not run"
         return entry
     entry.result = result = _read_result(written, written.relative_to(manifest.root).as_posix(), notebook)
-    entry.when = written.stat().st_mtime
+    entry.when = result["when"] or written.stat().st_mtime
     entry.cached = result.get("cached") is True
     entry.state = "passed" if result["status"] == "passed" else "failed"
     entry.words = ENDINGS.get(result["status"], result["status"])
     entry.metrics = _metrics(notebook.bands(profile), result["metrics"])
+    own = notebook.overrides(profile)
+    entry.parameters = {name: value for name, value in result["parameters"].items() if own.get(name, ...) != value}
     minutes, memory = result["cpu_seconds"] / 120, result["peak_rss_bytes"] / 1e9
     entry.usage = [
         Usage("time", minutes, notebook.minutes(profile), "min"),
@@ -188,7 +200,7 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
         entry.problems.append((entry.words, ""))
     else:
         entry.words = "passed"
-        entry.problems += [(_problem(metric), "") for metric in entry.metrics if metric.outside]
+        entry.problems += [(_problem(metric), "") for metric in entry.metrics if metric.outside or not metric.declared]
         entry.problems += [(f"{usage.name} over budget: {usage.shown}", "") for usage in entry.usage if usage.over]
         if entry.problems:
             entry.state, entry.words = "attention", STATES["attention"]
@@ -198,12 +210,16 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
 def _problem(metric: Metric) -> str:
     if metric.value is None:
         return f"{metric.title} was not recorded"
+    if not metric.declared:
+        return f"{metric.title} is not declared in course.toml"
     return f"{metric.title} {metric.shown} is {metric.verdict} {metric.limits}"
 
 
 def _metrics(bands: Mapping[str, tuple[float, float] | None], recorded: Mapping[str, float]) -> list[Metric]:
     declared = [Metric(name, recorded.get(name), band) for name, band in bands.items()]
-    return declared + [Metric(name, value, None) for name, value in recorded.items() if name not in bands]
+    return declared + [
+        Metric(name, value, None, declared=False) for name, value in recorded.items() if name not in bands
+    ]
 
 
 def _read_result(path: Path, where: str, notebook: Notebook) -> dict[str, Any]:
@@ -220,11 +236,11 @@ def _read_result(path: Path, where: str, notebook: Notebook) -> dict[str, Any]:
     result["metrics"] = {
         str(name): float(value) for name, value in _table(result, "metrics").items() if isinstance(value, (int, float))
     }
-    for key in ("cpu_seconds", "wall_seconds", "peak_rss_bytes"):
+    for key in ("cpu_seconds", "wall_seconds", "peak_rss_bytes", "when"):
         value = result.get(key)
         result[key] = float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
     result["versions"] = {str(name): str(value) for name, value in _table(result, "versions").items()}
-    result["error"] = _table(result, "error")
+    result["error"], result["parameters"] = _table(result, "error"), _table(result, "parameters")
     return result
 
 

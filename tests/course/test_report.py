@@ -241,12 +241,54 @@ def test_a_metric_outside_its_band_is_said_and_drawn(mini):
     assert "total 32 is above the band 29 to 31" in index.find("section", class_="attention").get_text()
 
 
-def test_a_metric_that_was_not_recorded_and_one_without_a_band(mini):
+def test_a_metric_that_was_not_recorded_and_one_that_is_not_declared(mini):
     left(mini, notebook(markdown("# x")), result(metrics={"other_thing": 1.5}))
     index, _ = written(mini)
     rows = [" ".join(row.get_text(" ").split()) for row in index.article.find_all("div", class_="row")]
-    assert rows[:2] == ["total not recorded 29 to 31", "other thing 1.5 no band"]
-    assert "total was not recorded" in index.find("section", class_="attention").get_text()
+    assert rows[:2] == ["total not recorded 29 to 31", "other thing 1.5 not declared"]
+    assert [item.a.get_text() for item in index.find("section", class_="attention").find_all("li")] == [
+        "total was not recorded",
+        "other thing is not declared in course.toml",
+    ]
+
+
+def test_a_declared_metric_without_a_band_in_this_profile(mini):
+    text = (mini / "course.toml").read_text(encoding="utf-8")
+    (mini / "course.toml").write_text(
+        text.replace("total = { cpu = [29, 31], smoke", "total = { smoke"), encoding="utf-8"
+    )
+    left(mini, notebook(markdown("# x")), result())
+    row = written(mini)[0].article.find("div", class_="row")
+    assert " ".join(row.get_text(" ").split()) == "total 30 no band" and row.svg is None
+
+
+def test_the_judgement_is_that_of_the_run(mini):
+    from course.execute import Result
+    from course.run import judge
+
+    manifest = load(mini)
+    lecture = manifest.select(["01/lecture"])[0]
+    for more in (
+        {},
+        {"cpu_seconds": 121.0},
+        {"peak_rss_bytes": 1_000_000_001},
+        {"metrics": {}},
+        {"metrics": {"total": 31.1}},
+    ):
+        said = result(**more)
+        left(mini, notebook(markdown("# x")), said)
+        problems = judge(lecture, manifest.profile("cpu"), Result(**said))
+        index, _ = written(mini)
+        assert len(index.select("section.attention li")) == len(problems), more
+
+
+def test_parameters_that_are_not_the_profiles_are_said(mini):
+    left(mini, notebook(markdown("# x")), result(parameters={"repeats": 3, "label": "total"}, when=1_700_000_000.0))
+    index, _ = written(mini)
+    assert 'other parameters than the profile\'s: repeats = 3, label = "total"' in index.article.get_text()
+    assert index.header.find("time")["datetime"].startswith("2023-11-1")
+    left(mini, notebook(markdown("# x")), result(parameters={}))
+    assert "other parameters" not in written(mini)[0].article.get_text()
 
 
 def test_the_tagged_picture_is_the_thumbnail_else_the_last(mini):

@@ -136,7 +136,7 @@ class Entry:
 
     @property
     def command(self) -> str:
-        return f"course run {self.notebook.topic.number:02d} --kind {self.notebook.kind}"
+        return f"course run {self.notebook.id}"
 
 
 def report(manifest: Manifest, profile: str | Profile) -> Path:
@@ -224,7 +224,7 @@ def _metrics(bands: Mapping[str, tuple[float, float] | None], recorded: Mapping[
 
 def _read_result(path: Path, where: str, notebook: Notebook) -> dict[str, Any]:
     """The Result of a run, its numbers made sure of."""
-    again = f"`course run {notebook.topic.number:02d} --fresh` writes it anew"
+    again = f"`course run {notebook.id} --fresh` writes it anew"
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

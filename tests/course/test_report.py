@@ -333,7 +333,7 @@ def test_nothing_has_run(mini):
         "Lecture not run",
         "Solution not run",
     ]
-    assert "course run 01 --kind lecture --profile cpu" in index.article.get_text()
+    assert "course run 01/lecture --profile cpu" in index.article.get_text()
 
 
 def test_a_result_without_its_notebook_and_a_notebook_without_its_result(mini):

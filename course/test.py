@@ -6,24 +6,27 @@ Everything runs with the smoke parameters, each notebook in a process of its own
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from course import build, proof
+from course import build, proof, run
+from course.cache import Cache
 from course.execute import Flag, Request, Result, spawn, write_atomically
 from course.manifest import CourseError, Manifest, Notebook, read_notebook, resolve, tags
 from course.nbval import CellReport, validate
 
 PROFILE = "smoke"
 PARTS = {"outputs": "stored outputs", "lab": "lab as handed out", "wrong": "wrong answers"}
+LIMIT = 3  # a notebook may take this many times the limit of one of its cells
 DETAIL = 12  # lines of a traceback that are shown
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 COMMENT = re.compile(r"^\s*#\s*NBVAL_CHECK_OUTPUT\s*$", re.MULTILINE)
@@ -39,6 +42,7 @@ class Outcome:
     problems: list[tuple[str, str]] = field(default_factory=list)
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
+    cached: bool = False  # proved before, and nothing of what it depends on has changed
 
     def add(self, index: int | None, message: str, detail: str = "") -> None:
         """A problem in a cell (index among all cells of the notebook), or in no single one."""
@@ -52,7 +56,7 @@ class Outcome:
         self.cpu_seconds, self.wall_seconds = result.cpu_seconds, result.wall_seconds
 
     def __str__(self) -> str:
-        mark = "FAIL" if self.problems else "ok  "
+        mark = "FAIL" if self.problems else "same" if self.cached else "ok  "
         lines = [
             f"{mark}  {self.notebook.id:12}  {PARTS[self.part]:18} {self.wall_seconds:6.1f} s  {self.summary}".rstrip()
         ]
@@ -71,16 +75,11 @@ def folder(notebook: Notebook, part: str) -> Path:
 
 
 def request(manifest: Manifest, notebook: Notebook, path: Path, output: Path, longer: int = 0) -> Request:
-    """How `course run` would execute the notebook in the smoke profile; `longer` more runs of it fit into its limit."""
-    cell_seconds = max(60.0, 3 * 60 * notebook.minutes(PROFILE))
-    return Request(
-        notebook=str(path),
-        output=str(output),
-        threads=manifest.profile(PROFILE).threads,
-        cell_seconds=cell_seconds,
-        wall_seconds=max(300.0, 2 * cell_seconds) * (1 + longer / 2),
-        cwd=str(notebook.path.parent),
-    )
+    """How `course run` executes the notebook in the smoke profile; into its limit fit as many trials as `longer` says."""
+    order = run.request(notebook, manifest.profile(PROFILE), parameters(notebook), output)
+    order.notebook = str(path)
+    order.wall_seconds = (LIMIT + longer) * order.cell_seconds
+    return order
 
 
 def parameters(notebook: Notebook) -> dict[str, Any]:
@@ -142,16 +141,15 @@ def _joined(output: dict[str, Any]) -> dict[str, Any]:
     return {**output, "text": "".join(text)} if isinstance(text, list) else output
 
 
-def nbval_suite(
-    manifest: Manifest, notebook: Notebook, places: list[int | None], cancel: Flag | None = None
-) -> Outcome:
-    """nbval over a prepared notebook (`places` is what `prepare` gave): every cell runs, checked outputs are compared."""
+def nbval_suite(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
+    """nbval over the prepared notebook: every cell runs, checked outputs are compared, a missing one is a fault."""
     outcome = Outcome("outputs", notebook)
     cells = read_notebook(notebook.path, notebook.relative)["cells"]
     silent = dict(unstored(cells))
     for place, message in silent.items():
         outcome.add(place, message)
     path = folder(notebook, "outputs") / f"{notebook.stem}.ipynb"
+    places = prepare(notebook, path)
     report = validate(request(manifest, notebook, path, path), cancel)
     outcome.cost(report)
     for cell in report.failures:
@@ -208,7 +206,6 @@ def prove_lab(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None
     solved = Notebook(notebook.topic, "solution", notebook.root)
     solution = read_notebook(solved.path, solved.relative)["cells"]
     order = request(manifest, notebook, notebook.path, folder(notebook, "lab") / f"{notebook.stem}.ipynb")
-    order.parameters = parameters(notebook)
     result = spawn(order, cancel=cancel)
     outcome.cost(result)
     failure = _failure(result)
@@ -238,7 +235,6 @@ def prove_wrong_answers(manifest: Manifest, notebook: Notebook, cancel: Flag | N
     executed = path.with_suffix(".executed.ipynb")
     write_atomically(path, json.dumps(_as_notebook(solution, steps)).encode())
     order = request(manifest, notebook, path, executed, longer=len(wrong))
-    order.parameters = parameters(notebook)
     result = spawn(order, cancel=cancel)
     outcome.cost(result)
     end = _failure(result)
@@ -312,7 +308,6 @@ def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None =
     outcome = Outcome("outputs", notebook)
     path = folder(notebook, "update") / f"{notebook.stem}.ipynb"
     order = request(manifest, notebook, notebook.path, path)
-    order.parameters = parameters(notebook)
     result = spawn(order, cancel=cancel)
     outcome.cost(result)
     failure = _failure(result)
@@ -341,6 +336,57 @@ def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None =
     return outcome
 
 
+# -------------------------------------------------------------------------------------------------- proved before
+
+
+class Proved:
+    """The proofs that passed, by content: what `course run` takes for a notebook's content, the stored outputs, what else the
+    proof reads, and the rules of the proof themselves. One entry for each proof, below `build/test/proved`."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.cache = Cache(manifest.root, manifest.profile(PROFILE))
+
+    def key(self, part: str, notebook: Notebook) -> str:
+        solution = Notebook(notebook.topic, "solution", notebook.root)
+        content: list[Any] = [part, asdict(self.cache.key(notebook, parameters(notebook))), notebook.minutes(PROFILE)]
+        content += [_code(each) for each in ([notebook, solution] if part == "lab" else [notebook])]
+        if part == "wrong":
+            content += [asdict(answer) for answer in build.read_wrong(notebook)]
+        own = sorted(Path(__file__).parent.glob("*.py"))
+        content += [hashlib.sha256(path.read_bytes()).hexdigest() for path in own if path.stem in RULES]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
+
+    def _path(self, part: str, notebook: Notebook) -> Path:
+        return folder(notebook, "proved") / f"{notebook.stem}.{part}.json"
+
+    def get(self, part: str, notebook: Notebook) -> Outcome | None:
+        try:
+            stored = json.loads(self._path(part, notebook).read_bytes())
+            if stored["key"] != self.key(part, notebook):
+                return None
+            return Outcome(part, notebook, str(stored["summary"]), cached=True)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def put(self, outcome: Outcome, before: str) -> None:
+        """Store a success, unless the course has changed while it was proved; data that it fetched itself may have."""
+        if outcome.problems or outcome.cached:
+            return
+        key = self.key(outcome.part, outcome.notebook)
+        if key == before:
+            stored = {"key": key, "summary": outcome.summary}
+            write_atomically(self._path(outcome.part, outcome.notebook), json.dumps(stored).encode())
+
+
+RULES = ("client", "execute", "flood", "nbval", "proof", "test")  # modules of `course` that a verdict depends on
+
+
+def _code(notebook: Notebook) -> list[Any]:
+    """The code cells with their places and stored outputs; an edited text changes none of it."""
+    cells = read_notebook(notebook.path, notebook.relative)["cells"]
+    return [len(cells), *([index, cell] for index, cell in enumerate(cells) if cell["cell_type"] == "code")]
+
+
 # ---------------------------------------------------------------------------------------------------------- the command
 
 
@@ -350,6 +396,7 @@ def test(
     update: bool = False,
     parts: Collection[str] = tuple(PARTS),
     jobs: int | None = None,
+    fresh: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[str]:
     """Prove these notebooks and tell of each proof as it ends; the problems, a line each.
@@ -360,11 +407,12 @@ def test(
     Args:
         parts: which of PARTS to do.
         jobs: proofs side by side; else as many as the smoke profile says.
+        fresh: prove even what was proved before with the same content.
     """
     jobs = jobs or manifest.profile(PROFILE).jobs
     started = time.monotonic()
     cancel = threading.Event()
-    work = _updates(manifest, notebooks, cancel) if update else _proofs(manifest, notebooks, parts, cancel)
+    work = _updates(manifest, notebooks, cancel) if update else _proofs(manifest, notebooks, parts, fresh, cancel)
     if not work:
         say("nothing to update: no checked cell here" if update else "nothing to test here")
         return []
@@ -387,24 +435,35 @@ def test(
 
 
 def _proofs(
-    manifest: Manifest, notebooks: Sequence[Notebook], parts: Collection[str], cancel: Flag
+    manifest: Manifest, notebooks: Sequence[Notebook], parts: Collection[str], fresh: bool, cancel: Flag
 ) -> list[Callable[[], Outcome]]:
     """The proofs, those first that take longest."""
     unknown = set(parts) - set(PARTS)
     if unknown:
         raise CourseError(f"unknown part {min(unknown)!r} (known: {', '.join(PARTS)})")
-    work: list[Callable[[], Outcome]] = []
-    for notebook in notebooks:
-        if notebook.kind == "solution" and "wrong" in parts:
-            work.append(partial(prove_wrong_answers, manifest, notebook, cancel))
-    for notebook in notebooks:
-        if notebook.kind != "lab" and "outputs" in parts:
-            places = prepare(notebook, folder(notebook, "outputs") / f"{notebook.stem}.ipynb")
-            work.append(partial(nbval_suite, manifest, notebook, places, cancel))
-    for notebook in notebooks:
-        if notebook.kind == "lab" and "lab" in parts:
-            work.append(partial(prove_lab, manifest, notebook, cancel))
-    return work
+    proofs = (
+        ("wrong", ("solution",), prove_wrong_answers),
+        ("outputs", ("lecture", "solution"), nbval_suite),
+        ("lab", ("lab",), prove_lab),
+    )
+    proved = Proved(manifest)
+
+    def prove(prover: Callable[[Manifest, Notebook, Flag], Outcome], part: str, notebook: Notebook) -> Outcome:
+        known = None if fresh else proved.get(part, notebook)
+        if known is not None:
+            return known
+        before = proved.key(part, notebook)
+        outcome = prover(manifest, notebook, cancel)
+        if not cancel.is_set():
+            proved.put(outcome, before)
+        return outcome
+
+    return [
+        partial(prove, prover, part, notebook)
+        for part, kinds, prover in proofs
+        for notebook in notebooks
+        if part in parts and notebook.kind in kinds
+    ]
 
 
 def _updates(manifest: Manifest, notebooks: Sequence[Notebook], cancel: Flag) -> list[Callable[[], Outcome]]:
@@ -422,7 +481,10 @@ def _total(outcomes: Sequence[Outcome], seconds: float, jobs: int) -> str:
     """The last line: the verdict, the time, and each part's share of it."""
     problems = sum(len(outcome.problems) for outcome in outcomes)
     spent = {part: sum(outcome.wall_seconds for outcome in outcomes if outcome.part == part) for part in PARTS}
-    whole = sum(spent.values()) or 1.0
+    whole = sum(spent.values())
     shares = ", ".join(f"{PARTS[part]} {100 * spent[part] / whole:.0f} %" for part in PARTS if spent[part])
-    verdict = f"{len(outcomes)} proofs" if not problems else f"{problems} {'problem' if problems == 1 else 'problems'}"
-    return f"{verdict} in {seconds:.0f} s, {jobs} at a time ({shares})"
+    proofs = f"{len(outcomes)} {'proof' if len(outcomes) == 1 else 'proofs'}"
+    verdict = f"{problems} {'problem' if problems == 1 else 'problems'} in {proofs}" if problems else proofs
+    same = sum(outcome.cached for outcome in outcomes)
+    before = f", {same} of them as before (--fresh proves them again)" if same else ""
+    return f"{verdict}{before}: {seconds:.0f} s, {jobs} at a time{f' ({shares})' if shares else ''}"

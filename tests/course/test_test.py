@@ -59,11 +59,14 @@ def test_a_course_without_faults_passes_and_each_proof_takes_one_line(mini):
     shown = " ".join(said.split())
     for words in ["7 cells, 1 compared", "3 of 3 caught, 2 gaps", "stops at cell 6 of 13: NotImplementedError"]:
         assert words in shown
-    assert "4 proofs in" in said and "2 at a time" in said and "wrong answers" in said.splitlines()[-1]
+    assert "4 proofs: " in said and "2 at a time" in said and "wrong answers" in said.splitlines()[-1]
     after = {path: path.read_bytes() for path in mini.rglob("*") if path.is_file()}
-    assert {path for path in after if before.get(path) != after[path]} == {
-        path for path in after if path.is_relative_to(mini / "build" / "test")
-    }, "everything it writes stays below build/test"
+    changed = {path.relative_to(mini).parts[:2] for path in after if before.get(path) != after[path]}
+    assert changed <= {("build", "test"), ("build", "cache")}, "everything it writes stays below build"
+
+    same, said = run(manifest)
+    assert same == [] and said.count("same  ") == 4 and "4 proofs, 4 of them as before" in said
+    assert "3 of 3 caught, 2 gaps" in said
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ def test_a_stale_output_and_a_cell_that_raises_are_told_each_once(mini):
         "lectures/01_addition.ipynb: cell 6 (\"total = summ([2 + 1] * repeats)\"): NameError: name 'summ' is not defined",
     ], "and the cells after it, which would only fail with it, are not told"
     assert "expected: 5" in said and "got:      3" in said
-    assert "----> 1 total = summ(" in said and "2 problems in" in said
+    assert "----> 1 total = summ(" in said and "2 problems in 1 proof: " in said
 
 
 @pytest.mark.parametrize(
@@ -352,6 +355,71 @@ def test_a_wrong_answer_that_never_ends_is_stopped_at_the_limit_of_a_cell(mini, 
     assert "'subtracts'" in message and "ends the proof: Timeout: still running after 2 s" in message
 
 
+# ---------------------------------------------------------------------------------------------------------- proved before
+
+
+SOLUTION, WRONG = "sources/solutions/01_addition.py", "sources/wrong/01_addition.py"
+
+
+@pytest.mark.parametrize(
+    "file, old, new, again",
+    [
+        (SOLUTION, "Write two functions.", "Write both functions.", []),
+        (SOLUTION, "return a + b", "return b + a", ["outputs", "lab", "wrong"]),
+        (SOLUTION, "return add(a, a)", "return 2 * a", ["outputs", "lab", "wrong"]),
+        (SOLUTION, 'stub="return twice a"', 'stub="return 2 a"', ["outputs", "lab", "wrong"]),
+        (WRONG, "return a - b", "return b - a", ["wrong"]),
+        (WRONG, 'why="subtracts"', 'why="takes away"', ["wrong"]),
+        ("course.toml", "smoke]\nabout", "smoke]\nabout", []),
+        (
+            "course.toml",
+            "[topics.solution]",
+            "[topics.solution]\nparameters.smoke = { most = 3 }",
+            ["outputs", "lab", "wrong"],
+        ),
+    ],
+)
+def test_a_proof_is_done_again_when_something_that_it_depends_on_has_changed(mini, file, old, new, again):
+    kinds = {"outputs": "solution", "lab": "lab", "wrong": "solution"}
+    manifest = load(mini)
+    before = {part: test.Proved(manifest).key(part, one(manifest, kind)) for part, kind in kinds.items()}
+    edit(mini / file, old, new)
+    manifest = rebuild(mini)
+    after = {part: test.Proved(manifest).key(part, one(manifest, kind)) for part, kind in kinds.items()}
+    assert [part for part in kinds if before[part] != after[part]] == again
+
+
+def test_stored_outputs_and_the_rules_are_part_of_what_a_proof_depends_on(mini, monkeypatch):
+    manifest = load(mini)
+    lecture = one(manifest, "lecture")
+    key = test.Proved(manifest).key("outputs", lecture)
+    assert test.Proved(manifest).key("outputs", lecture) == key
+    edit(lecture.path, '"3\\n"', '"4\\n"')
+    assert test.Proved(manifest).key("outputs", lecture) != key
+    edit(lecture.path, '"4\\n"', '"3\\n"')
+    assert test.Proved(manifest).key("outputs", lecture) == key
+    monkeypatch.setattr(test, "RULES", ())
+    assert test.Proved(manifest).key("outputs", lecture) != key
+
+
+def test_only_a_success_is_remembered_and_only_while_nothing_changes(mini):
+    manifest = load(mini)
+    lab, proved = one(manifest, "lab"), test.Proved(load(mini))
+    key = proved.key("lab", lab)
+    bad = test.Outcome("lab", lab, "stops nowhere")
+    bad.add(None, "bad")
+    proved.put(bad, key)
+    assert proved.get("lab", lab) is None
+    proved.put(test.Outcome("lab", lab, "stops well"), "the key of another time")
+    assert proved.get("lab", lab) is None
+    proved.put(test.Outcome("lab", lab, "stops well"), key)
+    assert proved.get("lab", lab).summary == "stops well"
+    assert proved.get("wrong", lab) is None
+    (entry,) = (mini / "build" / "test" / "proved").rglob("*.json")
+    entry.write_text("{")
+    assert proved.get("lab", lab) is None
+
+
 # ----------------------------------------------------------------------------------------------- interruptions and input
 
 
@@ -369,10 +437,9 @@ def test_a_set_flag_ends_a_proof_and_its_kernel(mini):
     edit(mini / "sources/lectures/01_addition.py", "total = sum(", "import time\ntime.sleep(600)\ntotal = sum(")
     manifest = rebuild(mini)
     lecture = one(manifest, "lecture")
-    places = test.prepare(lecture, test.folder(lecture, "outputs") / f"{lecture.stem}.ipynb")
     cancel = threading.Event()
     threading.Timer(4, cancel.set).start()
-    outcome = test.nbval_suite(manifest, lecture, places, cancel)
+    outcome = test.nbval_suite(manifest, lecture, cancel)
     assert lines(outcome) == ["lectures/01_addition.ipynb: cancelled"]
     assert psutil.Process().children(recursive=True) == []
 

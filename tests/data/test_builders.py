@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import resource
 import signal
 import time
 
@@ -147,3 +148,16 @@ def test_what_an_exception_leaves_is_cleared(tmp_path, monkeypatch):
     assert left_over(tmp_path) == []
     monkeypatch.setattr(glyphs, "draw", original)
     assert builders.is_prepared(type(tmp_path)(builders.prepared(builders.Glyphs, "numerals").data_dir))
+
+
+def test_disk_that_is_full(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # no file may grow larger, as if the disk were full
+    try:
+        with pytest.raises(data.DataUnavailable) as error:
+            data.load("glyphs/numerals", "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value).startswith("glyphs cannot be prepared in") and "set COURSE_CACHE" in str(error.value)
+    assert "\n" not in str(error.value) and left_over(tmp_path) == []

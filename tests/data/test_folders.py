@@ -133,7 +133,7 @@ def test_kinds_of_pictures(tmp_path, name):
 
 
 def test_sixteen_bits_become_eight(tmp_path):
-    values = np.array([[0, 257 * 50, 65535]], np.uint16)
+    values = np.array([[0, 257 * 50 + 100, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     assert folders.read(tmp_path / "deep.png", 1)[..., 0].tolist() == [[0, 50, 255]]
     assert folders.inspect(tmp_path / "deep.png") == (1, 3, 1)

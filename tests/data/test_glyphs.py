@@ -83,6 +83,15 @@ def test_only_the_alphabet_of_new_fonts_keeps_fonts_for_the_test():
         assert set(alphabet.fonts).isdisjoint(alphabet.test_fonts) == (name == "new_fonts")
 
 
+def test_each_split_is_drawn_in_its_fonts(monkeypatch):
+    used, field = set(), glyphs.distance_field
+    monkeypatch.setattr(glyphs, "distance_field", lambda font, character: used.add(font) or field(font, character))
+    for split, fonts in {"train": glyphs.DEJAVU + glyphs.STIX, "test": glyphs.COMPUTER_MODERN}.items():
+        used.clear()
+        glyphs.draw("new_fonts", split, range(300))
+        assert used == set(fonts)
+
+
 def silhouette(font, character):
     """Whether each of 24 x 24 cells of the character's bounding box is ink."""
     field, _ = glyphs.distance_field(font, character)

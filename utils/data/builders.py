@@ -19,13 +19,13 @@ class GlyphsConfig(tfds.core.BuilderConfig):
         super().__init__(name=alphabet.name, description=alphabet.title, version=glyphs.VERSION)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class CourseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """What our builders share."""
 
     url_infos = None  # we check hashes ourselves; looking for a file of checksums would need a package that tfds does not require
 
 
-class Glyphs(Builder):
+class Glyphs(CourseBuilder):
     """Printed characters, drawn; examples stand in the order of their indices."""
 
     VERSION = tfds.core.Version(glyphs.VERSION)
@@ -60,7 +60,7 @@ class Glyphs(Builder):
             yield index, {"image": file.getvalue(), "label": int(label)}
 
 
-class Clothing(Builder):
+class Clothing(CourseBuilder):
     """Photographs of clothes, from the archive of the release."""
 
     VERSION = tfds.core.Version(clothing.VERSION)
@@ -116,8 +116,15 @@ def prepared(builder_class, config=None):
                     shutil.rmtree(left)
                 with quiet():
                     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    except (OSError, tf.errors.OpError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    except DataUnavailable:
+        raise
+    except (OSError, RuntimeError, tf.errors.OpError) as error:
+        cause = error  # TensorFlow Datasets wraps what it meets
+        while cause is not None and not isinstance(cause, (OSError, tf.errors.OpError)):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        reason = " ".join(str(getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause).split())
         raise DataUnavailable(
             f"{builder.name} cannot be prepared in {folder} ({reason}): set COURSE_CACHE to a folder with room that can be written"
         ) from error

@@ -79,6 +79,18 @@ class Glyphs(Prepared):
         return drawing.draw(self._config, split, indices)
 
 
+NOTES = {
+    "latin": "In fonts without serifs I and l are the same bar and cannot be told apart. c C, o O, s S, v V, w W, x X, z Z and their like "
+    "differ in size alone; size is kept, and in nearly every font the largest small letter is lower than the smallest capital. A support "
+    "vector machine on HOG features gets .96 of the validation split right; the one pair that it often mistakes is I and l.",
+    "new_fonts": "Train and validation are drawn in DejaVu and STIX, test in Computer Modern, so that what is learnt must carry over to fonts "
+    "never seen. In fonts without serifs I and l are the same bar.",
+    "greek": "A capital and its small letter often differ in size alone.",
+    "cyrillic": "A capital and its small letter mostly differ in size alone; in italics some letters have another shape.",
+    "numerals": "One font of Computer Modern (cmmi10) has old-style numerals, whose 0, 1 and 2 are as low as small letters.",
+}
+
+
 def glyphs(alphabet="latin"):
     """Printed characters in the fonts of matplotlib: 32 x 32 grey."""
     chosen = drawing.ALPHABETS[alphabet]
@@ -92,7 +104,7 @@ def glyphs(alphabet="latin"):
         licence="drawn here; the fonts (DejaVu, STIX, Computer Modern) are free to draw with",
         citation="the fonts that matplotlib carries: DejaVu, STIX, BaKoMa Computer Modern",
         source="utils.data.glyphs",
-        note="",
+        note=NOTES[alphabet],
         variants=tuple(f"glyphs/{other}" for other in drawing.ALPHABETS),
     )
     return Glyphs(description, "Glyphs", alphabet)

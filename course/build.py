@@ -127,6 +127,10 @@ def read_source(path: Path, where: str, cache: Path | None = None) -> Source:
     return Source(where, cells, headers)
 
 
+def _kept(notebook: Notebook, path: Path) -> Path:
+    return notebook.root / "build" / "cache" / "sources" / f"{path.parent.name}-{path.stem}.json"
+
+
 _READ: dict[str, list[Cell]] = {}
 
 
@@ -160,9 +164,7 @@ def _cells_of(text: str, where: str, cache: Path | None) -> list[Cell]:
 
 def read_course_source(notebook: Notebook) -> Source:
     """The source of a notebook, with every gap, check and question held against the others."""
-    folder = notebook.root / "build" / "cache" / "sources"
-    cache = folder / f"{notebook.source.parent.name}-{notebook.stem}.json"
-    source = read_source(notebook.source, notebook.relative_source, cache)
+    source = read_source(notebook.source, notebook.relative_source, _kept(notebook, notebook.source))
     gaps: dict[str, int] = {}
     used: dict[str, int] = {}
 
@@ -307,7 +309,7 @@ def read_wrong(notebook: Notebook) -> list[WrongAnswer]:
     where = f"sources/wrong/{notebook.stem}.py"
     if not notebook.wrong.exists():
         return []
-    source = read_source(notebook.wrong, where)
+    source = read_source(notebook.wrong, where, _kept(notebook, notebook.wrong))
     answers = []
     for index, cell in enumerate(source.cells):
         metadata = {key: value for key, value in cell["metadata"].items() if key not in _JUPYTEXT_KEYS}

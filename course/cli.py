@@ -7,7 +7,6 @@ that fails.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -331,9 +330,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(str(error), error.code)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
         name = error.filename if error.filename is not None else "a file"
         _fail(f"{name}: {error.strerror or error}", 1)

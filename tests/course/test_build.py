@@ -78,7 +78,10 @@ def test_every_notebook_is_valid_and_says_its_language(mini):
 
 def test_the_layout_is_that_of_nbformat(mini):
     """So that a file saved by JupyterLab differs in what was changed only; the keys of a cell's metadata keep their order."""
-    text = (mini / "lectures" / "01_addition.ipynb").read_text()
+    edit(mini / "sources/lectures/01_addition.py", "two numbers", "two – größer ½ – numbers")
+    states(mini)
+    text = (mini / "lectures" / "01_addition.ipynb").read_text(encoding="utf-8")
+    assert "größer ½" in text
     assert text == nbformat.writes(nbformat.reads(text, as_version=4)) + "\n"
 
 
@@ -111,6 +114,13 @@ def test_a_lab_has_stubs_for_answers_and_no_hidden_tests(mini):
     assert lab["order"] == "*Your answer here.*"
     everything = (mini / "labs/01_addition.ipynb").read_text()
     assert not any(word in everything for word in ("BEGIN", "END ", "a + b", "-number", "commutative"))
+
+
+def test_blank_lines_before_hidden_tests_go_with_them(mini):
+    edit(mini / "sources/solutions/01_addition.py", "### BEGIN HIDDEN TESTS", "\n### BEGIN HIDDEN TESTS")
+    states(mini)
+    lab = {cell["id"]: cell["source"] for cell in cells(mini, "labs/01_addition.ipynb")}
+    assert lab["add-check"] == 'assert add(2, 3) == 5, "two and three make five"'
 
 
 def test_a_lab_has_its_own_title_and_badge(mini):
@@ -448,6 +458,20 @@ def test_a_checked_output_is_kept_while_its_cell_is_unchanged(mini):
     states(mini)
     assert checked_cell(mini)["outputs"] == []
     assert checked_cell(mini)["execution_count"] is None
+
+
+def test_an_output_of_another_text_is_not_kept(mini):
+    """JupyterLab keeps the id of a cell that it has edited, so the id alone does not tell whose output it is."""
+
+    def rewrite(notebook):
+        notebook["cells"][4].update(
+            source=["print(2 + 2)"], outputs=[{**notebook["cells"][4]["outputs"][0], "text": ["4\n"]}]
+        )
+
+    changed(mini, "lectures/01_addition.ipynb", rewrite)
+    states(mini)
+    assert checked_cell(mini)["source"] == "print(2 + 1)"
+    assert checked_cell(mini)["outputs"] == []
 
 
 def test_of_a_checked_cell_only_the_printed_text_is_kept(mini):

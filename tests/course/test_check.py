@@ -152,6 +152,7 @@ FINE = [
     (LECTURE, "print(label, total)", "recorder.record(loss=1)\nprint(label, total)"),
     (SOLUTION, 'assert double(4) == 8, "twice four is eight"', "import numpy as np\nnp.testing.assert_equal(double(4), 8)"),
     (SOLUTION, 'stub="return twice a"', 'stub="with return add(a, a) it would be told"'),
+    (SOLUTION, "    return add(a, a)", "    return add(a, a)\n    ### END SOLUTION\n    return add(a, a)\n    ### BEGIN SOLUTION\n    pass"),
     ("course.toml", "total = { cpu = [29, 31], smoke = [5, 7] }", "total = {}"),
 ]  # fmt: skip
 

@@ -68,6 +68,11 @@ def number(value: float) -> str:
     return (f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}").replace("-", "−")
 
 
+def limits(low: float, high: float) -> str:
+    """`0.91 to 0.97`, `exactly 212`."""
+    return f"exactly {number(low)}" if low == high else f"{number(low)} to {number(high)}"
+
+
 def verdict(value: float, low: float, high: float) -> str:
     if math.isnan(value):
         return "outside the band"
@@ -77,8 +82,9 @@ def verdict(value: float, low: float, high: float) -> str:
 def band_drawing(name: str, value: float, low: float, high: float) -> str:
     """The band as a bar, the value as a mark: an SVG 100 wide that its stylesheet stretches."""
     drawn = place(value, low, high)
-    words = f"{name} {number(value)}, band {number(low)} to {number(high)}: {verdict(value, low, high)}"
-    left, width = drawn.left, max(drawn.width, 1.0)
+    words = f"{name} {number(value)}, band {limits(low, high)}: {verdict(value, low, high)}"
+    width = max(drawn.width, 3.0)  # a band without width is seen all the same
+    left = round(drawn.left - (width - drawn.width) / 2, 2)
     parts = [
         '<line class="axis" x1="0" x2="100" y1="10" y2="10"/>',
         f'<rect class="band" x="{left:g}" y="4" width="{width:g}" height="12"/>',
@@ -688,10 +694,7 @@ class _Page:
             width, height = size
         measured = f' width="{width}"' if isinstance(width, int) else ""
         measured += f' height="{height}"' if isinstance(height, int) else ""
-        return (
-            f'<figure><img src="{html.escape(source)}" alt="{html.escape(alternative)}"{measured} '
-            'loading="lazy" decoding="async"></figure>'
-        )
+        return f'<figure><img src="{html.escape(source)}" alt="{html.escape(alternative)}"{measured}></figure>'
 
     def _results(self, values: Mapping[str, Any]) -> str:
         rows = []
@@ -704,7 +707,7 @@ class _Page:
             if band:
                 drawn = band_drawing(str(name), value, *band)
                 judged = verdict(value, *band)
-                words = f"{number(band[0])} to {number(band[1])}"
+                words = limits(*band)
                 if judged != "in the band":
                     words = f'<strong class="bad">{judged}</strong> {words}'
             rows.append(

@@ -73,7 +73,10 @@ class Metric:
 
     @property
     def limits(self) -> str:
-        return "" if self.band is None else " to ".join(map(rendering.number, self.band))
+        if self.band is None:
+            return ""
+        exact = self.band[0] == self.band[1] == self.value
+        return "exactly" if exact else rendering.limits(*self.band)
 
     @property
     def drawing(self) -> str:

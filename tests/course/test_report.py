@@ -176,6 +176,14 @@ def test_the_band_as_svg():
     assert svg["aria-label"] == "accuracy 0.95, band 0.9 to 0.94: above the band"
 
 
+def test_a_band_without_width_is_seen_and_said():
+    svg = BeautifulSoup(rendering.band_drawing("pool", 212, 212, 212), "html.parser").svg
+    assert (svg.rect["x"], svg.rect["width"], svg.find(class_="mark")["x1"]) == ("48.5", "3", "50")
+    assert svg["aria-label"] == "pool 212, band exactly 212: in the band"
+    assert report.Metric("pool", 212.0, (212.0, 212.0)).limits == "exactly"
+    assert report.Metric("pool", 211.0, (212.0, 212.0)).limits == "exactly 212"
+
+
 def test_usage_within_and_over_its_budget():
     def rects(svg):
         soup = BeautifulSoup(svg, "html.parser")

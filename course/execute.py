@@ -33,6 +33,9 @@ RESULTS = "application/vnd.course.results+json"
 START_SECONDS = 120.0  # for the kernel to start: the first one on a cold disk takes long
 END_SECONDS = 20.0  # for the process to end its kernel and write the notebook
 MARK = "COURSE_EXECUTION"  # in the environment of every process of one execution
+# A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable, ipykernel
+# lets the output of subprocesses go by.
+NOT_FOR_KERNELS = ("MPLBACKEND", "PYTHONSTARTUP", "PYTEST_CURRENT_TEST")
 PACKAGES = {"keras": ("keras",), "tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 
 Progress = Callable[[dict[str, Any]], None]
@@ -79,7 +82,7 @@ class Result:
 
 
 def execute(request: Request, on_progress: Progress | None = None) -> Result:
-    """Execute the notebook with a kernel of this process, and write it with the outputs it has by then.
+    """Execute the notebook with a kernel of this process, and write it with the outputs it has by then, unless cancelled.
 
     CourseError when it cannot be read or written. Use `spawn` unless this process exists for this one notebook.
     """
@@ -236,7 +239,7 @@ def _umask() -> int:
 def kernel_environment(request: Request, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of the kernel: threads fixed, since they change results, and nothing of a personal IPython set-up."""
     threads = str(request.threads)
-    environment = {name: value for name, value in base.items() if name not in ("MPLBACKEND", "PYTHONSTARTUP")}
+    environment = {name: value for name, value in base.items() if name not in NOT_FOR_KERNELS}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         environment[name] = threads
     return {**environment, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONHASHSEED": "0", **request.environment}
@@ -278,7 +281,8 @@ class _Execution:
         result.cpu_seconds = round(usage.cpu_seconds, 3)
         result.wall_seconds = round(usage.wall_seconds, 3)
         result.peak_rss_bytes = usage.peak_rss_bytes
-        write_atomically(self.request.output, notebook)
+        if result.status != "cancelled":  # nobody waits for it
+            write_atomically(self.request.output, notebook)
         return result
 
     def _run(self, scratch: Path) -> tuple[Result, bytes]:

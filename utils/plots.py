@@ -5,6 +5,7 @@ draws one pair of axes takes `ax` (None: a new figure) and returns the Axes; one
 (H, W), (H, W, 1) or (H, W, 3); uint8, or float in [0, 1] or [0, 255].
 """
 
+import io
 import math
 
 import matplotlib as mpl
@@ -69,6 +70,14 @@ def _show_once():
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(Axes, lambda axes: None)
     formatter.for_type(Figure, show)
+
+
+def png(figure):
+    """A figure as the bytes of a PNG file; the figure is closed, so that a notebook does not show it again."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    plt.close(figure)
+    return buffer.getvalue()
 
 
 def class_colour(index):

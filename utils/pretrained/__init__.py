@@ -1,0 +1,211 @@
+"""Pretrained weights: small ones of our own, made by `python -m utils.pretrained.train` and shipped, and ImageNet's.
+
+`load("glyphs")` is the backbone below, trained to read 52 printed letters; `describe("glyphs")` says how it was made. `imagenet`
+is `keras.applications` with the preprocessing inside the model. All of them take images as they come, 0 to 255.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import socket
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from utils.data.errors import DataUnavailable
+
+FOLDER = Path(__file__).parent
+
+# Filters of each convolution; a max-pooling stands between the stages.
+STAGES = ((32, 32), (64, 64), (128, 128))
+
+
+def backbone(input_shape=(None, None, 1), classes=None, include_top=False, momentum=0.9, dropout=0.0, name="backbone"):
+    """The untrained network whose trained weights `load` gives: for random features and for training from scratch.
+
+    Six 3x3 convolutions without bias, each with batch normalisation and ReLU (Simonyan and Zisserman 2015 in small): 32-32, 64-64,
+    128-128, max-pooling 2x2 between the stages. 286,880 trainable parameters and 896 running statistics on grey images. The layers are
+    called conv1, conv1_bn, conv1_relu, ... conv6_relu, with pool2 and pool4 between; the last feature map has a quarter of the
+    image's height and width.
+
+    Args:
+        input_shape: (height, width, channels); None for any size of at least 4.
+        classes: number of classes of the top.
+        include_top: whether global average pooling, dropout and a dense layer "logits" follow, which give logits (B, classes).
+        momentum: of batch normalisation's running statistics. Keras's default, .99, needs several hundred steps to settle.
+        dropout: rate, before the dense layer.
+        name: of the model.
+
+    Returns:
+        keras.Model on (B, H, W, channels), uint8 or float, 0 to 255; gives (B, H // 4, W // 4, 128), or logits.
+
+    Raises:
+        ValueError: `include_top` without `classes`, or `classes` without `include_top`.
+    """
+    if include_top != (classes is not None):
+        raise ValueError("include_top=True and classes=N go together")
+    inputs = layers.Input(input_shape, name="image")
+    x = layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(inputs)
+    number = 0
+    for stage in STAGES:
+        if number:
+            x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
+        for filters in stage:
+            number += 1
+            x = layers.Conv2D(
+                filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"conv{number}"
+            )(x)
+            x = layers.BatchNormalization(momentum=momentum, name=f"conv{number}_bn")(x)
+            x = layers.ReLU(name=f"conv{number}_relu")(x)
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.Dropout(dropout, name="dropout")(x)
+        x = layers.Dense(classes, name="logits")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def names():
+    """Names of the shipped weights, as a list."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def describe(name):
+    """How shipped weights were made and how good they are.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        dict with sha256 (of the file), command, seed, score (dict: held-out accuracy, on how many images, chance), classes (list),
+        parameters, bytes, training (dict), versions (dict).
+
+    Raises:
+        ValueError: there are no such weights.
+    """
+    if name not in names():
+        raise ValueError(f"no pretrained weights {name!r}; there are: {', '.join(names())}")
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def load(name, include_top=False, input_shape=(None, None, 1)):
+    """The backbone with its pretrained weights.
+
+    Args:
+        name: one of `names()`.
+        include_top: whether to keep the top that it was trained with, which gives logits (B, classes).
+        input_shape: as in `backbone`; the channels must be those of the training.
+
+    Returns:
+        keras.Model on images (B, H, W, 1), 0 to 255; gives the last feature map (B, H // 4, W // 4, 128), or logits.
+
+    Raises:
+        ValueError: there are no such weights, or the file differs from the one that its card describes.
+    """
+    card = describe(name)
+    path = FOLDER / f"{name}.npz"
+    content = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        raise ValueError(
+            f"{path} is not the file that {name}.json describes (SHA-256 differs): install the course again"
+        )
+    weights = np.load(io.BytesIO(content))
+    model = backbone(input_shape, len(card["classes"]) if include_top else None, include_top, name=name)
+    for variable in model.weights:
+        variable.assign(weights[variable.path.removeprefix(f"{name}/")].astype("float32"))
+    return model
+
+
+# ImageNet
+
+# What each family of keras.applications wants: -1 to 1 ("tf"), centred BGR ("caffe"), ImageNet's mean and deviation ("torch"), or pixels
+# as they are, because the model rescales them itself (None).
+_PREPROCESSING = {
+    "ConvNeXt": None,
+    "DenseNet": "torch",
+    "EfficientNetV2": None,
+    "EfficientNet": None,
+    "InceptionResNetV2": "tf",
+    "InceptionV3": "tf",
+    "MobileNetV2": "tf",
+    "MobileNetV3": None,
+    "MobileNet": "tf",
+    "NASNet": "tf",
+    "ResNet50V2": "tf",
+    "ResNet101V2": "tf",
+    "ResNet152V2": "tf",
+    "ResNet": "caffe",
+    "VGG": "caffe",
+    "Xception": "tf",
+}
+
+
+def imagenet(name="MobileNetV2", include_top=False, weights="imagenet", **options):
+    """A network of `keras.applications` that takes photographs as they are: the preprocessing is inside the model.
+
+    The layers keep their names and lie flat in the model, so that `transfer.freeze(model, up_to="block_13_project_BN")` finds them.
+
+    Args:
+        name: class in `keras.applications`, such as "MobileNetV2", "ResNet50", "VGG16".
+        include_top: whether to keep the classifier, which gives probabilities (B, 1000).
+        weights: "imagenet" or None (untrained).
+        **options: further arguments of that class. Leave `input_shape` out with include_top=False: any size of image goes through,
+            and one file of weights serves them all.
+
+    Returns:
+        keras.Model on RGB images (B, H, W, 3), uint8 or float, 0 to 255.
+
+    Raises:
+        ValueError: `keras.applications` has no such network.
+        DataUnavailable: the weights are neither in Keras's folder (KERAS_HOME, else ~/.keras) nor to be had from the network.
+    """
+    family = max((key for key in _PREPROCESSING if name.startswith(key)), key=len, default=None)
+    build = getattr(keras.applications, name, None)
+    if family is None or not isinstance(build, type(keras.applications.MobileNetV2)):
+        raise ValueError(f"keras.applications has no network {name!r} that is known here")
+    shape = options.pop("input_shape", None) or ((224, 224, 3) if include_top else (None, None, 3))
+    if include_top and name in ("InceptionV3", "InceptionResNetV2", "Xception") and "input_shape" not in options:
+        shape = (299, 299, 3)
+    inputs = layers.Input(shape, name="image")
+    pixels = _preprocess(inputs, _PREPROCESSING[family])
+    seconds = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(
+        seconds or 20
+    )  # a network that swallows packets would otherwise hold the notebook for minutes
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
+            return build(include_top=include_top, weights=weights, input_tensor=pixels, **options)
+    except Exception as error:
+        # keras.utils.get_file raises a plain Exception with this text.
+        failure = re.search(r"URL fetch failure on (\S+?): ", str(error))
+        if failure is None:
+            raise
+        raise DataUnavailable(_unavailable(name, failure[1])) from None
+    finally:
+        socket.setdefaulttimeout(seconds)
+
+
+def _unavailable(name, address):
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras"))
+    return (
+        f"ImageNet weights of {name}: no network, and no {home / 'models' / address.rsplit('/', 1)[-1]}. Put the file there "
+        f"(from {address}), or set KERAS_HOME to a folder that holds models/; without it, "
+        'utils.pretrained.load("glyphs") serves as the pretrained network.'
+    )
+
+
+def _preprocess(pixels, kind):
+    if kind == "tf":
+        return layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(pixels)
+    if kind == "torch":
+        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        scale, offset = 1 / (255 * deviation), -mean / deviation
+        return layers.Rescaling(scale.tolist(), offset=offset.tolist(), name="rescaling")(pixels)
+    if kind == "caffe":
+        return layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="centring")(pixels[..., ::-1])
+    return pixels

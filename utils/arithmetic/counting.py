@@ -133,7 +133,7 @@ def _in_place(call):
         return len(call.inputs) == 1 and not isinstance(call.layer, keras.Layer)
     if kind in kinds.COPYING_RESHAPES:
         return False
-    return kind in kinds.EACH_VALUE | kinds.FLAT_WEIGHTS | kinds.RESHAPES | kinds.NORMALISATIONS
+    return kind in kinds.EACH_VALUE | kinds.FLAT_WEIGHTS | kinds.RESHAPES
 
 
 def _places(call, x):

@@ -74,6 +74,8 @@ class _Walk:
     def leaf(self, layer, path, args, kwargs):
         _check_axes(layer, _tensors((args, kwargs)))
         outputs = layer.compute_output_spec(*args, **kwargs)
+        if any(None in x.shape for x in _tensors(outputs)):  # an EinsumDense told only a part of its output's shape
+            outputs = _Function(layer).compute_output_spec(*args, **kwargs)
         self.add(path, layer, args, kwargs, outputs)
         return outputs
 
@@ -105,6 +107,8 @@ class _Walk:
 
     def inner(self, layer, path, args, kwargs):
         """A layer whose own code calls layers: run it symbolically and take down the calls."""
+        if not layer.built:
+            _Function(layer).compute_output_spec(*args, **kwargs)
         made, produced, depth = [], [], 0
 
         def watch(sublayer):
@@ -152,13 +156,16 @@ class _Function(keras.Operation):
 
     def __init__(self, function):
         super().__init__()
-        self.call = function
+        self.function = function
+
+    def call(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
 
 
 def _inputs(model, input_shape):
     own = getattr(model, "inputs", None) if model.built else None
     if input_shape is not None and not own:
-        if not model.built:
+        if not model.built and isinstance(model, keras.Sequential):
             model.build(keras.tree.map_shape_structure(lambda shape: (None, *shape), input_shape))
         return keras.tree.map_shape_structure(lambda shape: keras.KerasTensor((1, *shape)), input_shape)
     if not own:

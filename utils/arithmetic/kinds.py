@@ -30,6 +30,7 @@ TRANSPOSED = names("Conv1DTranspose Conv2DTranspose Conv3DTranspose ConvTranspos
 POOLS = names("MaxPooling AveragePooling", "1D 2D 3D") | names("MaxPool AveragePool")
 RECURRENT = names("RNN SimpleRNN LSTM GRU")
 NORMALISATIONS = names("LayerNormalization GroupNormalization RMSNormalization")
+FLAT_WEIGHTS = NORMALISATIONS | {"PReLU"}  # weights of several axes, yet no matrix product
 EVERYTHING = (
     names("GlobalMaxPooling GlobalAveragePooling", "1D 2D 3D")
     | names("Attention AdditiveAttention MultiHeadAttention GroupQueryAttention GroupNormalization")
@@ -37,7 +38,6 @@ EVERYTHING = (
     | names("ConvLSTM", "1D 2D 3D")
     | {"Bidirectional"}
 )
-FLAT_WEIGHTS = names("PReLU")  # weights of several axes, yet no matrix product
 EACH_VALUE = (
     names("Activation ReLU LeakyReLU ELU Softmax Identity ActivityRegularization Masking Rescaling Normalization")
     | names("BatchNormalization UnitNormalization LayerScale StochasticDepth")

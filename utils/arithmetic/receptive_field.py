@@ -183,7 +183,7 @@ def _look(call, seen, pixels):
     kind, first = kinds.kind(call.layer), seen[0]
     if kind in kinds.MERGES:
         return _merged(call, seen, pixels)
-    if kind in kinds.EACH_VALUE or kind in kinds.FLAT_WEIGHTS:
+    if kind in kinds.EACH_VALUE or kind == "PReLU":
         return first
     if kind in kinds.RESHAPES:
         return _reshaped(call, first)

@@ -364,9 +364,11 @@ def clean(markup: str, context: Context, attachments: Mapping[str, Any] | None =
         else:
             _attributes(tag, context, attachments or {}, soup)
     if prose:
-        for text in soup.find_all(string=re.compile(" × ")):  # 3 × 3 stays on one line
+        for text in soup.find_all(
+            string=re.compile(" [×·] ")
+        ):  # 3 × 3 stays on one line, and no line begins with a dot
             if not text.find_parent(["code", "pre", "math"]):
-                text.replace_with(text.replace(" × ", "\u00a0×\u00a0"))
+                text.replace_with(text.replace(" × ", "\u00a0×\u00a0").replace(" · ", "\u00a0· "))
     for table in soup.find_all("table"):
         if not table.find_parent("table"):
             label = f"Table: {context.heading}" if context.heading else "Table"

@@ -567,8 +567,8 @@ def test_many_warnings_are_folded(mini):
 
 
 def test_a_size_in_prose_does_not_break(mini):
-    page = page_of(mini, markdown("## A 3 × 3 filter\n\nOf 3 × 3, in `3 × 3`."))
-    assert page.main.p.get_text() == "Of 3\u00a0×\u00a03, in 3 × 3." and page.find(id="A-3-×-3-filter")
+    page = page_of(mini, markdown("## A 3 × 3 filter\n\nOf 3 × 3, 2 · 3, in `3 × 3`."))
+    assert page.main.p.get_text() == "Of 3\u00a0×\u00a03, 2\u00a0· 3, in 3 × 3." and page.find(id="A-3-×-3-filter")
 
 
 def test_a_table_scrolls_by_itself(mini):

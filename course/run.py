@@ -306,8 +306,6 @@ class _Runner:
         elif event.outcome is not None:
             self.outcomes[event.task.notebook.id] = event.outcome
             self.board.end(event.task, event.outcome)
-            if not self.keep_going and not event.outcome.good:
-                self.cancel.set()
         elif event.error is not None:
             self.cancel.set()
             return event.error
@@ -325,6 +323,8 @@ class _Runner:
             except BaseException as error:
                 self.events.put(Event(task, "broken", error=error))
                 return
+            if not self.keep_going and not outcome.good:
+                self.cancel.set()
             self.events.put(Event(task, "end", outcome=outcome))
 
     def _one(self, task: Task) -> Outcome:

@@ -49,7 +49,8 @@ def style():
 
 
 def _show_once():
-    # A figure that is open is shown at the end of the cell; as the cell's value it would come a second time, and an Axes as text.
+    # A figure that is open is shown at the end of the cell; as the cell's value it would come a second time, and an Axes,
+    # a legend, a title as text.
     try:
         from IPython import get_ipython
     except ImportError:
@@ -59,7 +60,7 @@ def _show_once():
         return
     from IPython.core.pylabtools import print_figure
     from IPython.display import Image, display
-    from matplotlib.axes import Axes
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
     def show(figure):
@@ -68,7 +69,7 @@ def _show_once():
         plt.close(figure)
 
     formatter = shell.display_formatter.ipython_display_formatter
-    formatter.for_type(Axes, lambda axes: None)
+    formatter.for_type(Artist, lambda artist: None)
     formatter.for_type(Figure, show)
 
 
@@ -709,7 +710,9 @@ def window_positions(n, f, s=1, p=0, d=1, title=None, ax=None):
     step = 0.5
     if ax is None:
         size = min(_CELL, WIDTH / (width + 3))
-        ax = plt.subplots(figsize=(max(size * (width + 2.5), 2.6), size * (1.6 + step * len(taps)) + 0.4))[1]
+        ax = plt.subplots(
+            figsize=(max(size * (width + 2.5), 2.6), size * (1.6 + step * len(taps)) + 0.4), layout="constrained"
+        )[1]
     points = ax.figure.get_figwidth() * 72 * ax.get_position().width / (width + 2.5)
     for pixel in range(-p[0], n + p[1]):
         inside = 0 <= pixel < n
@@ -752,7 +755,7 @@ def window_sizes(n, f, s=1, p=0, d=1):
     taps = _taps(n, f, s, (p, p), d)
     outputs = len(taps)
     width = n + 2 * p
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2), width_ratios=(1.35, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 4.2), width_ratios=(1.35, 1), layout="constrained")
     unread = set(_unread(n, taps)) if outputs else set()
     for row in range(-p, n + p):
         for column in range(-p, n + p):
@@ -824,7 +827,11 @@ def window_strip(volume, output, f, s=1, p=0, title=None):
     padded = np.pad(volume, ((p, p), (p, p), (0, 0)))
     size = WIDTH / output.size
     figure, axes = plt.subplots(
-        channels + 1, output.size, squeeze=False, figsize=(WIDTH, size * (channels + 1) + (0.5 if title else 0.1))
+        channels + 1,
+        output.size,
+        squeeze=False,
+        figsize=(WIDTH, size * (channels + 1) + (0.5 if title else 0.1)),
+        layout="constrained",
     )
     for position, column in enumerate(axes.T):
         row_, column_ = divmod(position, len(taps))
@@ -899,8 +906,10 @@ def _moving_window_frame(volume, kernels, biases, outputs, p, corner, position):
     n, f, (channels, filters) = len(volume), len(kernels), kernels.shape[2:]
     widths = [n + 2 * p] + [f] * filters + [max(f, len(outputs))]
     cell = WIDTH / (sum(widths) + 2)
-    figure = plt.figure(figsize=(WIDTH, cell * (n + 2 * p + 1) * channels + 0.2))
-    axes = figure.subplots(channels, len(widths), width_ratios=widths, squeeze=False)
+    # Constrained layout would take most of the time here, and could move things from frame to frame.
+    figure = plt.figure(figsize=(WIDTH, cell * (n + 2 * p + 1) * channels + 0.2), layout="none")
+    spacing = {"left": 0.01, "right": 0.99, "top": 0.965, "bottom": 0.01, "wspace": 0.12, "hspace": 0.13}
+    axes = figure.subplots(channels, len(widths), width_ratios=widths, squeeze=False, gridspec_kw=spacing)
     for channel in range(channels):
         frame = [(*corner, f, f)]
         number_matrix(volume[..., channel], frame, p, f"input, channel {channel}", ax=axes[channel, 0])
@@ -939,7 +948,7 @@ def field_cone(layers, title=None, ax=None):
         jumps.append(jumps[-1] * s)
     pixels = max(levels[0]) + 1
     if ax is None:
-        ax = plt.subplots(figsize=(min(WIDTH, 1.8 + 0.3 * pixels), 0.55 + 0.55 * len(levels)))[1]
+        ax = plt.subplots(figsize=(min(WIDTH, 1.8 + 0.3 * pixels), 0.55 + 0.55 * len(levels)), layout="constrained")[1]
     for level, (f, s, d) in enumerate(layers, start=1):
         for unit in levels[level]:
             x = starts[level] + unit * jumps[level]
@@ -980,7 +989,7 @@ def field_map(field, theoretical, width=None, title=None, ax=None):
         Axes.
     """
     field = np.asarray(field, "float64")
-    ax = ax or plt.subplots(figsize=(3, 3.3))[1]
+    ax = ax or plt.subplots(figsize=(3, 3.3), layout="constrained")[1]
     ax.imshow(field / max(field.max(), 1e-30), cmap="viridis", vmin=0, vmax=1)
     middle = [side / 2 - 0.5 for side in field.shape]
     for side, colour in [(theoretical, ORANGE), (width, "white")]:
@@ -1004,7 +1013,7 @@ def wiring(stages, title=None, ax=None):
     Returns:
         Axes.
     """
-    ax = ax or plt.subplots(figsize=(2.4, 2.6))[1]
+    ax = ax or plt.subplots(figsize=(2.4, 2.6), layout="constrained")[1]
     most = max(max(stage[:2]) for stage in stages)
     for index, (inputs, outputs, groups) in enumerate(stages):
         if inputs % groups or outputs % groups:
@@ -1039,7 +1048,7 @@ def weight_pattern(matrix, title=None, ax=None):
         Axes.
     """
     matrix = np.asarray(matrix)
-    ax = ax or plt.subplots(figsize=(WIDTH, 0.6 + WIDTH * matrix.shape[0] / matrix.shape[1]))[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 0.6 + WIDTH * matrix.shape[0] / matrix.shape[1]), layout="constrained")[1]
     numbers = [number for number in np.unique(matrix) if number != 0]
     colours = ["white"] + [class_colour(index) for index in range(len(numbers))]
     index = np.searchsorted(numbers, matrix) + 1
@@ -1066,7 +1075,9 @@ def layer_bars(labels, columns, colours=None):
     Returns:
         Figure.
     """
-    figure, axes = plt.subplots(1, len(columns), figsize=(WIDTH, 0.6 + 0.19 * len(labels)), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(WIDTH, 0.6 + 0.19 * len(labels)), sharey=True, squeeze=False, layout="constrained"
+    )
     rows = np.arange(len(labels))
     for ax, (name, values) in zip(axes[0], columns.items()):
         values = np.asarray(values, "float64")
@@ -1097,7 +1108,7 @@ def timeline(events, title=None):
     Returns:
         Axes.
     """
-    ax = plt.subplots(figsize=(WIDTH, 2.8))[1]
+    ax = plt.subplots(figsize=(WIDTH, 2.8), layout="constrained")[1]
     years = sorted(events)
     ax.plot([years[0] - 2, years[-1] + 2], [0, 0], color=BLACK, linewidth=1.5)
     for index, year in enumerate(years):

@@ -1,8 +1,8 @@
 """From sources to notebooks: lectures, solutions, and labs with their answers taken out.
 
-Nothing is executed, and the same sources give the same bytes everywhere. A lecture or solution is what jupytext makes of
-its source, plus cell ids, nbgrader metadata and checked outputs, so that JupyterLab can write its edits back to the source.
-Only labs are transformed.
+Nothing is executed, and the same sources give the same bytes everywhere. A lecture or solution is what jupytext makes
+of its source, plus cell ids, nbgrader metadata and checked outputs, so that JupyterLab can write its edits back to the
+source. Only labs are transformed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NOTEBOOK_METADATA = {
 }
 
 
-# ------------------------------------------------------------------------------------- what stands in every notebook
+# ---------------------------------------------------------------------------------------- what stands in every notebook
 
 
 def badge(manifest: Manifest, notebook: Notebook) -> str:
@@ -87,7 +87,7 @@ if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     raise ImportError(f"{{hiding}} hides the course's own utils: rename it and restart the kernel")"""
 
 
-# ------------------------------------------------------------------------------------------------ reading a source
+# ----------------------------------------------------------------------------------------------------- reading a source
 
 
 @dataclass
@@ -105,8 +105,8 @@ class Source:
 def read_source(path: Path, where: str, cache: Path | None = None) -> Source:
     """Read a py:percent file. CourseError with file and line when it is not laid out in cells.
 
-    jupytext takes a second for thirty sources, so what it read is kept in the file `cache`, which holds for this text and
-    this version of jupytext only.
+    jupytext takes a second for thirty sources, so what it read is kept in the file `cache`, which holds for this text
+    and this version of jupytext only.
     """
     text = _read_text(path, where)
     lines = text.split("\n")
@@ -322,7 +322,7 @@ def read_wrong(notebook: Notebook) -> list[WrongAnswer]:
     return answers
 
 
-# -------------------------------------------------------------------------------------------------- making notebooks
+# ----------------------------------------------------------------------------------------------------- making notebooks
 
 
 def _check_id(gap: str, number: int) -> str:
@@ -499,7 +499,7 @@ def write_atomically(path: Path, text: str, root: Path | None = None) -> None:
         raise CourseError(f"{where}: cannot be written: {error.strerror or error}") from None
 
 
-# -------------------------------------------------------------------------------------------------- the whole course
+# ----------------------------------------------------------------------------------------------------- the whole course
 
 
 @dataclass(frozen=True)
@@ -574,7 +574,8 @@ def _difference(notebook: Notebook, before: bytes | None, built: dict[str, Any] 
     for index, (one, other) in enumerate(zip(old, new, strict=False), 1):
         where = f"{notebook.relative}: cell {index} ({first_words(other)})"
         if (one["cell_type"], one["source"]) != (other["cell_type"], other["source"]):
-            return f"{where} differs from its source: put what is to stay into {notebook.relative_source}, then `course build`"
+            source = notebook.relative_source
+            return f"{where} differs from its source: put what is to stay into {source}, then `course build`"
         if one.get("outputs", []) != _split(other).get("outputs", []) and one.get("outputs") != other.get("outputs"):
             return f"{where} holds outputs: `course build` removes them"
         if (one.get("id"), one["metadata"]) != (other["id"], other["metadata"]):

@@ -167,7 +167,7 @@ def without_code(text: str) -> str:
     return re.sub(r"(?<![\\$])\$(?!\s)[^$\n]+?(?<!\s)\$", " ", text)
 
 
-# ---------------------------------------------------------------------------------------------------------- the rules
+# ------------------------------------------------------------------------------------------------------------ the rules
 
 
 def ids(page: Page) -> Spots:
@@ -448,7 +448,7 @@ def metrics(page: Page) -> Spots:
             yield None, f"course.toml declares the metric {name}, which no cell records"
 
 
-# --------------------------------------------------------------------------------------------------------- imports
+# -------------------------------------------------------------------------------------------------------------- imports
 
 
 def imports(page: Page) -> Spots:
@@ -615,7 +615,7 @@ RULES: dict[str, Callable[[Page], Spots]] = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------- the whole course
+# ----------------------------------------------------------------------------------------------------- the whole course
 
 
 def check(manifest: Manifest, notebooks: Sequence[Notebook] | None = None) -> tuple[list[Finding], str]:
@@ -681,7 +681,7 @@ def overrides(page: Page) -> list[Finding]:
     return findings
 
 
-# ------------------------------------------------------------------------------------------------------------- fixing
+# --------------------------------------------------------------------------------------------------------------- fixing
 
 
 def fix(manifest: Manifest, notebooks: Sequence[Notebook]) -> list[str]:
@@ -721,8 +721,7 @@ def _with_badge(text: str, source: Source, line: str) -> str:
             return "\n".join(lines)
     if source.cells[0]["cell_type"] != "markdown":
         raise CourseError(f"{source.where}:{source.lines[0]}: expected a markdown cell with the title first")
-    # A badge of one line goes below the title; a line of the file added here would shift those that follow, so the set-up
-    # cell is looked for anew by its header.
+    # This line shifts those that follow, so the set-up cell is looked for anew by its header.
     lines.insert(source.lines[0] + 1, f"# {line}")
     return "\n".join(lines)
 

@@ -25,6 +25,12 @@ class Kind(StrEnum):
     lab = "lab"
 
 
+class Part(StrEnum):
+    outputs = "outputs"
+    lab = "lab"
+    wrong = "wrong"
+
+
 class Executor(StrEnum):
     local = "local"
     dask = "dask"
@@ -33,7 +39,8 @@ class Executor(StrEnum):
 app = typer.Typer(
     name="course",
     help="Build, check, run and test the notebooks of the course.\n\n"
-    "A notebook is named by its topic (`6`, `06`, `transfer`, `06_transfer_learning`), by its id (`06/lecture`) or by its path. "
+    "A notebook is named by its topic (`6`, `06`, `transfer`, `06_transfer_learning`), by its id (`06/lecture`) or by "
+    "its path. "
     "The course is the folder with course.toml: this one, one above it, COURSE_ROOT, or --root.",
     rich_markup_mode=None,
     no_args_is_help=False,
@@ -75,7 +82,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-# --------------------------------------------------------------------------------------------------------- commands
+# ------------------------------------------------------------------------------------------------------------- commands
 
 
 @app.command()
@@ -116,9 +123,8 @@ def _finish_build(results: Sequence[Any], check: bool) -> None:
         raise typer.Exit(2)
     if stale:
         raise typer.Exit(1)
-    _say(
-        f"{_count(len(results), 'notebook')}, {'all as their sources give them' if check else f'{len(written)} written'}"
-    )
+    outcome = "all as their sources give them" if check else f"{len(written)} written"
+    _say(f"{_count(len(results), 'notebook')}, {outcome}")
 
 
 @app.command()
@@ -184,14 +190,14 @@ def run(
 ) -> None:
     """Execute lectures and solutions, each in a process of its own, and hold them against budgets and bands.
 
-    What has run before with the same content is taken from the cache. Exit 1 when a notebook fails, goes over its budget
-    or leaves its band.
+    What has run before with the same content is taken from the cache. Exit 1 when a notebook fails, goes over its
+    budget or leaves its band.
 
     \b
     Examples:
       course run                                   every lecture and solution, profile cpu
       course run 06 --kind lecture --profile real  one lecture on photographs
-      course run transfer -p epochs 3 -p seed 1    with other parameters
+      course run 06 --kind lecture -p epochs 3     with another parameter
       course run --profile smoke --jobs 2          does every cell run?
       course run --executor dask --scheduler tcp://host:8786
     """
@@ -236,21 +242,39 @@ def _overrides(parameters: list[str] | None) -> dict[str, Text]:
 def test(
     selectors: Selectors = None,
     update: Annotated[bool, typer.Option("--update", help="Store the outputs of the checked cells anew.")] = False,
+    only: Annotated[
+        list[Part] | None,
+        typer.Option("--only", help="Only these proofs (may be repeated): stored outputs, labs, wrong answers."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Proofs side by side; else as for smoke.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Prove even what was proved before with the same content.")
+    ] = False,
     root: Root = None,
 ) -> None:
     """Prove the notebooks: checked outputs, labs that fail at their first gap, wrong answers that the checks catch.
 
+    Everything runs with the smoke parameters. What was proved before with the same content is not proved again. Exit 1
+    when a proof fails. A checked output must be the same in every profile and on every machine: --update stores what
+    smoke prints.
+
     \b
     Examples:
-      course test               everything
-      course test 01            one topic
-      course test --update      after a change that is meant to change a checked output
+      course test                       everything
+      course test 01 --only wrong       do the checks of topic 01 catch each wrong answer?
+      course test --update              after a change that is meant to change a checked output
     """
+    from course.test import PARTS
     from course.test import test as test_notebooks
 
     manifest = _manifest(root)
-    problems = test_notebooks(manifest, manifest.select(selectors or [], KINDS), update=update)
-    if problems:
+    notebooks = manifest.select(selectors or [], KINDS)
+    if update and only:
+        raise CourseError("--update goes without --only: it stores outputs and proves nothing")
+    parts = [part.value for part in only] if only else list(PARTS)
+    if test_notebooks(manifest, notebooks, update=update, parts=parts, jobs=jobs, fresh=fresh):
         raise typer.Exit(1)
 
 
@@ -288,7 +312,7 @@ def doctor(root: Root = None) -> None:
         raise typer.Exit(1)
 
 
-# -------------------------------------------------------------------------------------------------------------- main
+# ----------------------------------------------------------------------------------------------------------------- main
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ class CourseError(Exception):
         self.code = code
 
 
-# --------------------------------------------------------------------------------------------------- typed values
+# --------------------------------------------------------------------------------------------------------- typed values
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _known(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known) or 'none'}" + (f"; did you mean {close}?" if close else "")
 
 
-# ------------------------------------------------------------------------------------------------- reading course.toml
+# -------------------------------------------------------------------------------------------------- reading course.toml
 
 
 def find_root(start: str | Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""From sources to notebooks: exact cells, the same bytes everywhere, nothing half-written, and the way back through JupyterLab."""
+"""From sources to notebooks: exact cells, the same bytes everywhere, nothing half-written, and back from JupyterLab."""
 
 import copy
 import errno
@@ -52,7 +52,7 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-# ---------------------------------------------------------------------------------------------------- what is built
+# -------------------------------------------------------------------------------------------------------- what is built
 
 
 def test_a_lecture_holds_its_source_cell_by_cell(mini):
@@ -77,7 +77,7 @@ def test_every_notebook_is_valid_and_says_its_language(mini):
 
 
 def test_the_layout_is_that_of_nbformat(mini):
-    """So that a file saved by JupyterLab differs in what was changed only; the keys of a cell's metadata keep their order."""
+    """So that a file saved by JupyterLab differs in what was changed only."""
     edit(mini / "sources/lectures/01_addition.py", "two numbers", "two – größer ½ – numbers")
     states(mini)
     text = (mini / "lectures" / "01_addition.ipynb").read_text(encoding="utf-8")
@@ -179,7 +179,7 @@ def test_a_second_check_of_a_gap(mini):
     assert cell["metadata"]["nbgrader"]["grade_id"] == "add-check-2"
 
 
-# ---------------------------------------------------------------------------------------------------------- nbgrader
+# ------------------------------------------------------------------------------------------------------------- nbgrader
 
 
 def grading(root, name):
@@ -245,7 +245,7 @@ def test_nbgrader_itself_reads_a_lab(mini):
     assert all(compute_checksum(cell) == cell.metadata.nbgrader["checksum"] for cell in graded)
 
 
-# ------------------------------------------------------------------------------------------------------ determinism
+# ---------------------------------------------------------------------------------------------------------- determinism
 
 
 def test_a_second_build_changes_nothing(mini):
@@ -297,7 +297,7 @@ def test_line_ends_of_another_system_do_not_matter(mini):
     assert digests(mini) == before
 
 
-# ------------------------------------------------------------------------------------- what is kept of jupytext's work
+# -------------------------------------------------------------------------------------- what is kept of jupytext's work
 
 
 def kept(root):
@@ -352,7 +352,7 @@ def test_another_jupytext_reads_anew(mini, monkeypatch):
     assert written == [kept(mini)]
 
 
-# ----------------------------------------------------------------------------------------------------- build --check
+# -------------------------------------------------------------------------------------------------------- build --check
 
 
 def stale(root):
@@ -378,13 +378,22 @@ def changed(root, name, change):
 
 HAND_EDITS = [
     (lambda notebook: notebook["cells"][4].update(source=["pass"]), "cell 5 (", "differs from its source"),
-    (lambda notebook: notebook["cells"][2].update(outputs=[{"output_type": "stream", "name": "stdout", "text": ["x"]}]),
-     "cell 3 (", "holds outputs"),
-    (lambda notebook: notebook["cells"][4]["metadata"]["nbgrader"].update(points=9), "cell 5 (", "another id or metadata"),
+    (
+        lambda notebook: notebook["cells"][2].update(
+            outputs=[{"output_type": "stream", "name": "stdout", "text": ["x"]}]
+        ),
+        "cell 3 (",
+        "holds outputs",
+    ),
+    (
+        lambda notebook: notebook["cells"][4]["metadata"]["nbgrader"].update(points=9),
+        "cell 5 (",
+        "another id or metadata",
+    ),
     (lambda notebook: notebook["cells"][4].update(id="other"), "cell 5 (", "another id or metadata"),
     (lambda notebook: notebook["cells"].pop(), "13 cells where its source has 14"[:8], "cells where its source has"),
     (lambda notebook: notebook["metadata"].update(x=1), "written by another program", "layout or notebook metadata"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("change", "where", "what"), HAND_EDITS)
@@ -404,7 +413,8 @@ def test_a_missing_or_damaged_notebook(mini):
     (mini / "labs/01_addition.ipynb").unlink()
     (mini / "solutions/01_addition.ipynb").write_text("{")
     assert stale(mini) == [
-        "solutions/01_addition.ipynb: not a notebook: `course build` makes it anew from sources/solutions/01_addition.py",
+        "solutions/01_addition.ipynb: not a notebook: `course build` makes it anew "
+        "from sources/solutions/01_addition.py",
         "labs/01_addition.ipynb: missing: `course build` makes it anew from sources/solutions/01_addition.py",
     ]
     states(mini)
@@ -435,11 +445,12 @@ def test_files_that_no_topic_names_are_told(mini):
         "sources/wrong/03_x.py",
     ]
     assert stale(mini)[0] == (
-        "labs/02_old.ipynb: course.toml has no topic '02_old' (its source is gone): delete it, or name its topic in course.toml"
+        "labs/02_old.ipynb: course.toml has no topic '02_old' (its source is gone): "
+        "delete it, or name its topic in course.toml"
     )
 
 
-# ---------------------------------------------------------------------------------------------------- checked outputs
+# ------------------------------------------------------------------------------------------------------ checked outputs
 
 
 def checked_cell(root):
@@ -518,7 +529,7 @@ def test_a_lab_carries_no_output(mini):
     assert not any(cell.get("outputs") for cell in cells(mini, "labs/01_addition.ipynb"))
 
 
-# ---------------------------------------------------------------------------------------------------- broken sources
+# ------------------------------------------------------------------------------------------------------- broken sources
 
 SOLUTION = "    ### BEGIN SOLUTION\n    return a + b\n    ### END SOLUTION"
 BROKEN = [
@@ -654,7 +665,7 @@ def test_wrong_answers_are_read_with_their_lines(mini):
     assert read_wrong(load(mini).select(["01/solution"])[0]) == []
 
 
-# -------------------------------------------------------------------------------------------------- nothing half-written
+# ------------------------------------------------------------------------------------------------- nothing half-written
 
 
 @pytest.mark.parametrize("step", ["write_bytes", "replace"])
@@ -679,7 +690,7 @@ def test_a_folder_in_place_of_a_notebook(mini):
     assert broken.startswith("labs/01_addition.ipynb: Is a directory")
 
 
-# --------------------------------------------------------------------------------------------- the way through JupyterLab
+# ------------------------------------------------------------------------------------------- the way through JupyterLab
 
 
 @pytest.fixture
@@ -800,7 +811,7 @@ def test_the_pairing_of_this_repository_lets_our_keys_through():
     ]
 
 
-# --------------------------------------------------------------------------------------------------------- set-up cell
+# ---------------------------------------------------------------------------------------------------------- set-up cell
 
 
 def test_the_setup_cell_names_address_and_tag_and_is_python(mini):

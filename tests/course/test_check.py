@@ -34,7 +34,7 @@ def found(root, rebuild=True):
 def test_the_mini_course_has_no_findings(mini):
     findings, summary = check(load(mini))
     assert [str(finding) for finding in findings] == []
-    assert summary == "3 notebooks, no findings (code cells: median 3 lines, longest 11)"
+    assert summary == "3 notebooks, no findings (code cells: median 4 lines, longest 11)"
 
 
 def test_the_summary_counts(mini):
@@ -62,72 +62,240 @@ def test_a_finding_names_file_cell_rule_and_what_to_do(mini):
 CASES = [
     # opening
     (LECTURE, "# # 01 Addition", "# # 1 Addition", "opening", "expected the title `# 01 Addition` in the first line"),
-    (SOLUTION, "# # 01 Addition: solution", "# # 01 Addition", "opening", "expected the title `# 01 Addition: solution`"),
+    (
+        SOLUTION,
+        "# # 01 Addition: solution",
+        "# # 01 Addition",
+        "opening",
+        "expected the title `# 01 Addition: solution`",
+    ),
     (LECTURE, "/blob/v1/", "/blob/v0/", "opening", "expected the badge of course.toml's repository and tag"),
     (LECTURE, "import pathlib\n", "", "opening", "differs from the set-up cell of course.toml: `course check --fix`"),
     (LECTURE, '# %% tags=["setup"]', "# %%", "opening", "expected one cell tagged setup, got 0"),
-    (LECTURE, '# %% tags=["setup"]', '# %%\nx = 1\n\n# %% tags=["setup"]', "opening", "before any other code: move it up"),
-    (LECTURE, '# %% tags=["parameters"]', '# %%\nx = 1\n\n# %% tags=["parameters"]', "opening", "right after the set-up cell"),
+    (
+        LECTURE,
+        '# %% tags=["setup"]',
+        '# %%\nx = 1\n\n# %% tags=["setup"]',
+        "opening",
+        "before any other code: move it up",
+    ),
+    (
+        LECTURE,
+        '# %% tags=["parameters"]',
+        '# %%\nx = 1\n\n# %% tags=["parameters"]',
+        "opening",
+        "right after the set-up cell",
+    ),
     # parameters
     (LECTURE, '# %% tags=["parameters"]', "# %%", "parameters", "expected one cell tagged parameters, got 0"),
-    (LECTURE, "# %%\ntotal", '# %% tags=["parameters"]\ntotal', "parameters", "expected one cell tagged parameters, got 2"),
+    (
+        LECTURE,
+        "# %%\ntotal",
+        '# %% tags=["parameters"]\ntotal',
+        "parameters",
+        "expected one cell tagged parameters, got 2",
+    ),
     (LECTURE, "repeats: int = 10", "repeats = 10", "parameters", "line 1: expected `name: type = value"),
     (LECTURE, "repeats: int = 10", "repeats: int = 1000", "parameters", "expected int in [1, 100], got 1000"),
-    (LECTURE, "  # [1, 100] how often to add", "", "parameters", "parameter repeats: expected a comment that says what it is"),
+    (
+        LECTURE,
+        "  # [1, 100] how often to add",
+        "",
+        "parameters",
+        "parameter repeats: expected a comment that says what it is",
+    ),
     (LECTURE, "print(label, total)", "print(total)", "parameters", "parameter label: no later cell reads it"),
     # tags
-    (LECTURE, "nbval-check-output", "nbval-check-outputs", "tags", "unknown tag 'nbval-check-outputs': did you mean nbval-check-output?"),
-    (LECTURE, "# %% [markdown]\n# ## Adding", '# %% [markdown] tags=["thumbnail"]\n# ## Adding', "tags", "is for code cells"),
+    (
+        LECTURE,
+        "nbval-check-output",
+        "nbval-check-outputs",
+        "tags",
+        "unknown tag 'nbval-check-outputs': did you mean nbval-check-output?",
+    ),
+    (
+        LECTURE,
+        "# %% [markdown]\n# ## Adding",
+        '# %% [markdown] tags=["thumbnail"]\n# ## Adding',
+        "tags",
+        "is for code cells",
+    ),
     # gaps and their checks
-    (SOLUTION, '# %% check="double" points=1\nassert double(4) == 8, "twice four is eight"', "", "gaps", "gap 'double' has no check"),
-    (SOLUTION, 'assert double(4) == 8, "twice four is eight"', "double(4)", "gaps", "this check of gap 'double' asserts nothing"),
-    (SOLUTION, 'assert add(2, 3) == 5, "two and three make five"', "import math", "gaps", "an assert that the student sees"),
+    (
+        SOLUTION,
+        '# %% check="double" points=1\nassert double(4) == 8, "twice four is eight"',
+        "",
+        "gaps",
+        "gap 'double' has no check",
+    ),
+    (
+        SOLUTION,
+        'assert double(4) == 8, "twice four is eight"',
+        "double(4)",
+        "gaps",
+        "this check of gap 'double' asserts nothing",
+    ),
+    (
+        SOLUTION,
+        'assert add(2, 3) == 5, "two and three make five"',
+        "import math",
+        "gaps",
+        "an assert that the student sees",
+    ),
     # wrong answers
-    (WRONG, '# %% gap="double" why="squares', '# %% gap="add" why="squares', "wrong-answers", "gap 'double': expected a wrong answer"),
-    (WRONG, 'gap="double"', 'gap="duoble"', "wrong-answers", "01_addition.py:11: no gap 'duoble' (known: add, double; did you mean"),
+    (
+        WRONG,
+        '# %% gap="double" why="squares',
+        '# %% gap="add" why="squares',
+        "wrong-answers",
+        "gap 'double': expected a wrong answer",
+    ),
+    (
+        WRONG,
+        'gap="double"',
+        'gap="duoble"',
+        "wrong-answers",
+        "01_addition.py:11: no gap 'duoble' (known: add, double; did you mean",
+    ),
     (WRONG, "return 5", "return (", "wrong-answers", "expected Python, got '(' was never closed"),
     (WRONG, "return a - b", "return a + b  # right", "wrong-answers", "this answer to gap 'add' is the right one"),
-    (WRONG, ' why="subtracts"', "", "wrong-answers", 'sources/wrong/01_addition.py:1: expected `# %% gap="..." why="..."`'),
+    (
+        WRONG,
+        ' why="subtracts"',
+        "",
+        "wrong-answers",
+        'sources/wrong/01_addition.py:1: expected `# %% gap="..." why="..."`',
+    ),
     # headings
     (LECTURE, "# ## Adding", "# # Adding", "headings", "a second title `# Adding`: make it `## Adding`"),
     (LECTURE, "# ## Summary", "# ## What we saw", "headings", "expected a section `## Summary` at the end"),
     (LECTURE, "# ## Exercises", "# ### Exercises", "headings", "expected a section `## Exercises` at the end"),
     (LECTURE, "# ## Adding", "# ## Summary\n#\n# ## Adding", "headings", "expected one section `## Summary`, got 2"),
-    (LECTURE, "# ## Exercises", "# ## Further reading\n#\n# ## Exercises", "headings", "expected one section `## Further reading`, got 2"),
+    (
+        LECTURE,
+        "# ## Exercises",
+        "# ## Further reading\n#\n# ## Exercises",
+        "headings",
+        "expected one section `## Further reading`, got 2",
+    ),
     # lengths
-    (LECTURE, "print(label, total)", "x = 1\n" * 24 + "print(label, total)", "length", "26 lines, at most 25: split the cell"),
+    (
+        LECTURE,
+        "print(label, total)",
+        "x = 1\n" * 24 + "print(label, total)",
+        "length",
+        "26 lines, at most 25: split the cell",
+    ),
     # links and pictures
-    (LECTURE, "# Adding is rep", "# [see](../labs/02.ipynb)\n#\n# Adding is rep", "links", "no file '../labs/02.ipynb' seen from lectures/"),
+    (
+        LECTURE,
+        "# Adding is rep",
+        "# [see](../labs/02.ipynb)\n#\n# Adding is rep",
+        "links",
+        "no file '../labs/02.ipynb' seen from lectures/",
+    ),
     (LECTURE, "# Adding is rep", '# <a href="x.md">x</a>\n#\n# Adding is rep', "links", "no file 'x.md'"),
     (LECTURE, "# Adding is rep", "# [see][1]\n#\n# [1]: x.md\n#\n# Adding is rep", "links", "no file 'x.md'"),
     (LECTURE, "# Adding is rep", "# [see](/etc/passwd)\n#\n# Adding is rep", "links", "no file '/etc/passwd'"),
     (LECTURE, "# Adding is rep", "# [see](../..)\n#\n# Adding is rep", "links", "'../..' lies outside the course"),
     (LECTURE, "# Adding is rep", "# ![a cat](cat.png)\n#\n# Adding is rep", "links", "no file 'cat.png'"),
-    (LECTURE, "# Adding is rep", "# ![a cat](attachment:cat.png)\n#\n# Adding is rep", "links", "pasted into a notebook are not kept"),
-    (LECTURE, "# Adding is rep", "# ![ ](https://example.org/a.png)\n#\n# Adding is rep", "pictures", "write `![what it shows](https"),
-    (LECTURE, "# Adding is rep", '# <img src="https://example.org/a.png">\n#\n# Adding is rep', "pictures", 'add alt="what it shows"'),
-    (LECTURE, "# Adding is rep", '# <img alt="" src="https://example.org/a.png">\n#\n# Adding is rep', "pictures", "no alternative text"),
+    (
+        LECTURE,
+        "# Adding is rep",
+        "# ![a cat](attachment:cat.png)\n#\n# Adding is rep",
+        "links",
+        "pasted into a notebook are not kept",
+    ),
+    (
+        LECTURE,
+        "# Adding is rep",
+        "# ![ ](https://example.org/a.png)\n#\n# Adding is rep",
+        "pictures",
+        "write `![what it shows](https",
+    ),
+    (
+        LECTURE,
+        "# Adding is rep",
+        '# <img src="https://example.org/a.png">\n#\n# Adding is rep',
+        "pictures",
+        'add alt="what it shows"',
+    ),
+    (
+        LECTURE,
+        "# Adding is rep",
+        '# <img alt="" src="https://example.org/a.png">\n#\n# Adding is rep',
+        "pictures",
+        "no alternative text",
+    ),
     # Python
     (LECTURE, "print(label, total)", "print(label, total", "python", "line 2: '(' was never closed"),
-    (LECTURE, "print(label, total)", "print(label, total)\n# !pip install x", "python", "`!pip install x` runs a program or fetches"),
-    (LECTURE, "print(label, total)", "print(label, total)\n# %pip install x", "python", "`%pip install x` runs a program or fetches"),
+    (
+        LECTURE,
+        "print(label, total)",
+        "print(label, total)\n# !pip install x",
+        "python",
+        "`!pip install x` runs a program or fetches",
+    ),
+    (
+        LECTURE,
+        "print(label, total)",
+        "print(label, total)\n# %pip install x",
+        "python",
+        "`%pip install x` runs a program or fetches",
+    ),
     # imports
-    (LECTURE, "print(label, total)", "import numpie\nprint(label, total)", "imports", "no module 'numpie' is installed"),
-    (LECTURE, "print(label, total)", "from numpie import x\nprint(label, total)", "imports", "no module 'numpie' is installed"),
-    (LECTURE, "print(label, total)", "from . import x\nprint(label, total)", "imports", "relative imports do not work in a notebook"),
+    (
+        LECTURE,
+        "print(label, total)",
+        "import numpie\nprint(label, total)",
+        "imports",
+        "no module 'numpie' is installed",
+    ),
+    (
+        LECTURE,
+        "print(label, total)",
+        "from numpie import x\nprint(label, total)",
+        "imports",
+        "no module 'numpie' is installed",
+    ),
+    (
+        LECTURE,
+        "print(label, total)",
+        "from . import x\nprint(label, total)",
+        "imports",
+        "relative imports do not work in a notebook",
+    ),
     # the picture that stands for the notebook
     (LECTURE, '# %% tags=["thumbnail"]', "# %%", "thumbnail", 'expected one cell with tags=["thumbnail"]'),
     (SOLUTION, '# %% tags=["thumbnail"]', "# %%", "thumbnail", 'expected one cell with tags=["thumbnail"]'),
     (LECTURE, "# %%\ntotal", '# %% tags=["thumbnail"]\ntotal', "thumbnail", "got 2"),
     # metrics
-    (LECTURE, "print(label, total)", "record(tolat=total)\nprint(label, total)", "metrics", "records tolat, which [topics.lecture.metrics] of course.toml"),
+    (
+        LECTURE,
+        "print(label, total)",
+        "record(tolat=total)\nprint(label, total)",
+        "metrics",
+        "records tolat, which [topics.lecture.metrics] of course.toml",
+    ),
     # what course.toml sets
-    ("course.toml", "repeats = 2", "repeat = 2", "overrides", "has no parameter repeat (known: repeats, label; did you mean repeats?)"),
+    (
+        "course.toml",
+        "repeats = 2",
+        "repeat = 2",
+        "overrides",
+        "has no parameter repeat (known: repeats, label; did you mean repeats?)",
+    ),
     ("course.toml", "repeats = 2", "repeats = 0", "overrides", "parameter repeats: expected int in [1, 100], got 0"),
-    ("course.toml", "repeats = 2", 'repeats = "2"', "overrides", "parameter repeats: expected int in [1, 100], got '2'"),
+    (
+        "course.toml",
+        "repeats = 2",
+        'repeats = "2"',
+        "overrides",
+        "parameter repeats: expected int in [1, 100], got '2'",
+    ),
     ("course.toml", "total = {", "sum_of_all = {", "metrics", "declares the metric sum_of_all, which no cell records"),
     ("course.toml", 'tag = "v1"', 'tag = "v2"', "opening", "differs from the set-up cell of course.toml"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "old", "new", "rule", "message"), CASES)
@@ -143,18 +311,38 @@ FINE = [
     (LECTURE, "# Adding is rep", "# `![](x.png)` and `[a](b.md)` are code.\n#\n# Adding is rep"),
     (LECTURE, "# Adding is rep", "# ```\n# # no heading\n# ![](x.png)\n# ```\n#\n# Adding is rep"),
     (LECTURE, "# Adding is rep", "# $a[i](x)$ and $$b[j](y)$$ are formulas.\n#\n# Adding is rep"),
-    (LECTURE, "# Adding is rep", "# [lab](../labs/01_addition.ipynb#2.-Double) [x](#here) <m@x.org>\n#\n# Adding is rep"),
-    (LECTURE, "# Adding is rep", "# [a page](https://example.org/a_(b)) ![words](https://example.org/c.png)\n#\n# Adding is rep"),
+    (
+        LECTURE,
+        "# Adding is rep",
+        "# [lab](../labs/01_addition.ipynb#2.-Double) [x](#here) <m@x.org>\n#\n# Adding is rep",
+    ),
+    (
+        LECTURE,
+        "# Adding is rep",
+        "# [a page](https://example.org/a_(b)) ![words](https://example.org/c.png)\n#\n# Adding is rep",
+    ),
     (LECTURE, "print(label, total)", "x = 1\n" * 23 + "print(label, total)"),
     (LECTURE, "print(label, total)", "# %time print(label, total)"),
-    (LECTURE, "print(label, total)", "try:\n    import cupy\nexcept ImportError:\n    cupy = None\nprint(label, total)"),
+    (
+        LECTURE,
+        "print(label, total)",
+        "try:\n    import cupy\nexcept ImportError:\n    cupy = None\nprint(label, total)",
+    ),
     (LECTURE, "print(label, total)", "import os.path\nfrom collections import abc\nprint(label, total)"),
     (LECTURE, "print(label, total)", "recorder.record(loss=1)\nprint(label, total)"),
-    (SOLUTION, 'assert double(4) == 8, "twice four is eight"', "import numpy as np\nnp.testing.assert_equal(double(4), 8)"),
+    (
+        SOLUTION,
+        'assert double(4) == 8, "twice four is eight"',
+        "import numpy as np\nnp.testing.assert_equal(double(4), 8)",
+    ),
     (SOLUTION, 'stub="return twice a"', 'stub="with return add(a, a) it would be told"'),
-    (SOLUTION, "    return add(a, a)", "    return add(a, a)\n    ### END SOLUTION\n    return add(a, a)\n    ### BEGIN SOLUTION\n    pass"),
+    (
+        SOLUTION,
+        "    return add(a, a)",
+        "    return add(a, a)\n    ### END SOLUTION\n    return add(a, a)\n    ### BEGIN SOLUTION\n    pass",
+    ),
     ("course.toml", "total = { cpu = [29, 31], smoke = [5, 7] }", "total = {}"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "old", "new"), FINE)
@@ -163,7 +351,7 @@ def test_a_rule_leaves_alone(mini, name, old, new):
     assert found(mini) == []
 
 
-# ------------------------------------------------------------------------------- rules on what stands in the files alone
+# ------------------------------------------------------------------------------ rules on what stands in the files alone
 
 
 def change(root, name, what):
@@ -183,17 +371,37 @@ FILES = [
         "outputs",
         "holds outputs or an execution count",
     ),
-    ("lectures", lambda cells: cells[4].update(outputs=[]), "outputs", "its output is not stored: `course test --update`"),
-    ("lectures", lambda cells: cells[4].update(execution_count=None), "outputs", "one stored text and execution_count 1"),
+    (
+        "lectures",
+        lambda cells: cells[4].update(outputs=[]),
+        "outputs",
+        "its output is not stored: `course test --update`",
+    ),
+    (
+        "lectures",
+        lambda cells: cells[4].update(execution_count=None),
+        "outputs",
+        "one stored text and execution_count 1",
+    ),
     (
         "lectures",
         lambda cells: cells[4]["outputs"].append({"output_type": "stream", "name": "stderr", "text": "w"}),
         "outputs",
         "one stored text and execution_count 1",
     ),
-    ("labs", lambda cells: cells[4].update(source="def add(a, b):\n    return a + b"), "answers", "a line of the answer, `return a + b`"),
+    (
+        "labs",
+        lambda cells: cells[4].update(source="def add(a, b):\n    return a + b"),
+        "answers",
+        "a line of the answer, `return a + b`",
+    ),
     ("labs", lambda cells: cells[4].update(source="### BEGIN SOLUTION"), "answers", "which belongs in solutions only"),
-    ("labs", lambda cells: cells[5].update(source="### BEGIN HIDDEN TESTS"), "answers", "which belongs in solutions only"),
+    (
+        "labs",
+        lambda cells: cells[5].update(source="### BEGIN HIDDEN TESTS"),
+        "answers",
+        "which belongs in solutions only",
+    ),
     (
         "labs",
         lambda cells: cells[-2].update(
@@ -203,7 +411,7 @@ FILES = [
         "holds a line of the answer, `Addition is commutative",
     ),
     ("labs", lambda cells: cells.reverse(), "built", "differs from its source"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("folder", "what", "rule", "message"), FILES)
@@ -248,7 +456,7 @@ def test_every_rule_has_a_case():
     assert {case[3] for case in CASES} | {case[2] for case in FILES} == set(checks.RULES) | {"built", "overrides"}
 
 
-# --------------------------------------------------------------------------------------------------- imports of utils
+# ----------------------------------------------------------------------------------------------------- imports of utils
 
 
 @pytest.fixture
@@ -305,7 +513,7 @@ def test_modules_are_not_imported_to_look_into_them(utils):
     assert Modules(utils).names("utils.plots") is not None
 
 
-# -------------------------------------------------------------------------------------------------------------- --fix
+# ---------------------------------------------------------------------------------------------------------------- --fix
 
 
 def test_fix_writes_badge_and_setup_cell_of_another_tag_and_address(mini):
@@ -316,7 +524,8 @@ def test_fix_writes_badge_and_setup_cell_of_another_tag_and_address(mini):
     assert len(found(mini)) == 6
     assert fix(manifest, manifest.notebooks(KINDS)) == [
         f"rewrote badge and set-up cell of {LECTURE}, and built lectures/01_addition.ipynb anew",
-        f"rewrote badge and set-up cell of {SOLUTION}, and built solutions/01_addition.ipynb and labs/01_addition.ipynb anew",
+        f"rewrote badge and set-up cell of {SOLUTION}, "
+        "and built solutions/01_addition.ipynb and labs/01_addition.ipynb anew",
     ]
     assert found(mini, rebuild=False) == []
     for name, text in before.items():

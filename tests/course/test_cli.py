@@ -103,6 +103,8 @@ MISUSE = [
     (["build", "--root", "nowhere"], "no course.toml in nowhere (--root must name the folder of the course)"),
     (["--root", "nowhere", "build"], "no course.toml in nowhere"),
     (["doctor", "now"], "now"),
+    (["test", "--only", "labs"], "--only"),
+    (["test", "--update", "--only", "lab"], "--update goes without --only"),
 ]
 
 
@@ -200,7 +202,7 @@ def test_a_folder_that_cannot_be_written(course, mini):
     assert err == "course: labs/01_addition.ipynb: Not a directory\n"
 
 
-# ------------------------------------------------------------------------ the others: called with what was said, no more
+# ----------------------------------------------------------------------- the others: called with what was said, no more
 
 
 @dataclass
@@ -226,6 +228,7 @@ def called(monkeypatch):
             return given
 
         module = types.ModuleType(f"course.{name}")
+        module.PARTS = {"outputs": "", "lab": "", "wrong": ""}
         setattr(module, name, function)
         monkeypatch.setitem(sys.modules, f"course.{name}", module)
         return calls
@@ -294,10 +297,25 @@ def test_the_test_command(course, called, mini):
     (manifest, notebooks), options = calls["test"]
     assert manifest.root == mini
     assert [notebook.kind for notebook in notebooks] == ["lecture", "solution", "lab"]
-    assert options == {"update": False}
+    assert options == {"update": False, "parts": ["outputs", "lab", "wrong"], "jobs": None, "fresh": False}
     called("test", ["a problem"])
     assert course("test", "01", "--update")[0] == 1
-    assert calls["test"][1] == {"update": True}
+    assert calls["test"][1]["update"] is True
+
+
+def test_the_parts_of_a_test(course, called):
+    calls = called("test", [])
+    assert course("test", "01/solution", "--only", "wrong", "--only", "outputs", "--jobs", "3", "--fresh")[0] == 0
+    (_, notebooks), options = calls["test"]
+    assert [notebook.id for notebook in notebooks] == ["01/solution"]
+    assert options == {"update": False, "parts": ["wrong", "outputs"], "jobs": 3, "fresh": True}
+
+
+def test_the_parts_are_those_of_the_module():
+    from course.cli import Part
+    from course.test import PARTS
+
+    assert [part.value for part in Part] == list(PARTS)
 
 
 def test_report(course, called, mini):
@@ -316,7 +334,7 @@ def test_doctor(course, monkeypatch, mark, code):
     assert "Python: is here" in out
 
 
-# ------------------------------------------------------------------------------------------------- errors of commands
+# --------------------------------------------------------------------------------------------------- errors of commands
 
 
 def fails_with(error):

@@ -558,7 +558,8 @@ def test_the_course_of_this_repository_can_be_read():
 
 
 def test_the_manifest_needs_the_standard_library_only():
-    code = "import sys, course.manifest; print({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names))"
+    loaded = "{name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)"
+    code = f"import sys, course.manifest; print({loaded})"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -14,6 +14,7 @@ most: int = 5  # [1, 50] the largest number tried
 # ## 1. Add (2 points)
 # Write `add(a, b)`: two ints in, their sum out.
 
+
 # %% gap="add" stub="return the sum of a and b"
 def add(a, b):
     ### BEGIN SOLUTION
@@ -31,11 +32,14 @@ for number in range(most):
 # %% tags=["thumbnail"]
 from IPython.display import SVG
 
-SVG("<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'><circle cx='10' cy='10' r='9' fill='#0072B2'/></svg>")
+SVG(
+    "<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'><circle cx='10' cy='10' r='9' fill='#0072B2'/></svg>"
+)
 
 # %% [markdown]
 # ## 2. Double (1 point)
 # Write `double(a)` with the help of `add`.
+
 
 # %% gap="double" stub="return twice a"
 def double(a):

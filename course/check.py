@@ -57,7 +57,6 @@ _MARKERS = re.compile(r"#.*\b(BEGIN|END) (SOLUTION|HIDDEN TESTS)\b")
 _HIDDEN = re.compile(r"^\s*### BEGIN HIDDEN TESTS.*?^\s*### END HIDDEN TESTS[^\n]*$", re.MULTILINE | re.DOTALL)
 _ANSWER = re.compile(r"^\s*### BEGIN SOLUTION[^\n]*\n(.*?)^\s*### END SOLUTION[^\n]*$", re.MULTILINE | re.DOTALL)
 _SHELL = re.compile(r"^\s*(!|%%?(pip|conda|mamba|uv|bash|sh|script|system|sx|load|writefile)\b)", re.MULTILINE)
-_MAGIC = re.compile(r"^\s*[%!?]|^[^#'\"]*\?\s*$")
 
 Spots = Iterator[tuple[int | None, str]]
 

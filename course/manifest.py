@@ -674,11 +674,18 @@ def names_read(source: str) -> frozenset[str]:
 
 @cache
 def python_nodes(source: str) -> tuple[ast.AST, ...]:
-    """Every node of a code cell, lines for IPython left out. The same cell often stands in several notebooks.
+    """Every node of a code cell. The same cell often stands in several notebooks.
+
+    Lines that start with `%` are IPython's only where the cell is no Python with them: they may continue a long remainder.
 
     Raises:
         SyntaxError: the cell is not Python.
     """
+    try:
+        return tuple(ast.walk(ast.parse(source)))
+    except SyntaxError:
+        if not any(_MAGIC_LINE.match(line) for line in source.split("\n")):
+            raise
     return tuple(ast.walk(ast.parse(without_magics(source))))
 
 

@@ -323,6 +323,7 @@ FINE = [
     ),
     (LECTURE, "print(label, total)", "x = 1\n" * 23 + "print(label, total)"),
     (LECTURE, "print(label, total)", "# %time print(label, total)"),
+    (LECTURE, "print(label, total)", "words = (\n    '%s %d'\n    % (label, total)\n)"),
     (
         LECTURE,
         "print(label, total)",

@@ -510,6 +510,7 @@ def test_a_notebook_without_parameters(tmp_path):
         ("model.epochs", False),
         ("f(epochs=3)", False),
         ("'epochs'", False),
+        ("text = (\n    'after %d'\n    % epochs\n)", True),
         ("this is no Python but epochs", True),
     ],
 )

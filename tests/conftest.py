@@ -1,4 +1,4 @@
-"""What tests share: the golden values."""
+"""What tests share: the golden values, and the settings of the property tests."""
 
 import json
 from functools import cache
@@ -6,6 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# No limit on the time of an example, on machines of any speed; the same examples in every run.
+settings.register_profile("course", deadline=None, derandomize=True)
+settings.load_profile("course")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -12,9 +12,6 @@ from keras import layers, ops
 
 from utils import arithmetic
 
-settings.register_profile("arithmetic", deadline=None, derandomize=True, print_blob=False)
-settings.load_profile("arithmetic")
-
 sizes = st.integers(1, 40)
 filters = st.integers(1, 9)
 strides = st.integers(1, 5)

@@ -18,6 +18,8 @@ COLUMNS = ["layer", "type", "output_shape", "params", "statistics", "macs", "act
 @cache
 def application(name):
     """A network with weights that have shapes and no values, which take time and memory."""
+    if name == "NASNetMobile" and keras.backend.backend() == "torch":
+        pytest.skip("Keras itself refuses to build it on PyTorch")
     with keras.StatelessScope(initialize_variables=False):
         model = getattr(keras.applications, name)(weights=None)
     keras.utils.clear_session(free_memory=False)  # else the next scope would give them values after all
@@ -490,7 +492,7 @@ def profiled(model, shape):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's profiler counts TensorFlow's graphs")
-@pytest.mark.parametrize("name", ["MobileNet", "ResNet50V2", "EfficientNetV2B0", "InceptionResNetV2"])
+@pytest.mark.parametrize("name", ["MobileNet", "ResNet50V2", "EfficientNetV2B0"])
 def test_macs_agree_with_tensorflows_profiler(name):
     model = getattr(keras.applications, name)(weights=None)
     assert arithmetic.totals(model)["macs"] == profiled(model, model.input_shape[1:])

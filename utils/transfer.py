@@ -5,6 +5,7 @@ BatchNormalization into inference mode as well, so that it uses and keeps its ru
 computes the same in training and in use. What is frozen is read when the model is compiled: compile again after every change.
 """
 
+import contextlib
 import hashlib
 import os
 import random
@@ -74,8 +75,12 @@ def _features(model, layer):
     models = _FEATURES.setdefault(model, {})
     if layer not in models:
         output = model.output if layer is None else _named(model, layer).output
-        models[layer] = keras.Model(model.inputs, _pooled(output))
+        models[layer] = keras.Model(_input(model), _pooled(output))
     return models[layer]
+
+
+def _input(model):
+    return model.inputs[0] if len(model.inputs) == 1 else model.inputs  # a list of one would have to be fed as a list
 
 
 def _named(model, name):
@@ -218,10 +223,17 @@ def reinitialise(model, seed=0):
     Returns:
         keras.Model.
     """
-    state = random.getstate()
-    random.seed(seed)  # Keras's initialisers without a seed of their own draw it from here
-    try:
+    with _seeds_of_initialisers(seed):
         return keras.models.clone_model(model)
+
+
+@contextlib.contextmanager
+def _seeds_of_initialisers(seed):
+    """Keras's initialisers and dropout layers without a seed of their own draw it from Python's generator, which is put back after."""
+    state = random.getstate()
+    random.seed(f"new layers, {seed}")  # not what `session.start(seed)` begins with
+    try:
+        yield
     finally:
         random.setstate(state)
 
@@ -242,7 +254,7 @@ def classifier(backbone, classes, dropout=0.2, name="classifier"):
     base = clone(backbone)
     x = layers.GlobalAveragePooling2D(name="codes")(base.output) if len(base.output.shape) == 4 else base.output
     x = layers.Dropout(dropout, name="codes_dropout")(x)
-    return keras.Model(base.inputs, layers.Dense(classes, name="logits")(x), name=name)
+    return keras.Model(_input(base), layers.Dense(classes, name="logits")(x), name=name)
 
 
 def freeze(model, up_to=None, batch_norm=False):
@@ -442,12 +454,8 @@ def fine_tune(
     Returns:
         keras.Model giving logits (B, classes).
     """
-    state = random.getstate()
-    random.seed(seed)
-    try:
+    with _seeds_of_initialisers(seed):
         model = classifier(backbone, int(np.max(labels)) + 1, dropout)
-    finally:
-        random.setstate(state)
     freeze(model, "codes_dropout" if up_to is None else up_to, batch_norm)
     rate = training.WarmupHoldDecay(learning_rate, steps, warmup=steps // 10, decay=0.5)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4)

@@ -156,8 +156,6 @@ class Reporter:
         error = None if call.excinfo is None else call.excinfo.value
         if call.when != "call" and error is None:
             return
-        if item.parent.timed_out and error is not None and "Timeout" not in str(error):
-            return  # the cells after one that timed out
         compared = bool(item.options["check"]) and not item.options["skip"]
         report = CellReport(self.numbers[item.cell_num], "passed", compared)
         if error is not None:

@@ -158,8 +158,11 @@ def nbval_suite(manifest: Manifest, notebook: Notebook, cancel: Flag | None = No
             index = places[cell.cell - 1]
         if index not in silent:
             outcome.add(index, *_difference(notebook, cell))
+    code = sum(cell["cell_type"] == "code" for cell in cells) + places.count(None)
     if report.error:
         outcome.add(None, report.error)
+    elif not outcome.problems and len(report.cells) < code:
+        outcome.add(None, f"nbval ended after {len(report.cells)} of {code} cells, and did not say why")
     compared = sum(cell.compared for cell in report.cells)
     outcome.summary = f"{len(report.cells)} cells, {compared} compared"
     return outcome
@@ -167,8 +170,9 @@ def nbval_suite(manifest: Manifest, notebook: Notebook, cancel: Flag | None = No
 
 def _difference(notebook: Notebook, cell: CellReport) -> tuple[str, str]:
     if cell.expected is None or cell.got is None:
-        last = cell.traceback.splitlines()[-1:] or [cell.message]
-        return f"{cell.message if not cell.traceback else last[0]}", _last_lines(cell.traceback)
+        lines = cell.traceback.splitlines()
+        raised = cell.message == "Cell execution caused an exception" and lines
+        return (lines[-1] if raised else cell.message.split("\n")[0]), _last_lines(cell.traceback)
     message = f"prints something else than is stored; if that is meant: `course test --update {notebook.id}`"
     return message, compared_lines(cell.expected, cell.got)
 
@@ -217,7 +221,10 @@ def prove_lab(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None
     if problem is not None:
         outcome.add(problem.cell, problem.message, _last_lines(problem.detail))
     elif stopped is not None:
-        outcome.summary = f"stops at cell {stopped + 1} of {len(lab)}: {failure}"
+        gap = next(cell["metadata"]["gap"] for cell in lab if "gap" in cell["metadata"])
+        outcome.summary = f"stops at cell {stopped + 1} of {len(lab)}, at the stub of {gap!r}"
+    else:
+        outcome.summary = f"{len(lab)} cells, none of them a gap"
     return outcome
 
 

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from course import build, test
+from course import build, nbval, test
 from course.manifest import KINDS, CourseError, load, read_notebook
 
 
@@ -57,7 +57,7 @@ def test_a_course_without_faults_passes_and_each_proof_takes_one_line(mini):
     proofs = sorted(said.splitlines()[:-1])
     assert len(proofs) == 4 and all(line.startswith("ok ") for line in proofs)
     shown = " ".join(said.split())
-    for words in ["7 cells, 1 compared", "3 of 3 caught, 2 gaps", "stops at cell 6 of 13: NotImplementedError"]:
+    for words in ["7 cells, 1 compared", "3 of 3 caught, 2 gaps", "at the stub of 'add'"]:
         assert words in shown
     assert "4 proofs: " in said and "2 at a time" in said and "wrong answers" in said.splitlines()[-1]
     after = {path: path.read_bytes() for path in mini.rglob("*") if path.is_file()}
@@ -150,12 +150,45 @@ def test_outputs_that_nbval_would_pass_over_are_faults(mini):
     )
 
 
-def test_a_kernel_that_dies_is_told_at_once(mini):
-    edit(mini / "sources/lectures/01_addition.py", "total = sum(", "import os\nos._exit(3)\ntotal = sum(")
+@pytest.mark.parametrize(
+    "cell, told",
+    [
+        ("import os\nos._exit(3)", "the kernel died"),
+        ("while True:\n    print('x' * 1000)", "printed more than 5,000,000 bytes"),
+        ("import time\ntime.sleep(600)", "Timeout of 3 seconds exceeded executing cell"),
+    ],
+)
+def test_a_cell_that_never_ends_well_is_told_as_that(mini, monkeypatch, cell, told):
+    edit(mini / "sources/lectures/01_addition.py", "total = sum(", f"{cell}\ntotal = sum(")
+    seconds = 60.0 if "_exit" in cell else 3.0
+    monkeypatch.setattr(test, "request", with_limit(seconds))
     started = time.monotonic()
-    problems, _ = run(rebuild(mini), "01/lecture")
-    assert len(problems) == 1 and "cell 6" in problems[0] and "the kernel died" in problems[0]
-    assert time.monotonic() - started < 60, "it did not wait for the limit of the cell"
+    manifest = rebuild(mini)
+    (message,) = lines(test.nbval_suite(manifest, one(manifest, "lecture")))
+    assert "cell 6" in message and message.endswith(told)
+    assert time.monotonic() - started < 60, "a dead kernel is not waited for until the limit of the cell"
+
+
+def with_limit(seconds):
+    """`test.request` with a limit for each cell."""
+    original = test.request
+
+    def limited(*arguments, **options):
+        order = original(*arguments, **options)
+        order.cell_seconds = seconds
+        return order
+
+    return limited
+
+
+def test_a_report_that_breaks_off_is_no_success(mini, monkeypatch):
+    manifest = load(mini)
+    for report, told in [
+        (nbval.Report([nbval.CellReport(1, "passed")]), "nbval ended after 1 of 7 cells, and did not say why"),
+        (nbval.Report(error="pytest ended with 4"), "pytest ended with 4"),
+    ]:
+        monkeypatch.setattr(test, "validate", lambda request, cancel, report=report: report)
+        assert lines(test.nbval_suite(manifest, one(manifest, "lecture"))) == [f"lectures/01_addition.ipynb: {told}"]
 
 
 # -------------------------------------------------------------------------------------------------------------- --update
@@ -342,14 +375,7 @@ def test_hidden_checks_and_the_smoke_parameters_are_part_of_the_proof(mini):
 
 def test_a_wrong_answer_that_never_ends_is_stopped_at_the_limit_of_a_cell(mini, monkeypatch):
     edit(mini / "sources/wrong/01_addition.py", "return a - b", "while True: pass")
-    original = test.request
-
-    def short(*arguments, **options):
-        order = original(*arguments, **options)
-        order.cell_seconds = 2.0
-        return order
-
-    monkeypatch.setattr(test, "request", short)
+    monkeypatch.setattr(test, "request", with_limit(2.0))
     outcome = test.prove_wrong_answers(load(mini), one(load(mini), "solution"))
     (message,) = lines(outcome)
     assert "'subtracts'" in message and "ends the proof: Timeout: still running after 2 s" in message

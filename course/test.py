@@ -453,6 +453,10 @@ def _proofs(
         ("outputs", ("lecture", "solution"), nbval_suite),
         ("lab", ("lab",), prove_lab),
     )
+    for notebook in notebooks:  # what is missing or broken is told before anything runs
+        read_notebook(notebook.path, notebook.relative)
+        parameters(notebook)
+        build.read_wrong(notebook)
     proved = Proved(manifest)
 
     def prove(prover: Callable[[Manifest, Notebook, Flag], Outcome], part: str, notebook: Notebook) -> Outcome:

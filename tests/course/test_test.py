@@ -449,14 +449,22 @@ def test_only_a_success_is_remembered_and_only_while_nothing_changes(mini):
 # ----------------------------------------------------------------------------------------------- interruptions and input
 
 
-def test_a_notebook_that_is_missing_or_broken_is_one_line(mini):
+def test_a_notebook_that_is_missing_or_broken_is_one_line_before_anything_runs(mini, monkeypatch):
+    for name in ("nbval_suite", "prove_lab", "prove_wrong_answers"):
+        monkeypatch.setattr(test, name, lambda *arguments: pytest.fail("it ran"))
     lab = one(load(mini), "lab")
     lab.path.write_text("{", encoding="utf-8")
     with pytest.raises(CourseError, match=r"labs/01_addition.ipynb: expected a notebook in JSON"):
-        run(load(mini), "01/lab")
+        run(load(mini))
     lab.path.unlink()
     with pytest.raises(CourseError, match=r"labs/01_addition.ipynb: no such file"):
-        run(load(mini), "01/lab")
+        run(load(mini))
+    rebuild(mini)
+    edit(mini / "course.toml", "[topics.solution]", "[topics.solution]\nparameters.smoke = { mots = 3 }")
+    with pytest.raises(
+        CourseError, match=r"solutions/01_addition.ipynb: unknown parameter mots \(.*did you mean most\?"
+    ):
+        run(load(mini))
 
 
 def test_a_set_flag_ends_a_proof_and_its_kernel(mini):

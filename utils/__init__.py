@@ -1,1 +1,7 @@
 """Keras 3 utilities that the notebooks import."""
+
+import os
+
+# TensorFlow's own log would fill the first cells with lines that mean nothing to a reader. It reads this when it is imported, and every
+# notebook's set-up cell looks for `utils` before that.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -179,7 +179,9 @@ def imagenet(name="MobileNetV2", include_top=False, weights="imagenet", **option
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
-            return build(include_top=include_top, weights=weights, input_tensor=pixels, **options)
+            model = build(include_top=include_top, weights=weights, input_tensor=pixels, **options)
+        # keras.applications holds the input in a list, and Keras would warn at every call with an array.
+        return keras.Model(inputs, model.output, name=model.name)
     except Exception as error:
         # keras.utils.get_file raises a plain Exception with this text.
         failure = re.search(r"URL fetch failure on (\S+?): ", str(error))

@@ -166,6 +166,7 @@ def test_cone_through_a_pooling_keeps_places():
     ax = plots.field_cone([(3, 1), (2, 2), (3, 1)])
     assert ax.get_title() == "one unit sees 8 pixels"
     assert units(ax, 2)[0] == [2.0, 4.0, 6.0]  # centres of 4 pixels each, two apart
+    assert units(ax, 3)[0] == [4.0]  # in the middle of all eight
 
 
 def test_cone_with_holes_leaves_units_empty():

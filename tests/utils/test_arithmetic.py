@@ -427,9 +427,9 @@ def test_fields_are_the_pixels_that_a_net_depends_on(chain):
 @given(chains(LAYERS | UP))
 def test_fields_behind_upsampling_are_the_largest_and_step_by_the_jump(chain):
     model = build(chain)
-    size, jump, _ = arithmetic.receptive_fields(model)[FIELD].iloc[-1]
+    size, jump, start = arithmetic.receptive_fields(model)[FIELD].iloc[-1]
     first, last = support(model)
-    seen = [
+    seen = [  # units that see something, far from the borders
         u for u, a in enumerate(first) if a is not None and a > 12 * max(jump, 1) and last[u] < 63 - 12 * max(jump, 1)
     ]
     assume(len(seen) > 8)
@@ -441,6 +441,8 @@ def test_fields_behind_upsampling_are_the_largest_and_step_by_the_jump(chain):
     for u in seen:
         if u + period in seen:
             assert first[u + period] - first[u] == last[u + period] - last[u] == round(jump * period)
+        if u % period == 0:  # these see what unit 0 sees, further on
+            assert (first[u] + last[u] + 1) / 2 == pytest.approx(start + u * jump)
 
 
 def test_a_model_gives_what_the_recurrence_gives():
@@ -606,6 +608,18 @@ class Halved(keras.Layer):
         return x[:, ::2, ::2]
 
 
+class Inner(keras.Layer):
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.conv = layers.Conv2D(2, 3)
+
+    def build(self, shape):
+        self.conv.build(shape)
+
+    def call(self, x):
+        return self.conv(x)
+
+
 def test_what_lies_behind_an_unknown_layer_is_not_guessed():
     inputs = keras.Input((16, 16, 3))
     x = layers.Conv2D(2, 3, name="after")(Halved(name="halved")(layers.Conv2D(2, 3)(inputs)))
@@ -613,6 +627,13 @@ def test_what_lies_behind_an_unknown_layer_is_not_guessed():
         table = arithmetic.receptive_fields(keras.Model(inputs, x))
     assert table["size"].tolist()[:2] == [1, 3] and table["size"].isna().tolist()[2:] == [True, True]
     assert table["note"].tolist() == ["", "", "Halved is unknown here", "behind halved, which is unknown here"]
+
+
+def test_a_layer_that_holds_layers_is_one_row_and_unknown():
+    inputs = keras.Input((16, 16, 3))
+    with pytest.warns(UserWarning, match="Inner$"):
+        table = arithmetic.receptive_fields(keras.Model(inputs, Inner(name="inner")(inputs)))
+    assert table["layer"].tolist()[1:] == ["inner"] and math.isnan(table["size"].iloc[-1])
 
 
 def test_an_input_that_is_no_image():

@@ -66,7 +66,7 @@ def train(name, seed=0, epochs=None):
     steps = len(images) // recipe["batch_size"]
     epochs = epochs or recipe["epochs"]
     model = backbone(images.shape[1:], len(np.unique(labels)), include_top=True, name=name)
-    rate = WarmupHoldDecay(recipe["peak"], steps * epochs, warmup=min(100, steps), decay=0.4)
+    rate = WarmupHoldDecay(recipe["peak"], steps * epochs, warmup=min(100, steps * epochs // 2), decay=0.4)
     compile_classifier(model, keras.optimizers.AdamW(rate, weight_decay=recipe["weight_decay"]))
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])

@@ -107,8 +107,8 @@ plots.timeline(
 # **1957.** Rosenblatt's perceptron forms one weighted sum and compares it with a threshold. When it errs, the input is
 # added to the weights or taken from them. Let it tell a vertical bar from a horizontal one in a 3 × 3 window. If the
 # bars always cross the centre, it should succeed at once. If they may stand anywhere, it cannot: the three vertical
-# bars add up to the same picture as the three horizontal ones (all ones), so one weighted sum cannot be positive on the
-# former and negative on the latter. We expect 0 errors, then at least 1.
+# bars add up to the same picture as the three horizontal ones (all ones), so one weighted sum cannot lie above the
+# threshold for all of the former and below it for all of the latter. We expect 0 errors, then at least 1.
 
 
 # %%
@@ -484,8 +484,8 @@ plots.moving_window(x, w, biases, s=2, p=1)
 # $$\left\lfloor \frac{n + 2p - f}{s} \right\rfloor + 1.$$
 #
 # If the division leaves a remainder, one says that the filter "does not fit". Nothing breaks: the last position is left
-# out, and as many pixels as the remainder are never read. For n 6, f 3, s 2 the fraction gives 2.5, for n 7, f 3, s 3
-# it gives 2.33, and n 5, f 3, s 2 fits with 2.
+# out, and as many pixels as the remainder are never read (with a stride above f, also those between the windows). For n
+# 6, f 3, s 2 the fraction gives 2.5, for n 7, f 3, s 3 it gives 2.33, and n 5, f 3, s 2 fits with 2.
 
 # %% tags=["nbval-check-output"]
 for n, f, s in [(6, 3, 2), (7, 3, 3), (5, 3, 2)]:
@@ -505,10 +505,10 @@ for ax, (n, f, s) in zip(axes, [(6, 3, 2), (7, 3, 3), (5, 3, 2)]):
 #
 # ### "valid" and "same" in Keras
 #
-# Keras knows two kinds of padding by name. *valid*: none. *same*: as many zeros as make the output $\lceil n / s
-# \rceil$ long. At stride 1 and odd f that is (f − 1)/2 on both sides. At stride 2 the number of zeros may be odd, and
-# the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. "Padding 1" in the manner of other
-# libraries and of most papers gives as many outputs, in other places.
+# Keras knows two kinds of padding by name. *valid*: none. *same*: as many zeros as make the output
+# $\lceil n / s \rceil$ long. At stride 1 and odd f that is (f − 1)/2 on both sides. At stride 2 the number of zeros may
+# be odd, and the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. "Padding 1" in the
+# manner of other libraries and of most papers gives as many outputs, in other places.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2), width_ratios=(9.5, 10.5))
@@ -584,7 +584,7 @@ plots.window_positions(7, 3, 1, 0, 2, ax=axes[0])
 plots.window_positions(7, 3, 2, 1, ax=axes[1])
 
 # %% [markdown]
-# A formula is a claim about every case, so we count positions in thousands of cases and compare. We also go forth and
+# A formula is a claim about every case, so we count positions in a thousand cases and compare. We also go forth and
 # back: of the sizes that a stride of $s$ maps to one output size there are $s$, and output padding 0, 1, ..., $s - 1$
 # reaches each of them.
 
@@ -1005,13 +1005,12 @@ print("1 x 1 convolution = dense layer on the channels:", np.abs(by_dense - one_
 # %% [markdown]
 # ### There is no fully connected layer
 #
-# "In convolutional nets, there is no such thing as 'fully-connected layers'. There are only convolution layers with 1x1
-# convolution kernels and a full connection table", wrote LeCun in 2015. For VGG16 that means: the last pooling gives 7
-# × 7 × 512. The first dense layer, fc6 (`fc1` in Keras), has one weight for each of these 25,088 numbers and each of
-# its 4,096 outputs. A valid convolution with 4,096 filters of 7 × 7 × 512 has the same weights, and on 7 × 7 it has one
-# position. Behind it stands a 1 × 1 × 4096 volume, so fc7 and fc8 become 1 × 1 convolutions. Only after that does a 1 ×
-# 1 convolution replace a dense layer: in the place of fc6 it would give 7 × 7 outputs, each blind to the other 48
-# places.
+# LeCun remarked in 2015 that convolutional nets have no fully connected layers, only 1 × 1 convolutions with a full
+# table of connections. For VGG16 that means: the last pooling gives 7 × 7 × 512. The first dense layer, fc6 (`fc1` in
+# Keras), has one weight for each of these 25,088 numbers and each of its 4,096 outputs. A valid convolution with 4,096
+# filters of 7 × 7 × 512 has the same weights, and on 7 × 7 it has one position. Behind it stands a 1 × 1 × 4096 volume,
+# so fc7 and fc8 become 1 × 1 convolutions. Only after that does a 1 × 1 convolution replace a dense layer: in the place
+# of fc6 it would give 7 × 7 outputs, each blind to the other 48 places.
 
 # %%
 pixels = keras.Input((None, None, 3))
@@ -1106,9 +1105,8 @@ for ax, (title, stages) in zip(
 # %% [markdown]
 # For 3 × 3 filters from 64 to 128 channels we expect 9 · 64 · 128 = 73,728 weights; a quarter with 4 groups; 9 · 64 +
 # 64 · 128 = 8,768 when separable; 3 · 64 · 128 + 3 · 128 · 128 = 73,728 for 3 × 1 then 1 × 3 through 128 channels in
-# between. So splitting a 3 × 3 gains nothing here, because the second layer reads 128 channels where the plain one
-# reads
-# 64. Splitting a 7 × 7 does gain.
+# between. So splitting a 3 × 3 gains nothing here: the second layer reads 128 channels, the plain one only 64.
+# Splitting a 7 × 7 does gain.
 
 # %% tags=["nbval-check-output"]
 kinds = {
@@ -1153,8 +1151,9 @@ print("column, then row = 3 x 3 filter:", np.array_equal(twice, arithmetic.conv2
 # **Parameters** of a convolution: filters · (filter volume + 1), the 1 being the bias. One 3 × 3 × 3 filter: 28.
 # Sixteen of them: 448. The size of the image does not matter.
 #
-# **Multiply-accumulates (MACs)**: every output number costs one filter volume: $H_{out} W_{out} \cdot H_f W_f \cdot (C
-# / G) \cdot K$. Here the size of the image matters, and the bias is not counted.
+# **Multiply-accumulates (MACs)**: every output number costs one filter volume:
+# $H_{out} W_{out} \cdot H_f W_f \cdot (C / G) \cdot K$. Here the size of the image matters, and the bias is not
+# counted.
 #
 # A whole net: 32 × 32 × 3, eight filters of 3 × 3 ("same"), sixteen of 5 × 5 at stride 2 ("same"), dense 512, dense 4.
 # We predict 8 · 28 = 224; 16 · (5 · 5 · 8 + 1) = 3,216; the volume is now 16 × 16 × 16 = 4,096, so (4,096 + 1) · 512 =
@@ -1185,8 +1184,8 @@ print(parts, " dense together:", parts["dense1"] + parts["dense2"])
 arithmetic.layer_table(net)
 
 # %% [markdown]
-# > **What the slide says.** "A convolution costs $H H_f / s \cdot W W_f / s \cdot C K$." This takes the output to be $H
-# > / s$ by $W / s$. It is right for "same" padding where $s$ divides $H$, and wrong otherwise. AlexNet's first layer
+# > **What the slide says.** "A convolution costs $H H_f / s \cdot W W_f / s \cdot C K$." This takes the output to be
+# > $H / s$ by $W / s$. It is right for "same" padding where $s$ divides $H$, and wrong otherwise. AlexNet's first layer
 # > has 96 filters of 11 × 11 × 3 at stride 4 on 227 × 227 without padding: 55 × 55 outputs and 105,415,200 MACs, not
 # > 112.2 million.
 
@@ -1307,7 +1306,7 @@ record(
 #    layers below it.*
 # 5. (hard) Show that the zeros of "same" padding let a network know where in the image it is: build a chain of
 #    convolutions that gives a different answer to the same bright pixel in the centre and near the border. How many
-#    layers does it need to tell the centre of a 16 × 16 image from its neighbours? *Hint: filters of ones on an image
+#    layers does it need to tell the centre of a 17 × 17 image from its neighbours? *Hint: filters of ones on an image
 #    of ones.*
 # 6. (hard) Repeat the effective field with a chain of fifteen 3 × 3 filters and with 3 × 3 at dilations 1, 2, 4, 8,
 #    both of theoretical size 31. Which one sees more of its field, and what do the blobs look like? *Hint:
@@ -1321,7 +1320,7 @@ record(
 #   Physiology 148, 1959.
 # - K. Fukushima, *Neocognitron: a self-organizing neural network model for a mechanism of pattern recognition
 #   unaffected by shift in position*, Biological Cybernetics 36, 1980.
-# - Y. Le Cun, *Une procédure d'apprentissage pour réseau à seuil assymétrique*, Cognitiva 85, 1985; D. E. Rumelhart, G.
+# - Y. Le Cun, *Une procédure d'apprentissage pour réseau à seuil asymétrique*, Cognitiva 85, 1985; D. E. Rumelhart, G.
 #   E. Hinton and R. J. Williams, *Learning representations by back-propagating errors*, Nature 323, 1986.
 # - A. Waibel, T. Hanazawa, G. Hinton, K. Shikano and K. Lang, *Phoneme recognition using time-delay neural networks*,
 #   IEEE Transactions on Acoustics, Speech and Signal Processing 37, 1989.

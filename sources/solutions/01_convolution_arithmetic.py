@@ -73,7 +73,7 @@ def agree(got, expected, hint):
     assert got is not None, "the function returned nothing: has it a return?"
     got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
     assert got.shape == expected.shape, f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    wrong = np.argwhere(~np.isclose(got, expected, rtol=1e-4, atol=1e-4))
+    wrong = np.argwhere(~np.isclose(got, expected, rtol=0, atol=1e-4))
     if len(wrong):
         place = tuple(wrong[0].tolist())
         first = f"expected {expected[place]:g}, got {got[place]:g}" + (f" at {place}" if place else "")
@@ -277,8 +277,8 @@ scale = figure.colorbar(drawn, ax=axes, label="difference")
 # Write `convolution_matrix(kernel, n, s=1, p=0)` for one channel and one filter.
 #
 # - `kernel`: (f, f) array.
-# - `n`: int; the input is n × n pixels, written as a vector row by row, so that pixel (row, column) has index `row * n
-#   + column`.
+# - `n`: int; the input is n × n pixels, written as a vector row by row, so that pixel (row, column) has index
+#   `row * n + column`.
 # - Returns the array of shape (m · m, n · n), with m from your `output_size`, that turns the vector of pixels into the
 #   vector of outputs (row by row, too).
 #
@@ -475,17 +475,9 @@ figure, ax = plt.subplots(figsize=(3.6, 3.6))
 ax.imshow(photo)
 for (width, jump, first), colour in zip(fields, plots.PALETTE):
     centre = first + (size // 2 - first) // jump * jump
-    ax.add_patch(
-        plt.Rectangle(
-            [centre - width / 2 - 0.5] * 2,
-            width,
-            width,
-            fill=False,
-            edgecolor=colour,
-            linewidth=2.5,
-            label=f"{width} pixels",
-        )
-    )
+    corner = centre - width / 2 - 0.5  # imshow puts the first pixel's centre at 0
+    frame = {"fill": False, "edgecolor": colour, "linewidth": 2.5, "label": f"{width} pixels"}
+    ax.add_patch(plt.Rectangle((corner, corner), width, width, **frame))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 ax.set_axis_off()
 
@@ -556,7 +548,7 @@ ax.set_ylabel("million MACs")
 # Pooling has neither parameters nor MACs. A dense layer has a weight for each pair of input and output, a bias for each
 # output, and one MAC for each weight.
 #
-# The check counts a small net and compares it with Keras, then VGG16: 138,357,544 parameters and 15,470,264,320 MACs.
+# Use your earlier functions. The check counts a small net, then VGG16: 138,357,544 parameters and 15,470,264,320 MACs.
 
 
 # %% gap="count-net" stub="return a list of (parameters, macs, values)"
@@ -618,12 +610,12 @@ assert agree(count_net((45, 38, 2), net), expected, "a net on an image that is n
 # VGG16, counted by you. Blue: convolutions, light blue: poolings, orange: dense layers.
 
 # %%
-names, block = [], [0, 0]
-for layer in vgg16:
-    block = [block[0] + 1, 0] if layer[0] == "pool" else [block[0], block[1] + 1]
-    names.append(
-        {"conv": f"conv{block[0] + 1}_{block[1]}", "pool": f"pool{block[0]}", "dense": f"fc{5 + block[1]}"}[layer[0]]
-    )
+names, block, place = [], 1, 0
+for kind, *_ in vgg16:
+    place += 1
+    names.append({"conv": f"conv{block}_{place}", "pool": f"pool{block}", "dense": f"fc{5 + place}"}[kind])
+    if kind == "pool":
+        block, place = block + 1, 0
 colours = [{"conv": plots.BLUE, "pool": plots.SKY, "dense": plots.VERMILLION}[layer[0]] for layer in vgg16]
 parameters, macs, values = np.array(rows).T
 plots.layer_bars(names, {"parameters": parameters, "MACs": macs, "values": values}, colours)
@@ -656,7 +648,7 @@ record(vgg16_parameters=parameters.sum(), vgg16_macs=macs.sum())
 # You can now
 #
 # - count positions: floor, dilation, and what happens when nothing fits;
-# - write a convolution three ways, and its transpose by stamping;
+# - write a convolution with loops and as a matrix, and its transpose by stamping;
 # - follow size, jump and start of a receptive field through a network;
 # - count parameters, MACs and activations of a network, and say where each of them lies.
 #
@@ -664,8 +656,8 @@ record(vgg16_parameters=parameters.sum(), vgg16_macs=macs.sum())
 #
 # 1. (easy) Let `output_size` take `p="same"` and give what Keras gives. *Hint: the size is ⌈n / s⌉; the zeros need not
 #    be known.*
-# 2. (medium) Give `conv2d` a dilation and compare with `utils.arithmetic.conv2d`. *Hint: a slice with a step, `padded[a
-#    : a + e : d]`.*
+# 2. (medium) Give `conv2d` a dilation and compare with `utils.arithmetic.conv2d`. *Hint: a slice with a step,
+#    `padded[a : a + e : d]`.*
 # 3. (medium) Let `conv2d` do without loops over positions. *Hint: loop over the f · f taps of the filter; each tap
 #    multiplies a strided slice of the whole image.* How much faster is it on the photograph?
 # 4. (hard) Let `count_net` count depthwise separable convolutions, and count MobileNet. *Hint: 568,740,352 MACs at 224;

@@ -569,6 +569,14 @@ def test_upsampling_divides_the_jump():
     assert last_field(layers.Conv2D(1, 2, 2)(x), inputs) == [1, 1, 0.5]
 
 
+def test_a_skip_connection_joins_units_of_unlike_windows():
+    inputs = keras.Input((16, 16, 1))
+    deep = layers.UpSampling2D(2)(layers.MaxPooling2D(2)(inputs))  # units 0 and 1 see pixels 0 and 1
+    for joined in (inputs + deep, deep + inputs):
+        assert last_field(joined, inputs) == [2, 1, 1]
+        assert last_field(layers.Conv2D(1, 2)(joined), inputs) == [4, 1, 1]  # unit 0 sees two pixels, unit 1 four
+
+
 def test_axes_that_differ_are_given_apart():
     inputs = keras.Input((20, 30, 1))
     x = layers.Conv2D(1, (3, 5), (1, 2))(inputs)

@@ -242,7 +242,7 @@ def kernel_environment(request: Request, base: Mapping[str, str] = os.environ) -
     environment = {name: value for name, value in base.items() if name not in NOT_FOR_KERNELS}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         environment[name] = threads
-    return {**environment, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONHASHSEED": "0", **request.environment}
+    return {**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0", **request.environment}
 
 
 def versions() -> dict[str, str]:

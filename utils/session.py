@@ -6,6 +6,7 @@ import platform
 import keras
 
 from utils import plots
+from utils.startup import quietly
 
 
 def start(seed=0):
@@ -28,8 +29,10 @@ def start(seed=0):
     backend = keras.backend.backend()
     if backend != "tensorflow":
         _hide_gpu_from_tensorflow()
-    keras.utils.set_random_seed(seed)
-    version, device = _BACKENDS[backend]()
+    with quietly():
+        keras.utils.set_random_seed(seed)
+        version, device = _BACKENDS[backend]()
+        keras.ops.zeros(1)  # the first operation opens the device
     plots.style()
     print(f"Keras {keras.__version__} on {version}, {device}, Python {platform.python_version()}, seed {seed}")
 

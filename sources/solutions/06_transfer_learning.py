@@ -33,6 +33,7 @@ folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
     raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] which images are drawn, and in which order they are trained on
@@ -254,7 +255,6 @@ for _ in range(300):
     scores["training images"].append(np.mean((x_train @ weights + bias).argmax(axis=1) == labels))
     scores["validation images"].append(np.mean((x_validation @ weights + bias).argmax(axis=1) == validation_labels))
 reference = LogisticRegression(C=1 / (decay * len(labels)), max_iter=2000).fit(x_train, labels)
-linear = scores["validation images"][-1]
 
 # %%
 plots.curves(
@@ -447,9 +447,7 @@ test_images, test_labels = data.arrays(target, "test", image_size, channels)
 predictions = classifier.predict(test_images, batch_size=64, verbose=0)
 assert predictions.shape == (len(test_labels), len(classes)), f"logits are (images, classes), got {predictions.shape}"
 accuracy = float(np.mean(predictions.argmax(axis=1) == test_labels))
-assert accuracy >= floor, (
-    f"{accuracy:.1%} of the test images are right, the floor is {floor:.1%}: compare with the {linear:.1%} of step 3"
-)
+assert accuracy >= floor, f"{accuracy:.1%} of the test images are right, the floor is {floor:.1%}"
 
 # %% check="fine-tune" points=1
 for name in ("loss", "val_loss"):
@@ -502,6 +500,8 @@ plots.show_images(
 )
 
 # %%
+test_codes = embed(backbone, test_images)
+linear = float(np.mean((test_codes @ raw_weights + raw_bias).argmax(axis=1) == test_labels))
 results.record(test_accuracy=accuracy, linear_accuracy=linear, chance=chance)
 
 # %% [markdown]

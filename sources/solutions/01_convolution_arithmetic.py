@@ -31,7 +31,7 @@ folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
     raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
-importlib.import_module("utils")
+_ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start

@@ -33,7 +33,7 @@ folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
     raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
-importlib.import_module("utils")
+_ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] which images are drawn, and in which order they are trained on
@@ -147,6 +147,7 @@ order = np.argsort(labels, kind="stable")
 ax.imshow(codes[order][:, :128], aspect="auto", cmap="viridis")
 ax.set(xlabel="feature", ylabel="image, by class", title="The codes of the training images: bands are classes")
 ax.set_yticks(np.arange(len(classes)) * per_class + per_class / 2 - 0.5, classes)
+plt.show()
 
 # %% [markdown]
 # ## 2. Scale without a leak (1 point)
@@ -389,7 +390,7 @@ assert best_epoch([2.0], 1) == (0, 0)
 
 # %% [markdown]
 # ## 7. All together (3 points)
-# Write `fine_tune(backbone, codes_classifier)`, which puts a dense layer of logits on the pooled features, starts it from a linear
+# Write `fine_tune(backbone, weights, bias)`, which puts a dense layer of logits on the pooled features, starts it from a linear
 # classifier, freezes, sets rates, trains with early stopping on the validation loss and returns the trained classifier. The pieces:
 #
 # 1. `classifier = head(backbone, weights, bias)` below gives the model; its last layer is called `logits`.
@@ -482,8 +483,8 @@ assert np.isclose(reached, lowest, rtol=0.05, atol=0.01), (
 best, last = best_epoch(history["val_loss"], patience=5)
 figure, ax = plt.subplots(figsize=(8, 3.2))
 plots.curves({"training": history["loss"], "validation": history["val_loss"]}, ylabel="cross-entropy", ax=ax)
-ax.axvline(best, color="0.4", linestyle=":", label=f"best epoch: {best}")
-ax.set_title(f"Fine-tuning ended after epoch {last} and went back to epoch {best}")
+ax.axvline(best + 1, color="0.4", linestyle=":", label="best epoch")  # the axis counts from 1
+ax.set_title(f"Fine-tuning ended after epoch {last + 1} and went back to epoch {best + 1}")
 ax.legend()
 # %% tags=["thumbnail"]
 confused = np.zeros((len(classes), len(classes)), int)
@@ -512,7 +513,7 @@ results.record(test_accuracy=accuracy, linear_accuracy=linear, chance=chance)
 # %% [markdown] question="confusions" points=1
 # ### BEGIN SOLUTION
 # The largest numbers off the diagonal stand where two classes share most of their strokes: with the default digits these are pairs such as
-# 1 and 8, 9 and 5, or 9 and 3, depending on which ten examples were drawn. At 8 × 8 pixels one stroke more or less, or a gap that closes, is
+# 3 and 9, or 8 and 9, depending on which ten examples were drawn. At 8 × 8 pixels one stroke more or less, or a gap that closes, is
 # one or two pixels, and letters did not teach the network that this pixel matters. With photographs of clothing it is shirts, T-shirts and
 # long sleeves: the same shape and the same cloth, and the only difference is the length of a sleeve.
 # ### END SOLUTION

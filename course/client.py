@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import zmq
-from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.util import ensure_async, run_sync
 from nbformat import NotebookNode
@@ -56,13 +54,6 @@ class Run:
     error: dict[str, Any] | None = None
     cancelled: bool = False
     deadline: float = field(default=float("inf"), repr=False)
-
-
-class _KernelManager(AsyncKernelManager):
-    def client(self, **options: Any) -> Any:
-        client = super().client(**options)
-        client.context.setsockopt(zmq.RCVHWM, 0)  # lose no message, see `course.flood`
-        return client
 
 
 class CourseClient(PapermillNotebookClient):
@@ -267,7 +258,6 @@ class CourseEngine(Engine):
             nb_man,
             run,
             kernel_name=kernel_name,
-            kernel_manager_class=_KernelManager,
             startup_timeout=int(run.start_seconds),
             iopub_timeout=60,
             timeout=None,

@@ -115,8 +115,8 @@ def install(limit: int) -> None:
         shell.events.unregister("pre_execute", before_the_first_cell)
 
     session.send = guarded
-    # By default a queue that is longer than 1000 messages loses the rest in silence, a metric among them, say. With the
-    # guard no queue grows large; `course.client` does the same at its end.
+    # By default a queue longer than 1000 messages loses the rest in silence, a metric among them, say. With the guard no
+    # queue grows large.
     socket.io_thread.schedule(lambda: socket.io_thread.socket.setsockopt(zmq.SNDHWM, 0))
     # IPython 9 keeps a copy of all that is printed, and puts the streams' `write` back at the end of each cell, of which
     # the one that calls this function is one.

@@ -327,6 +327,7 @@ def test_the_newest_three_are_kept_and_use_makes_new(stored):
         old = time.time() - 100 + number
         for entry in path.parent.iterdir():
             os.utime(entry, (old, old))
+        os.utime(path, (old - 50, old - 50))
         assert cache.get(notebook, first) is not None, "it has just been used"
         cache.put(notebook, replace(first, data=str(number)), Result("", "passed"), as_bytes(document), 0.0)
     assert len(list(path.parent.iterdir())) == module.KEPT

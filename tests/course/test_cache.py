@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -324,10 +323,9 @@ def test_an_entry_whose_code_is_another_is_none(stored):
 def test_the_newest_three_are_kept_and_use_makes_new(stored):
     _, notebook, cache, first, document, path = stored
     for number in range(5):
-        old = time.time() - 100 + number
         for entry in path.parent.iterdir():
-            os.utime(entry, (old, old))
-        os.utime(path, (old - 50, old - 50))
+            os.utime(entry, (entry.stat().st_mtime - 100,) * 2)
+        os.utime(path, (1, 1))
         assert cache.get(notebook, first) is not None, "it has just been used"
         cache.put(notebook, replace(first, data=str(number)), Result("", "passed"), as_bytes(document), 0.0)
     assert len(list(path.parent.iterdir())) == module.KEPT

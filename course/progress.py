@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from course.manifest import CourseError, Notebook, Profile, read_notebook
+from course.run import number, shown
 
 WIDTH = 120  # where there is no terminal that has one
 FRAME_LINES = 20  # of a traceback
@@ -138,10 +139,10 @@ def _style(outcome: Any) -> str:
 
 
 def _metric(name: str, value: float | None, band: tuple[float, float] | None) -> str:
-    shown = f"{name} {'missing' if value is None else f'{value:.4g}'}"
+    text = f"{name} {'missing' if value is None else number(value)}"
     if band is None:
-        return shown
-    return f"{shown} {'in' if _inside(value, band) else 'NOT in'} {band[0]:g}..{band[1]:g}"
+        return text
+    return f"{text}, {'within' if _inside(value, band) else 'NOT within'} {shown(band)}"
 
 
 def _inside(value: float | None, band: tuple[float, float]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -185,11 +186,22 @@ def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
         if value is None:
             problems.append(f"metric {name} is declared in course.toml, but no cell recorded it")
         elif band is not None and not band[0] <= value <= band[1]:
-            problems.append(f"metric {name} is {value:.6g}, outside its band {band[0]:g} to {band[1]:g}")
+            problems.append(f"metric {name} is {number(value, 6)}, outside its band {shown(band)}")
     for name in result.metrics:
         if name not in bands:
             problems.append(f"metric {name} was recorded, but course.toml does not declare it")
     return problems
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Whole numbers whole, `15,470,264,320`; others to so many digits."""
+    whole = math.isfinite(value) and abs(value) < 1e15 and value == int(value)
+    return f"{int(value):,}" if whole else f"{value:.{digits}g}"
+
+
+def shown(band: tuple[float, float]) -> str:
+    low, high = (number(bound, 6) for bound in band)
+    return low if band[0] == band[1] else f"{low} to {high}"
 
 
 # ------------------------------------------------------------------------------------------- what lies in build/run
@@ -292,10 +304,6 @@ class _Runner:
         for thread in threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
-        while not self.events.empty():
-            event = self.events.get()
-            if event.outcome is not None:
-                self.outcomes[event.task.notebook.id] = event.outcome
 
     def _take(self, event: Event) -> BaseException | None:
         """Tell the board; the error that stops everything, if this is one."""
@@ -304,7 +312,6 @@ class _Runner:
         elif event.kind == "progress":
             self.board.progress(event.task, event.progress)
         elif event.outcome is not None:
-            self.outcomes[event.task.notebook.id] = event.outcome
             self.board.end(event.task, event.outcome)
         elif event.error is not None:
             self.cancel.set()
@@ -323,6 +330,7 @@ class _Runner:
             except BaseException as error:
                 self.events.put(Event(task, "broken", error=error))
                 return
+            self.outcomes[task.notebook.id] = outcome  # here, since Ctrl-C may cost the other thread an event
             if not self.keep_going and not outcome.good:
                 self.cancel.set()
             self.events.put(Event(task, "end", outcome=outcome))

@@ -311,6 +311,13 @@ def test_judge(mini, result, problems):
     assert judge(manifest.select(["01/lecture"])[0], manifest.profile("smoke"), Result("x", **given)) == problems
 
 
+def test_numbers_are_shown_as_people_write_them():
+    shown = {15470264320.0: "15,470,264,320", 0.8125: "0.8125", 2.791e-6: "2.791e-06", 212.0: "212", -3.0: "-3"}
+    assert {value: module.number(value) for value in shown} == shown
+    assert (module.number(float("nan")), module.number(1e300)) == ("nan", "1e+300")
+    assert (module.shown((5.0, 7.25)), module.shown((212.0, 212.0))) == ("5 to 7.25", "212")
+
+
 def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fake):
     listed = (course / "course.toml").read_text()
     (course / "course.toml").write_text(
@@ -318,7 +325,7 @@ def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fak
     )
     fake.does["01/lecture"] = {"metrics": {"total": 1234.0}}
     outcomes, said = go(course, "01/lecture")
-    assert outcomes[0].good and "total 1234" in said
+    assert outcomes[0].good and "total 1,234 " in said
 
 
 def test_what_is_found_in_the_cache_is_judged_anew(course, fake):
@@ -382,7 +389,7 @@ def test_the_table_shows_budgets_and_bands(course, fake):
     _, said = go(course, "01")
     (row,) = [line for line in said.split("\n") if "│ 01/lecture " in line]
     cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == ["01/lecture", "attention", "0.75 of 0.5", "0.50 of 1", "total 4.5 NOT in 5..7"]
+    assert cells == ["01/lecture", "attention", "0.75 of 0.5", "0.50 of 1", "total 4.5, NOT within 5 to 7"]
     assert "  took 0.75 minutes (90 CPU seconds / 120), its budget is 0.5" in said
 
 
@@ -609,7 +616,7 @@ def test_stopping_the_command_leaves_no_process_and_keeps_what_passed(mini, numb
         assert wait_for(lambda: (mini / "lectures/ready").exists() and list(kept.glob("*.json")))
         assert len(marked(mark)) >= 4, "the command, its process, the kernel, and what the notebook started"
         parent.send_signal(number)
-        said, wrong = parent.communicate(timeout=60)
+        _, wrong = parent.communicate(timeout=60)
         assert parent.returncode == code
         assert number == signal.SIGKILL or not marked(mark), "it waits for its processes"
         assert wait_for(lambda: not marked(mark), 30), marked(mark)
@@ -621,7 +628,6 @@ def test_stopping_the_command_leaves_no_process_and_keeps_what_passed(mini, numb
         name = "interrupted" if number == signal.SIGINT else "terminated"
         told = f"course: {name} after 1 of 2 notebooks; what has passed is kept, and the next run goes on from there\n"
         assert wrong == told
-    assert "01/solution  passed" in said
     assert not (mini / "build/run/smoke/lectures/01_addition.json").exists()
     outcomes, _ = go(mini, "01/solution")
     assert outcomes[0].cached, "the next run goes on from there"

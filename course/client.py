@@ -73,9 +73,9 @@ class CourseClient(PapermillNotebookClient):
     def create_kernel_manager(self) -> Any:
         manager = super().create_kernel_manager()
         manager.connection_file = str(self.run.scratch / "kernel.json")
-        if (
-            os.name == "posix"
-        ):  # sockets in our own folder: no two kernels ever meet at a port, and nobody else reaches them
+        # Sockets in our own folder: no two kernels ever meet at a port, and nobody else reaches them. Their paths are short
+        # by the system's rule.
+        if os.name == "posix" and len(str(self.run.scratch)) < 80:
             manager.transport = "ipc"
             manager.ip = str(self.run.scratch / "kernel")
         return manager

@@ -421,6 +421,17 @@ def test_a_subclassed_model():
         assert arithmetic.totals(model, (10, 10, 3))["params"] == model.count_params()
 
 
+def test_a_layer_that_hands_on_one_output_and_makes_another():
+    class Both(Residual):
+        def call(self, x):
+            maps = self.conv(x)
+            return maps, x + maps
+
+    inputs = keras.Input((8, 8, 3))
+    with pytest.warns(UserWarning, match=r"Both$"):
+        assert table_of(Both()(inputs), inputs)["activation_bytes"].tolist() == [4 * 192] * 3
+
+
 def test_wrappers_of_keras():
     inputs = keras.Input((7, 5))
     table = table_of(layers.Bidirectional(layers.LSTM(3), name="both")(inputs), inputs)

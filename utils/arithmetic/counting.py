@@ -54,7 +54,7 @@ def layer_table(model, input_shape=None):
         if trainable and not new[0] and not call.holds_layers:
             note = "; ".join(filter(None, ["weights counted above", note]))
         counted |= {id(v) for variables in new for v in variables}
-        values = 0 if call.hands_on or _in_place(call) else sum(math.prod(x.shape) for x in call.outputs)
+        written = [] if _in_place(call) else [x for x in call.outputs if not any(x is y for y in call.handed_on)]
         rows.append(
             _row(
                 call.path,
@@ -62,7 +62,7 @@ def layer_table(model, input_shape=None):
                 call.outputs,
                 *(sum(math.prod(v.shape) for v in variables) for variables in new),
                 macs * call.times,
-                4 * values * call.times,
+                4 * sum(math.prod(x.shape) for x in written) * call.times,
                 note,
             )
         )

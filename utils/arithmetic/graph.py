@@ -23,7 +23,7 @@ class Call:
     outputs: list
     times: int = 1  # calls that this one stands for: the steps of a TimeDistributed layer
     inside: bool = False
-    hands_on: bool = False  # a traced layer's output is the output of one of the layers inside it
+    handed_on: tuple = ()  # those of the outputs of a traced layer that a layer inside it made
     holds_layers: bool = False  # a layer that holds layers and was traced
     inputs: list = field(init=False)
 
@@ -102,7 +102,7 @@ class _Walk:
         batch, times, *rest = args[0].shape
         one = keras.KerasTensor((batch, *rest), args[0].dtype)
         _Walk(self.calls, self.is_leaf, self.times * times, True).call(layer.layer, path + "/", (one,), {})
-        self.add(path, layer, args, kwargs, outputs, hands_on=True, holds_layers=True)
+        self.add(path, layer, args, kwargs, outputs, handed_on=tuple(_tensors(outputs)), holds_layers=True)
         return outputs
 
     def inner(self, layer, path, args, kwargs):
@@ -128,12 +128,11 @@ class _Walk:
 
             return call
 
-        handed_on = False
+        made_inside = []
 
         def run(*a, **k):
-            nonlocal handed_on
             outputs = layer(*a, **k)
-            handed_on = all(any(x is y for y in produced) for x in keras.tree.flatten(outputs))
+            made_inside.extend(any(x is y for y in produced) for x in keras.tree.flatten(outputs))
             return outputs
 
         watched = _sublayers(layer)
@@ -147,7 +146,8 @@ class _Walk:
         walk = _Walk(self.calls, self.is_leaf, self.times, True)
         for sublayer, a, k in made:
             walk.call(sublayer, path + "/" if path else "", a, k)
-        self.add(path or layer.name, layer, args, kwargs, outputs, hands_on=handed_on, holds_layers=True)
+        handed_on = tuple(x for x, inside in zip(keras.tree.flatten(outputs), made_inside) if inside)
+        self.add(path or layer.name, layer, args, kwargs, outputs, handed_on=handed_on, holds_layers=True)
         return outputs
 
 

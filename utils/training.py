@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 import os
+import random
 import re
 import zipfile
 from collections.abc import Iterable
@@ -308,7 +309,7 @@ def fit(
     steps = None if _is_dataset(first) else _steps(first, batch_size)[0]
     history = keras.callbacks.History()
     watchers = _Callbacks(
-        [*callbacks, history],
+        [_SeedTorch(seed), *callbacks, history],
         add_progbar=verbose != 0,
         model=model,
         verbose=verbose,
@@ -334,7 +335,7 @@ def fit(
     try:
         for epoch in range(len(history.epoch), epochs):
             one = data(epoch) if callable(data) else data
-            arguments = {"x": one} if _is_dataset(one) else _shuffled(one, batch_size, seed, epoch, not callable(data))
+            arguments = {"x": one} if _is_dataset(one) else _shuffled(one, batch_size, seed, epoch)
             model.fit(
                 **arguments,
                 initial_epoch=epoch,
@@ -386,12 +387,27 @@ def _steps(data, batch_size):
     return count // batch_size, batch_size
 
 
-def _shuffled(data, batch_size, seed, epoch, shuffle):
+def _shuffled(data, batch_size, seed, epoch):
     steps, batch_size = _steps(data, batch_size)
     count = len(keras.tree.flatten(data[0])[0])
     order = np.random.default_rng([seed, epoch]).permutation(count)[: steps * batch_size]
     arrays = [keras.tree.map_structure(lambda array: np.asarray(array)[order], part) for part in data]
     return {**dict(zip(("x", "y", "sample_weight"), arrays)), "batch_size": batch_size}
+
+
+class _SeedTorch(keras.callbacks.Callback):
+    """PyTorch's dropout has no seed of its own: it draws from one global state, which no checkpoint holds and building a model moves on."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if keras.backend.backend() == "torch":
+            python, numpy = random.getstate(), np.random.get_state()
+            keras.utils.set_random_seed(int(np.random.default_rng([self.seed, epoch]).integers(2**32)))
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 class _Callbacks(keras.callbacks.CallbackList):
@@ -419,7 +435,7 @@ class _Callbacks(keras.callbacks.CallbackList):
                 setattr(callback, name, value)
 
     def _counting(self):
-        own = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
+        own = (keras.callbacks.History, keras.callbacks.ProgbarLogger, _SeedTorch)
         return [callback for callback in self.callbacks if not isinstance(callback, own)]
 
 

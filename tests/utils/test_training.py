@@ -299,13 +299,13 @@ def uninterrupted():
 
 def test_the_order_is_a_function_of_seed_and_epoch_and_the_remainder_changes():
     data = (np.arange(10), np.arange(10) * 2, np.ones(10))
-    first = training._shuffled(data, 4, 0, 0, True)
+    first = training._shuffled(data, 4, 0, 0)
     assert first["batch_size"] == 4 and len(first["x"]) == 8 and np.array_equal(first["y"], first["x"] * 2)
-    assert np.array_equal(first["x"], training._shuffled(data, 4, 0, 0, True)["x"])
-    left_out = {tuple(sorted(set(range(10)) - set(training._shuffled(data, 4, 0, e, True)["x"]))) for e in range(5)}
+    assert np.array_equal(first["x"], training._shuffled(data, 4, 0, 0)["x"])
+    left_out = {tuple(sorted(set(range(10)) - set(training._shuffled(data, 4, 0, e)["x"]))) for e in range(5)}
     assert len(left_out) > 1
-    assert not np.array_equal(first["x"], training._shuffled(data, 4, 1, 0, True)["x"])
-    assert training._shuffled(data, 99, 0, 0, True)["batch_size"] == 10
+    assert not np.array_equal(first["x"], training._shuffled(data, 4, 1, 0)["x"])
+    assert training._shuffled(data, 99, 0, 0)["batch_size"] == 10
 
 
 def test_interrupted_in_the_same_kernel_and_called_again(tmp_path, uninterrupted, capsys):

@@ -176,6 +176,8 @@ def test_reinitialise_draws_by_seed_and_leaves_the_global_state_alone():
 
 
 def trainable(model):
+    """Names of the layers with trainable weights, which must be what training itself will see."""
+    assert len(model.trainable_variables) == sum(len(layer.trainable_weights) for layer in training.leaf_layers(model))
     return [layer.name for layer in training.leaf_layers(model) if layer.trainable_weights]
 
 

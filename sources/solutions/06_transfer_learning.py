@@ -42,6 +42,7 @@ target: str = "digits"  # a data set's name, or the path of a folder with one su
 image_size: int = 32  # [16, 224] height and width that the images are brought to
 per_class: int = 10  # [2, 200] training images of each class
 epochs: int = 30  # [1, 200] most passes over them when fine-tuning
+rate: float = 3e-3  # [1e-6, 0.1] learning rate of the classifier on top when fine-tuning
 floor: float = 0.9  # [0, 1] share of the test images that your classifier must get right
 
 # %%
@@ -349,7 +350,7 @@ tower = keras.Sequential(
     [keras.Input((1,)), *(layers.Dense(1, use_bias=False, name=name) for name in ("low", "middle", "top"))]
 )
 wanted = rates(["low", "middle", "top"], 0.1)
-optimizer = training.layerwise(keras.optimizers.SGD(0.1), tower, {name: rate / 0.1 for name, rate in wanted.items()})
+optimizer = training.layerwise(keras.optimizers.SGD(0.1), tower, {name: value / 0.1 for name, value in wanted.items()})
 before = [ops.convert_to_numpy(variable) for variable in tower.trainable_variables]
 optimizer.apply([ops.ones_like(variable) for variable in tower.trainable_variables], tower.trainable_variables)
 steps = [float(np.squeeze(b - ops.convert_to_numpy(v))) for b, v in zip(before, tower.trainable_variables)]
@@ -396,7 +397,7 @@ assert best_epoch([2.0], 1) == (0, 0)
 # 1. `classifier = head(backbone, weights, bias)` below gives the model; its last layer is called `logits`.
 # 2. freeze it up to `frozen_to`;
 # 3. make the optimizer: `training.layerwise(keras.optimizers.Adam(top), classifier, multipliers)` takes a dict like that of `rates(groups,
-#    ...)`, but in multiples of the top rate. A top rate of 3e-3 and a factor of 3 work;
+#    ...)`, but in multiples of the top rate. The top rate `rate` and a factor of 3 work;
 # 4. `training.compile_classifier(classifier, optimizer)`, then `training.fit(classifier, (images, labels), epochs, batch_size=...,
 #    seed=seed, validation_data=(...), callbacks=[keras.callbacks.EarlyStopping(...)])`, which restores the weights of the best epoch.
 #
@@ -425,8 +426,8 @@ def fine_tune(backbone, weights, bias):
     ### BEGIN SOLUTION
     classifier = head(backbone, weights, bias)
     freeze(classifier, frozen_to)
-    multipliers = {name: rate / 3e-3 for name, rate in rates(groups, 3e-3, factor=3).items()}
-    optimizer = training.layerwise(keras.optimizers.Adam(3e-3), classifier, multipliers)
+    multipliers = rates(groups, 1, factor=3)
+    optimizer = training.layerwise(keras.optimizers.Adam(rate), classifier, multipliers)
     training.compile_classifier(classifier, optimizer)
     stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=5, restore_best_weights=True)
     history = training.fit(

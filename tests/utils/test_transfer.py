@@ -199,6 +199,7 @@ def test_freeze_looks_into_nested_models():
         [layers.Input((16, 16, 1)), inner, layers.GlobalAveragePooling2D(), layers.Dense(2, name="top")]
     )
     assert trainable(transfer.freeze(model, "bn3")) == ["top"]
+    model.trainable = False
     assert trainable(transfer.freeze(model, "bn2")) == ["conv3", "bn3", "top"]
 
 

@@ -4,8 +4,8 @@
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/06_transfer_learning.ipynb)
 #
 # **How do you build an image classifier that trains in a few minutes on a CPU with very little data?** Five pictures of
-# each class are all that we shall have for most of this notebook. A network trained on them from scratch does badly. A
-# network that has never seen one of them, because it was trained on something else, helps.
+# each class are all that we shall have for most of this notebook. A network trained from scratch on so few makes many
+# mistakes. One that was trained on something else, and has never seen a picture of these classes, makes far fewer.
 #
 # You will be able to
 #
@@ -45,14 +45,16 @@ distant: str = "faces"  # a data set from another domain
 unrelated: str = "textures"  # a data set that has nothing to do with letters
 image_size: int = 32  # [16, 224] height and width that the images are brought to
 scratch_size: int = 32  # [16, 224] the same for the small network that is trained from scratch
+grid: int = 2  # [1, 8] a feature map is averaged over grid x grid parts of the image
 few: int = 5  # [2, 50] images of each class wherever one number is quoted
-per_class: list[int] = [1, 2, 5, 10, 20, 50]  # images of each class for the learning curves of linear classifiers
+per_class: list[int] = [1, 2, 5, 10, 20]  # images of each class for the learning curves of linear classifiers
 trained: list[int] = [2, 5, 20]  # the same for networks that are trained; contains `few`
 draws: int = 3  # [1, 20] small training sets of each size, each drawn with another seed
 steps: int = 80  # [2, 2000] training steps of a network on a small training set
 epochs: int = 25  # [2, 200] most epochs of the fine-tuning that is watched
 pretraining_steps: int = 120  # [20, 5000] steps of the pretraining that is watched
 depth_steps: int = 200  # [5, 5000] steps of training for each half of the alphabet
+depths: list[int] = [0, 2, 4, 6]  # how many convolutions are copied; begins with 0
 
 # %%
 import tempfile
@@ -79,11 +81,12 @@ start(seed)
 # 4,096 + 4,096, then 4,096 · 4,096 + 4,096, then 4,096 · 2 + 2. We expect 134,268,738 in all.
 
 # %% tags=["nbval-check-output"]
-vgg16 = keras.applications.VGG16(weights=None, classes=2)
-counts = {layer.name: layer.count_params() for layer in vgg16.layers if layer.weights}
-convolutions = sum(count for name, count in counts.items() if "conv" in name)
-print(f"{convolutions:,} in the convolutions, {sum(counts.values()):,} in all")
-del vgg16
+below = keras.applications.VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
+counts, inputs = {"13 convolutions": below.count_params()}, int(np.prod(below.output_shape[1:]))
+for name, outputs in {"fc1": 4096, "fc2": 4096, "predictions": 2}.items():
+    counts[name] = (inputs + 1) * outputs  # each output has a weight for each input, and a bias
+    inputs = outputs
+print(f"{counts['13 convolutions']:,} in the convolutions, {sum(counts.values()):,} in all")
 
 # %% [markdown]
 # > **What the slide says.** "VGG16 with two outputs: 134,268,737 parameters." The count above ends in 8. Each output
@@ -94,14 +97,8 @@ del vgg16
 # there are more than a million parameters for each.
 
 # %%
-groups = {
-    "13 convolutions": convolutions,
-    "fc1": counts["fc1"],
-    "fc2": counts["fc2"],
-    "predictions": counts["predictions"],
-}
 plots.bars(
-    {name: count / 1e6 for name, count in groups.items()}, xlabel="parameters, millions", title="VGG16, 2 classes"
+    {name: count / 1e6 for name, count in counts.items()}, xlabel="parameters, millions", title="VGG16, two outputs"
 )
 
 # %% [markdown]
@@ -217,14 +214,32 @@ print(f"{backbone.name}: {convolved} convolutions, {backbone.count_params():,} p
 # %% [markdown]
 # ## Features
 #
-# Cut off the last dense layer, which knows the source's classes. What is left turns an image into feature maps; the
-# average of each map over the image is one number. All of them together are the image's **CNN code** (Donahue et al.
-# 2014, Razavian et al. 2014). Some of the maps of one image:
+# Cut off the last dense layer, which knows the source's classes. What is left turns an image into feature maps. Some of
+# those of one image:
 
 # %%
 first = images[:1]
 maps = transfer.predict(backbone, first, batch_size=1)[0]  # (height, width, features)
-plots.show_feature_maps(maps, count=16, image=first[0])
+plots.show_feature_maps(maps, count=15, image=first[0])
+
+# %% [markdown]
+# The average of each map over the whole image is one number; all of them together are the image's **CNN code** (Donahue
+# et al. 2014, Razavian et al. 2014). An average forgets *where* a feature was found. That is welcome for photographs,
+# where a shirt may lie anywhere. For digits the place tells a lot, since a 6 and a 9 have the same strokes; there we
+# average over the four quarters of the image and write the averages in a row. We predict 4 · 128 = 512 numbers.
+
+
+# %%
+def with_codes(network, side, grid):
+    """A network for images of `side` pixels that gives the averages over grid x grid parts of each of its maps."""
+    if grid == 1:
+        return network  # utils.transfer averages whole maps by itself
+    _, height, _, features = network.compute_output_shape((1, side, side, network.input.shape[-1]))
+    parts = layers.AveragePooling2D(height // grid, name="parts")(network.output)
+    return keras.Model(network.input, layers.Reshape((grid * grid * features,), name="row")(parts))
+
+
+backbone = with_codes(backbone, image_size, grid)
 
 # %% [markdown]
 # A code is computed once and used many times, since the network below it does not change. `transfer.embed` can keep the
@@ -249,11 +264,11 @@ plots.bars(seconds, xlabel="seconds", title=f"Codes of {len(everything):,} image
 # so that neighbours stay neighbours. Each point is an image of the target, coloured by a label that had no part in it.
 
 # %%
-some = transfer.draw(labels, min(40, np.bincount(labels).min()), seed)
+picked = transfer.draw(labels, min(40, np.bincount(labels).min()), seed)
 figure, axes = plt.subplots(1, 2, figsize=(8, 4))
 for ax, method in zip(axes, ("pca", "tsne")):
-    points = transfer.project(codes[some], method, seed)
-    plots.embedding(points, labels[some], classes, title={"pca": "PCA", "tsne": "t-SNE"}[method], ax=ax)
+    points = transfer.project(codes[picked], method, seed)
+    plots.embedding(points, labels[picked], classes, title={"pca": "PCA", "tsne": "t-SNE"}[method], ax=ax)
 
 # %% [markdown]
 # Classes form islands in the t-SNE picture. The same question for single images: which training images are nearest, by
@@ -309,19 +324,17 @@ def svm(features, labels, seed):
 
 
 seeds = range(seed, seed + draws)
-cheap = transfer.learning_curve(
-    {
-        "raw pixels": (pixels, test_pixels, logistic),
-        "HOG": (hog, test_hog, logistic),
-        "random features": (random_features, test_random, logistic),
-        "features": (codes, test_codes, logistic),
-        "features, SVM": (codes, test_codes, svm),
-    },
-    labels,
-    test_labels,
-    per_class,
-    seeds,
-)
+methods = {
+    "raw pixels": (pixels, test_pixels, logistic),
+    "HOG": (hog, test_hog, logistic),
+    "random features": (random_features, test_random, logistic),
+    "features": (codes, test_codes, logistic),
+    "features, SVM": (codes, test_codes, svm),
+}
+if grid > 1:  # the averages over whole maps are the averages of those over the parts
+    whole = [array.reshape(len(array), grid**2, -1).mean(axis=1) for array in (codes, test_codes)]
+    methods["features, no place"] = (*whole, logistic)
+cheap = transfer.learning_curve(methods, labels, test_labels, per_class, seeds)
 
 
 # %%
@@ -339,6 +352,7 @@ plots.bars(
 # %% [markdown]
 # Random features are no straw man: filters that nobody chose, with pooling behind them, already describe an image. What
 # the source taught is the distance between *random features* and *features*. The two linear classifiers hardly differ.
+# Where the code without places is shown, its distance to *features* is what the quarters are worth.
 #
 # ## From scratch, and a pitfall
 #
@@ -360,7 +374,7 @@ def small(array):
 small_images, small_test = small(images), small(test_images)
 drawn = transfer.draw(labels, few, seed)
 few_images, few_labels = small_images[drawn], labels[drawn]
-slow = pretrained.backbone(few_images.shape[1:], momentum=0.99)
+slow = with_codes(pretrained.backbone(few_images.shape[1:], momentum=0.99), scratch_size, grid)
 network = transfer.fine_tune(slow, few_images, few_labels, steps=20, dropout=0, learning_rate=3e-3, seed=seed)
 
 
@@ -440,7 +454,7 @@ plots.show_images(augment(np.repeat(few_images[:1], 16, axis=0), None), columns=
 # %%
 def scratch(images, labels, seed, augment=None):
     """The small network trained on few images alone, as well as we can."""
-    fresh = transfer.reinitialise(pretrained.backbone(images.shape[1:]), seed)
+    fresh = transfer.reinitialise(with_codes(pretrained.backbone(images.shape[1:]), scratch_size, grid), seed)
     return transfer.fine_tune(
         fresh, images, labels, steps=steps, learning_rate=3e-3, augment=augment, seed=seed, recalibrate=True
     )
@@ -490,16 +504,19 @@ def with_top(images, labels, codes):
     return model
 
 
+some = max(trained)
+drawn = transfer.draw(labels, some, seed)
 model = with_top(images[drawn], labels[drawn], codes[drawn])
+regression = transfer.linear_probe(codes[drawn], labels[drawn])
 start_accuracy = accuracy(model, test_images, test_labels)
-print(f"{start_accuracy:.3f} in one network, {at(cheap, 'features', few)[0]:.3f} as regression on codes")
+print(f"{start_accuracy:.3f} in one network, {regression.score(test_codes, test_labels):.3f} as regression on codes")
 
 # %% [markdown]
-# How many parameters may then move? With the letters' backbone and ten classes we expect 128 · 10 + 10 = 1,290 for the
+# How many parameters may then move? With the letters' backbone and ten classes we expect 512 · 10 + 10 = 5,130 for the
 # top alone; conv5 and conv6 add 9 · 64 · 128 + 9 · 128 · 128 = 221,184 with their batch norms frozen.
 
 # %% tags=["nbval-check-output"]
-counted = transfer.classifier(pretrained.backbone((32, 32, 1)), 10)
+counted = transfer.classifier(with_codes(pretrained.backbone((32, 32, 1)), 32, 2), 10)
 for text, border in {"top": "codes_dropout", "from conv5 on": "conv4_relu", "all": ""}.items():
     transfer.freeze(counted, border, batch_norm=True)
     print(f"{text:14} {sum(int(np.prod(v.shape)) for v in counted.trainable_variables):>9,} parameters learn")
@@ -524,7 +541,7 @@ for name, old, new in zip(names, before, tower.get_weights()):
 
 
 # %%
-def thaw(model, border, factor, rate=3e-3):
+def thaw(model, border, factor, rate=1e-3):
     """Make the layers behind `border` learn, each group `factor` times more slowly than the one above it."""
     transfer.freeze(model, border, batch_norm=True)
     multipliers = transfer.discriminative_rates(group_starts, factor)
@@ -557,7 +574,7 @@ for ax, (name, history) in zip(axes, histories.items()):
 
 # %%
 plots.bars(
-    stages, title=f"Test accuracy after each stage, {few} images of each class, one draw", baselines={"chance": chance}
+    stages, title=f"Test accuracy after each stage, {some} images of each class, one draw", baselines={"chance": chance}
 )
 
 # %% [markdown]
@@ -612,10 +629,10 @@ record(
 )
 
 # %% [markdown]
-# Read it from left to right. With one or two images of each class, nothing but transfer is of use. With more images the
-# distance to training from scratch shrinks: **a large labelled target set makes transfer worth less** in accuracy (it
-# may still save time). Fine-tuning needs more images than a linear classifier before it gains; at a handful a class its
-# gain lies within the spread of the draws. We count what the bands say:
+# Read it from left to right. The fewer the images, the further are the pretrained features ahead of the network from
+# scratch. With more images the distance shrinks: **a large labelled target set makes transfer worth less** in accuracy
+# (it may still save time). Fine-tuning needs more images than a linear classifier before it gains anything; with a
+# handful a class look whether its gain lies within the spread of the draws, the black line in the next picture.
 
 # %%
 margins = {count: at(tuned, "fine-tuned", count) - at(cheap, "features", count) for count in trained}
@@ -629,17 +646,16 @@ plots.bars(lines, xlabel="accuracy, fine-tuned minus frozen features (same draws
 # features' time counts the network run over those training and test images once.
 
 # %%
-largest = max(trained)
-share = (largest * len(classes) + len(test_images)) / len(everything)  # of the images whose codes were timed
+share = (some * len(classes) + len(test_images)) / len(everything)  # of the images whose codes were timed
 embedding_seconds = seconds["computed"] * share
 clock = {
-    "features": embedding_seconds + at(cheap, "features", largest, "seconds").mean()
-    if largest in per_class
+    "features": embedding_seconds + at(cheap, "features", some, "seconds").mean()
+    if some in per_class
     else embedding_seconds,
-    "fine-tuned": embedding_seconds + at(tuned, "fine-tuned", largest, "seconds").mean(),
-    "scratch": at(alone, "scratch", largest, "seconds").mean(),
+    "fine-tuned": embedding_seconds + at(tuned, "fine-tuned", some, "seconds").mean(),
+    "scratch": at(alone, "scratch", some, "seconds").mean(),
 }
-plots.bars(clock, xlabel="seconds", title=f"One run with {largest} images of each class, on this machine")
+plots.bars(clock, xlabel="seconds", title=f"One run with {some} images of each class, on this machine")
 
 # %% [markdown]
 # ### A recipe by the size of the data
@@ -710,7 +726,7 @@ targets["noise"] = (prepared(noise), kinds, prepared(test_noise), test_kinds)
 # %%
 rows = np.concatenate(
     [
-        target_images[transfer.draw(target_labels, 24 // (target_labels.max() + 1), seed)][:12]
+        target_images[transfer.draw(target_labels, 12 // (target_labels.max() + 1), seed)][:12]
         for target_images, target_labels, _, _ in targets.values()
     ]
 ).astype("uint8")
@@ -770,8 +786,16 @@ record(
 # Our halves: letters a to m against n to z, small and capital, 26 classes each, at 16 × 16 pixels. (In the profile
 # `real` too: this part is about letters.) First a network for A and one for B, from all their training images.
 
+
 # %%
-reduced = {split: data.arrays("glyphs", split, 16) for split in ("train", "test")}
+def halved(images):
+    """Images at half the height and width, each pixel the mean of four."""
+    count, height, width, _ = images.shape
+    return images.reshape(count, height // 2, 2, width // 2, 2, 1).mean(axis=(2, 4)).round().astype("uint8")
+
+
+test_letters, test_letter_labels = data.arrays("glyphs", "test")
+reduced = {"train": (halved(letters), letter_labels), "test": (halved(test_letters), test_letter_labels)}
 
 
 def half(split, which):
@@ -812,25 +836,31 @@ def first_layers(n, frozen):
     return fit
 
 
-depths = []
-for n in (0, 2, 4, 6):
+rows = []
+for n in depths:
     for name, frozen in (("frozen", True), ("tuned", False)):
         if n or not frozen:
             run = {name: (b_images, b_test[0], first_layers(n, frozen))}
-            rows = transfer.learning_curve(run, b_labels, b_test[1], (5,), range(seed, seed + min(draws, 2)))
-            depths.append(rows.assign(layers=n))
+            table = transfer.learning_curve(run, b_labels, b_test[1], (few,), range(seed, seed + min(draws, 2)))
+            rows.append(table.assign(layers=n))
 
 # %%
-depth = pd.concat(depths)
+depth = pd.concat(rows)
 depth = pd.concat([depth[depth["layers"] == 0].assign(method="frozen"), depth])  # nothing copied: nothing to freeze
 runs = {
     name: np.stack([rows["accuracy"] for _, rows in group.groupby("layers")], axis=1)
     for name, group in depth.groupby("method")
 }
-ax = plots.curves(runs, x=[0, 2, 4, 6], xlabel="convolutions copied from A", ylabel="test accuracy on B")
-ax.axhline(accuracy(bases[1], *b_test), color="0.4", linestyle="--")
-ax.annotate("network B, all its images", (0, accuracy(bases[1], *b_test)), xytext=(2, 4), textcoords="offset points")
-ax.set(title="From a-m to n-z: 5 images of each class, by depth", xticks=[0, 2, 4, 6])
+figure, ax = plt.subplots(figsize=(8, 3.6))
+plots.curves(
+    runs,
+    x=depths,
+    xlabel="convolutions copied from A",
+    ylabel="test accuracy on B",
+    baselines={"network B, with all its images": accuracy(bases[1], *b_test)},
+    title=f"From a-m to n-z: {few} images of each class, by depth",
+    ax=ax,
+)
 
 # %%
 record(

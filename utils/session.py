@@ -57,7 +57,10 @@ def _tensorflow():
             tf.config.experimental.set_memory_growth(gpu, True)
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-    return f"TensorFlow {tf.__version__}", _device(names, tf.config.threading.get_intra_op_parallelism_threads())
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or int(
+        os.environ.get("TF_NUM_INTRAOP_THREADS") or 0
+    )
+    return f"TensorFlow {tf.__version__}", _device(names, threads or _processors())
 
 
 def _jax():
@@ -78,9 +81,11 @@ def _torch():
 _BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 
-def _device(gpus, threads=0):
+def _device(gpus, threads=None):
     if gpus:
         return ", ".join(gpus)
-    threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.environ.get("OMP_NUM_THREADS") or 0)
-    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count()
-    return f"CPU ({threads} thread{'s' if threads != 1 else ''})"
+    return f"CPU ({threads} thread{'s' if threads != 1 else ''})" if threads else "CPU"
+
+
+def _processors():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

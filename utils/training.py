@@ -279,6 +279,8 @@ def fit(
     weights and the history of one that was not: the order of the images is a function of the seed and the epoch. A finished run returns at
     once. On Colab, a folder on the mounted Drive, such as "/content/drive/MyDrive/course/06", outlives the machine.
 
+    (`keras.callbacks.BackupAndRestore` brings back weights and epoch, but not the history, the callbacks or the order of the images.)
+
     Batches are of one size, what remains over of an epoch is left out, and the next epoch leaves out something else: no retracing.
 
     Args:
@@ -305,18 +307,26 @@ def fit(
     """
     _check_fit(model, data, epochs)
     model.optimizer.build(model.trainable_variables)
+    torch_seed = _SeedTorch(seed)
+    torch_seed.on_epoch_begin(0)
     first = data(0) if callable(data) else data
-    steps = None if _is_dataset(first) else _steps(first, batch_size)[0]
+    steps = None
+    if _is_dataset(first):
+        first = _first_batch(first)
+        # Builds the metrics. Keras would build them from the first epoch's dataset, and a shuffled one gives another order when read again.
+        model.test_on_batch(*first)
+    else:
+        steps = _steps(first, batch_size)[0]
     history = keras.callbacks.History()
     watchers = _Callbacks(
-        [_SeedTorch(seed), *callbacks, history],
+        [torch_seed, *callbacks, history],
         add_progbar=verbose != 0,
         model=model,
         verbose=verbose,
         epochs=epochs,
         steps=steps,
     )
-    run = folder and _Run(folder, model, first, batch_size, seed, epochs, restart)
+    run = folder and _Run(folder, model, first, steps and _steps(first, batch_size)[1], seed, epochs, restart)
     saved = run and run.load()
     if saved and saved.done(epochs):
         saved.restore(model, run.final(saved))
@@ -334,6 +344,7 @@ def fit(
     kept = _state(model)
     try:
         for epoch in range(len(history.epoch), epochs):
+            torch_seed.on_epoch_begin(epoch)
             one = data(epoch) if callable(data) else data
             arguments = {"x": one} if _is_dataset(one) else _shuffled(one, batch_size, seed, epoch)
             model.fit(
@@ -380,6 +391,11 @@ def _is_dataset(data):
     return not isinstance(data, (tuple, list))
 
 
+def _first_batch(dataset):
+    batch = dataset[0] if isinstance(dataset, keras.utils.PyDataset) else next(iter(dataset))
+    return keras.tree.map_structure(lambda array: np.asarray(keras.ops.convert_to_numpy(array)), tuple(batch))
+
+
 def _steps(data, batch_size):
     """Number of whole batches, and their size."""
     count = len(keras.tree.flatten(data[0])[0])
@@ -396,7 +412,10 @@ def _shuffled(data, batch_size, seed, epoch):
 
 
 class _SeedTorch(keras.callbacks.Callback):
-    """PyTorch's dropout has no seed of its own: it draws from one global state, which no checkpoint holds and building a model moves on."""
+    """PyTorch's dropout has no seed of its own: it draws from one global state, which no checkpoint holds and building a model moves on.
+
+    Keras's seed sets those of Python, NumPy and TensorFlow too; the first two are put back, and an epoch's data are made after the seed.
+    """
 
     def __init__(self, seed):
         super().__init__()
@@ -480,7 +499,7 @@ def _restore(model, arrays):
 def _digest(arrays):
     total = hashlib.sha256()
     for array in arrays:
-        array = np.ascontiguousarray(array)
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(array))
         total.update(f"{array.dtype} {array.shape}".encode())
         total.update(array.data if array.size else b"")
     return total.hexdigest()[:16]
@@ -497,11 +516,11 @@ class _Run:
         self.fingerprint = {
             "model": _model_digest(model),
             "optimizer, loss or metrics": _compile_digest(model),
-            "data": _data_digest(first),
-            "batch size": str(None if _is_dataset(first) else _steps(first, batch_size)[1]),
+            "data": _digest(keras.tree.flatten(first)),
+            "batch size": str(batch_size),
             "seed": str(seed),
         }
-        self.weights = _digest(keras.ops.convert_to_numpy(variable) for variable in model.weights)
+        self.weights = _digest(model.weights)
         self.initial, self.seen = self.weights, []
 
     def load(self):
@@ -535,7 +554,7 @@ class _Run:
             )
 
     def clear(self):
-        for path in [*self.folder.glob("epoch-*.npz"), *self.folder.glob("final-*.npz")]:
+        for path in [*self.folder.glob("epoch-*.npz"), *self.folder.glob("final-*.npz"), *self.folder.glob(".*.npz.*")]:
             path.unlink(missing_ok=True)
 
     def save(self, state, history, stopped, callbacks):
@@ -556,7 +575,7 @@ class _Run:
             for name, items in lists.items():
                 arrays.update({f"callback{number}.{name}.{index}": item for index, item in enumerate(items)})
         _write(self.folder / f"epoch-{epoch:05d}.npz", meta, arrays)
-        for path in sorted(self.folder.glob("epoch-*.npz"))[:-2]:
+        for path in [*sorted(self.folder.glob("epoch-*.npz"))[:-2], *self.folder.glob(".epoch-*.npz.*")]:
             path.unlink(missing_ok=True)
 
     def finish(self, last, state):
@@ -603,11 +622,14 @@ def _write(path, meta, arrays):
     buffer = io.BytesIO()
     np.savez(buffer, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # a full disk: no half file stays
 
 
 def _text_digest(text):
@@ -654,12 +676,6 @@ def _compile_digest(model):
     text = json.dumps(parts, default=repr, sort_keys=True)
     # Names are numbered as objects are made: "adam", "adam_1".
     return _text_digest(_without_addresses(re.sub(r'"name": "[^"]*"|"shared_object_id": \d+', "", text)))
-
-
-def _data_digest(first):
-    if _is_dataset(first):
-        first = first[0] if isinstance(first, keras.utils.PyDataset) else next(iter(first))
-    return _digest(np.asarray(keras.ops.convert_to_numpy(array)) for array in keras.tree.flatten(first))
 
 
 # Live curves

@@ -2,6 +2,7 @@ import os
 import random
 import subprocess
 import sys
+import types
 
 import keras
 import matplotlib as mpl
@@ -49,8 +50,24 @@ def test_a_seed_is_a_whole_number(seed):
         session.start(seed)
 
 
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX does not tell its number of threads")
 def test_it_takes_the_threads_from_the_environment():
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     command = [sys.executable, "-c", "from utils import session; session.start()"]
     done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True, check=True)
     assert "CPU (1 thread)" in done.stdout or "GPU" in done.stdout or "NVIDIA" in done.stdout
+
+
+def test_the_gpu_is_hidden_from_tensorflow_once(monkeypatch):
+    """Under JAX and PyTorch, TensorFlow only reads data. The machine of the test may have no GPU, so TensorFlow is a stand-in."""
+    visible, calls = ["GPU:0"], []
+    config = types.SimpleNamespace(
+        get_visible_devices=lambda kind: list(visible),
+        set_visible_devices=lambda devices, kind: (calls.append((devices, kind)), visible.clear()),
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
+    session._hide_gpu_from_tensorflow()
+    session._hide_gpu_from_tensorflow()
+    assert calls == [([], "GPU")]
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # not installed
+    session._hide_gpu_from_tensorflow()

@@ -17,7 +17,7 @@ import pytest
 from keras import layers
 from nbclient import NotebookClient
 
-from utils import training
+from utils import session, training
 
 # Layer groups
 
@@ -246,6 +246,8 @@ import json, sys, time
 import keras, numpy as np
 sys.path.insert(0, {tests!r})
 from test_training import run, images
+from utils import session
+session.start(0)
 folder, slow = sys.argv[1], float(sys.argv[2])
 
 class Slow(keras.callbacks.Callback):
@@ -292,8 +294,14 @@ def same(model, other):
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def deterministic():
+    """As in a notebook: sums in one order, here and in the processes that these tests start."""
+    session.start(0)
+
+
 @pytest.fixture(scope="module")
-def uninterrupted():
+def uninterrupted(deterministic):
     return run(None)
 
 
@@ -392,6 +400,25 @@ def test_restart_begins_again(tmp_path):
     assert history.epoch == [0, 1]
 
 
+def test_a_full_disk_leaves_the_last_epoch_and_no_half_file(tmp_path, uninterrupted, monkeypatch):
+    model, sync, calls = built(), os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path, model=model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00001.npz", "epoch-00002.npz"]
+    (tmp_path / ".epoch-00003.npz.123").write_bytes(b"what a killed process left")
+    run(tmp_path, model=model)
+    assert same(model, uninterrupted[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00004.npz", "epoch-00005.npz"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_a_damaged_checkpoint_costs_one_epoch(tmp_path, uninterrupted, capsys, damage):
     run(tmp_path, epochs=3)
@@ -430,6 +457,39 @@ def test_data_as_a_function_of_the_epoch(tmp_path):
     model, _ = run(tmp_path, data=data, epochs=3)
     assert calls == [0, 2]  # 0 for the fingerprint
     assert same(model, expected)
+
+
+class Batches(keras.utils.PyDataset):
+    """One epoch in batches of 16, in an order of its own."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.order = np.random.default_rng(epoch).permutation(40)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        x, y = images(40)
+        chosen = self.order[16 * index : 16 * index + 16]
+        return x[chosen], y[chosen]
+
+
+def tf_batches(epoch):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(images(40)).shuffle(40, seed=epoch).batch(16, drop_remainder=True)
+
+
+@pytest.mark.parametrize("data", [Batches, tf_batches])
+def test_datasets_by_epoch(tmp_path, data):
+    expected, _ = run(None, data=data, epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [StopIn(2)], data=data, epochs=3)
+    model, history = run(tmp_path, data=data, epochs=3)
+    assert same(model, expected) and history.epoch == [0, 1, 2]
+    with pytest.raises(ValueError, match="different: data"):
+        run(tmp_path, data=lambda epoch: data(epoch + 1), epochs=3)
 
 
 def test_callbacks_count_on_and_their_last_word_is_kept(tmp_path):

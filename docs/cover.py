@@ -40,7 +40,7 @@ def main():
         for column, picture in enumerate(row):
             cover.paste(picture, (GAP + column * (WIDTH + GAP), top + (height - picture.height) // 2))
         top += height + GAP
-    cover.quantize(128).save(ROOT / "docs/cover.png", optimize=True)
+    cover.quantize(256).save(ROOT / "docs/cover.png", optimize=True)
     title = tomllib.loads((ROOT / "course.toml").read_text())["course"]["title"]
     print(f"docs/cover.png: {title}, {(ROOT / 'docs/cover.png').stat().st_size / 1000:.0f} kB")
 

@@ -356,9 +356,10 @@ def fit(
                 validation_data=validation_data,
                 callbacks=watchers,
             )
-            kept = _state(model)
+            state = _state(model)
             if run:
-                run.save(kept, history, model.stop_training, watchers.state())
+                run.save(state, history, model.stop_training, watchers.state())
+            kept = state
             if model.stop_training:
                 break
     except BaseException:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from utils.data.errors import DataUnavailable
 
@@ -209,5 +209,5 @@ def _preprocess(pixels, kind):
         scale, offset = 1 / (255 * deviation), -mean / deviation
         return layers.Rescaling(scale.tolist(), offset=offset.tolist(), name="rescaling")(pixels)
     if kind == "caffe":
-        return layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="centring")(pixels[..., ::-1])
+        return layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68], name="centring")(ops.flip(pixels, axis=-1))
     return pixels

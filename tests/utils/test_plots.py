@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex, to_rgb
 from nbclient import NotebookClient
 
 from utils import plots
+from utils.plots import charts
 
 
 @pytest.fixture(autouse=True)
@@ -246,8 +247,8 @@ def test_embedding_colours_by_class():
 
 def test_thumbnails_do_not_cover_one_another():
     points = np.array([[0, 0], [0.01, 0.01], [1, 1], [0.5, 0], [0.5, 0.001]])
-    assert plots._apart(points, 10) == [0, 2, 3]
-    assert plots._apart(points, 2) == [0, 2]
+    assert charts._apart(points, 10) == [0, 2, 3]
+    assert charts._apart(points, 2) == [0, 2]
 
 
 # Matrices

@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from utils import plots
+from utils.plots import arithmetic
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +139,7 @@ def test_moving_window_is_a_small_gif_with_one_frame_a_position():
 def test_frame_shows_what_the_window_gives():
     outputs = np.full((2, 2, 1), np.nan)
     outputs[0, 1] = 36
-    figure = plots._moving_window_frame(VOLUME, np.ones((2, 2, 2, 1), int), [5], outputs, 0, (0, 1), (0, 1))
+    figure = arithmetic._moving_window_frame(VOLUME, np.ones((2, 2, 2, 1), int), [5], outputs, 0, (0, 1), (0, 1))
     last = [ax for ax in figure.axes if ax.get_title().startswith("output")]
     assert texts(last[0]) == ["", "36", "", ""] and "bias 5" in last[0].get_title()
 

@@ -1,0 +1,77 @@
+"""Figures: images, filters, feature maps, curves with their baselines, confusion matrices, matrices of numbers.
+
+Every function draws with matplotlib and shows nothing itself: a notebook shows what was drawn at the end of the cell. A function that
+draws one pair of axes takes `ax` (None: a new figure) and returns the Axes; one that draws several returns the Figure. Images are
+(H, W), (H, W, 1) or (H, W, 3); uint8, or float in [0, 1] or [0, 255].
+"""
+
+from utils.plots.arithmetic import (
+    field_cone,
+    field_map,
+    moving_window,
+    number_equation,
+    number_matrix,
+    weight_pattern,
+    window_positions,
+    window_sizes,
+    window_strip,
+    wiring,
+)
+from utils.plots.base import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    WIDTH,
+    YELLOW,
+    class_colour,
+    png,
+    style,
+)
+from utils.plots.charts import bars, confusion_matrix, curves, embedding, history, layer_bars, learning_curve, timeline
+from utils.plots.explorer import explore
+from utils.plots.images import show_feature_maps, show_filters, show_images
+
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "PALETTE",
+    "PURPLE",
+    "SKY",
+    "VERMILLION",
+    "WIDTH",
+    "YELLOW",
+    "bars",
+    "class_colour",
+    "confusion_matrix",
+    "curves",
+    "embedding",
+    "explore",
+    "field_cone",
+    "field_map",
+    "history",
+    "layer_bars",
+    "learning_curve",
+    "moving_window",
+    "number_equation",
+    "number_matrix",
+    "png",
+    "show_feature_maps",
+    "show_filters",
+    "show_images",
+    "style",
+    "timeline",
+    "weight_pattern",
+    "window_positions",
+    "window_sizes",
+    "window_strip",
+    "wiring",
+]

@@ -20,6 +20,10 @@ class Description:
         source: where the images come from.
         note: what one should know before drawing conclusions from it.
         variants: other names under which the same kind of data is found.
+        targets: the keys of an example besides `image`: "label", "mask", "boxes" with "labels", "masks", "keypoints", "caption".
+        mask_classes: what the values 0, 1, ... of a semantic mask mean: ("background", *classes) where there is one, else ().
+        max_objects: the largest number of objects in an image, to which boxes are padded; 0 without boxes.
+        keypoints: names of an object's keypoints, in order; () without.
     """
 
     name: str
@@ -32,14 +36,21 @@ class Description:
     source: str
     note: str = ""
     variants: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ("label",)
+    mask_classes: tuple[str, ...] = ()
+    max_objects: int = 0
+    keypoints: tuple[str, ...] = ()
 
     def rows(self):
         """Pairs (what, value) of text, for printing."""
         shown = self.classes if len(self.classes) <= 60 else (*self.classes[:60], "...")
         rows = [
-            (f"{len(self.classes)} classes", (" " if len(self.classes) > 20 else ", ").join(shown)),
+            (count_of(len(self.classes), "class", "classes"), (" " if len(self.classes) > 20 else ", ").join(shown)),
             ("splits", ", ".join(f"{split} {count:,}" for split, count in self.splits.items())),
             ("images", " x ".join("any" if side is None else str(side) for side in self.image_shape) + ", uint8"),
+            ("truth", ", ".join(self.targets)),
+            ("objects", f"up to {self.max_objects} in an image" if self.max_objects else ""),
+            ("keypoints", ", ".join(self.keypoints)),
             ("source", self.source),
             ("licence", self.licence),
             ("citation", self.citation),
@@ -63,3 +74,8 @@ class Description:
             for what, value in self.rows()
         )
         return f"<table><caption>{html.escape(self.name)}: {html.escape(self.title)}</caption>{cells}</table>"
+
+
+def count_of(count, one, many):
+    """ "1 class", "2 classes"."""
+    return f"{count} {one if count == 1 else many}"

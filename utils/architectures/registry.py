@@ -1,0 +1,240 @@
+"""The list of all architectures by name: `register` puts a builder on it, `build` calls it, `features` cuts maps off."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+_ENTRIES = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of an architecture before it is built."""
+
+    name: str
+    builder: Callable
+    input_shape: tuple  # the paper's
+    classes: int  # the paper's
+    application: str | None = None  # class in keras.applications with the same layers in the same order
+    application_options: dict = field(default_factory=dict)  # our options under which it is the same
+
+    @property
+    def family(self):
+        """Name of the file it is in."""
+        return self.builder.__module__.rpartition(".")[2]
+
+    @property
+    def options(self):
+        """dict of the options that `build` passes on, with their defaults."""
+        parameters = list(inspect.signature(self.builder).parameters.values())[4:]
+        return {parameter.name: parameter.default for parameter in parameters}
+
+    @property
+    def about(self):
+        """First line of the builder's docstring."""
+        return inspect.getdoc(self.builder).partition("\n")[0]
+
+
+def register(*names, input_shape, classes=1000, application=None, application_options=None):
+    """Put a builder on the list under one or several names. Stack it to register names with other shapes.
+
+    The builder is a function `f(name, input_shape, classes, include_top, **options)` with its options spelt out as keyword
+    parameters; it gives a functional `keras.Model` called `name`, with logits from a layer "logits" or, without the top, the
+    last feature map. Its layers' names begin with their stage and "_": see `features`.
+
+    Args:
+        names: names for `build`.
+        input_shape: the paper's (height, width, channels).
+        classes: the paper's number of classes.
+        application: class in `keras.applications`, or a dict from name to class, that has the same layers in the same order,
+            so that its weights load.
+        application_options: dict of the options under which it is that network, where they are not the defaults.
+    """
+
+    def decorate(builder):
+        for name in names:
+            if name in _ENTRIES:
+                raise ValueError(f"{name} is registered twice")
+            same = application.get(name) if isinstance(application, dict) else application
+            _ENTRIES[name] = Entry(name, builder, input_shape, classes, same, application_options or {})
+        return builder
+
+    return decorate
+
+
+def names(family=None):
+    """Names of all architectures, sorted; or those of one family (name of its file, as "vgg")."""
+    found = sorted((e for e in _ENTRIES.values() if family in (None, e.family)), key=lambda e: _natural(e.name))
+    return [entry.name for entry in found]
+
+
+def describe(name):
+    """`Entry` of an architecture: name, family, input_shape, classes, options, about.
+
+    Raises:
+        ValueError: there is none of this name; the message suggests the nearest.
+    """
+    if name not in _ENTRIES:
+        raise ValueError(f"no architecture {name!r}{_nearest(name, _ENTRIES)}; utils.architectures.names() lists all")
+    return _ENTRIES[name]
+
+
+def build(name, input_shape=None, classes=None, include_top=True, weights=None, **options):
+    """Build an architecture.
+
+    Args:
+        name: one of `names()`.
+        input_shape: (height, width, channels); None for the paper's.
+        classes: number of classes; None for the paper's: 1000 of ImageNet, 10 of CIFAR and of digits.
+        include_top: whether to keep the classifier. Without it the model gives the last feature map.
+        weights: None (random); "imagenet", those of `keras.applications` (see `load_imagenet`); or the path of a file that
+            `model.save_weights` wrote.
+        **options: of the family; `describe(name).options` lists them, the family's function describes them.
+
+    Returns:
+        keras.Model on (B, height, width, channels) float, functional, called `name`; gives logits (B, classes), float.
+
+    Raises:
+        ValueError: unknown name or option, an input too small, or weights that do not fit.
+    """
+    entry = describe(name)
+    known = entry.options
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"{name} has no option {option!r}{_nearest(option, known)} (known: {', '.join(known) or 'none'})"
+            )
+    shape = tuple(input_shape or entry.input_shape)
+    if len(shape) != 3 or shape[-1] is None:
+        raise ValueError(f"{name}: expected input_shape=(height, width, channels), got {input_shape!r}")
+    model = entry.builder(name, shape, entry.classes if classes is None else classes, include_top, **options)
+    if weights == "imagenet":
+        for option, value in entry.application_options.items():
+            if options.get(option, known[option]) != value:
+                raise ValueError(f"{name}: the ImageNet weights are for {option}={value!r}")
+        load_imagenet(model)
+    elif weights is not None:
+        model.load_weights(weights)
+    return model
+
+
+def load_imagenet(model):
+    """Load the ImageNet weights of `keras.applications` into a model of ours, with or without the top.
+
+    They expect images as that module's `preprocess_input` makes them: `keras.applications.vgg16.preprocess_input` and so on.
+    Keras looks in KERAS_HOME (else ~/.keras) before it asks the network.
+
+    Args:
+        model: from `build`, with its name unchanged.
+
+    Raises:
+        ValueError: `keras.applications` has no such network, or its layers do not fit.
+    """
+    entry = describe(model.name)
+    if entry.application is None:
+        raise ValueError(f"{entry.name}: keras.applications has no such network, hence no ImageNet weights")
+    top = any(layer.name == "logits" for layer in model.layers)
+    if top and model.output_shape[-1] != 1000:
+        raise ValueError(
+            f"{entry.name}: the ImageNet weights are for 1000 classes, not {model.output_shape[-1]}: build with "
+            "include_top=False and add a classifier"
+        )
+    copy_weights(application(entry.name, include_top=top), model)
+
+
+def application(name, include_top=True, weights="imagenet"):
+    """The network of `keras.applications` that an architecture of ours equals, giving logits as ours does."""
+    entry = describe(name)
+    options = {"classifier_activation": None} if include_top else {"input_shape": (None, None, 3)}
+    return getattr(keras.applications, entry.application)(include_top=include_top, weights=weights, **options)
+
+
+def copy_weights(source, target):
+    """Copy all weights from one model to another, layer by layer in the order of `model.layers`.
+
+    A convolution may have a bias in the source and none in the target where batch normalisation follows, which takes it away
+    again: the running mean is shifted by it, and the outputs stay the same.
+
+    Args:
+        source, target: `keras.Model`s with the same layers that have weights, in the same order; names do not matter.
+
+    Raises:
+        ValueError: they differ; the message names the first pair of layers that does. The target may be half changed.
+    """
+    pairs = [[layer for layer in model.layers if layer.weights] for model in (source, target)]
+    if len(pairs[0]) != len(pairs[1]):
+        counts = f"{len(pairs[0])} layers with weights, {target.name} has {len(pairs[1])}"
+        raise ValueError(f"the weights of {source.name} do not fit {target.name}: it has {counts}")
+    bias = None
+    for old, new in zip(*pairs):
+        values = old.get_weights()
+        if bias is not None:
+            if not isinstance(old, keras.layers.BatchNormalization) or bias.shape != values[-1].shape:
+                raise ValueError(f"the bias of the layer before {old.name} has no place in {target.name}")
+            values[-2] = values[-2] - bias
+            bias = None
+        if getattr(old, "use_bias", False) and not getattr(new, "use_bias", True):
+            bias = values.pop()
+        shapes = [[tuple(w.shape) for w in weights] for weights in (values, new.weights)]
+        sizes = [[int(np.prod(shape)) for shape in group] for group in shapes]
+        if sizes[0] != sizes[1] or [s[-1:] for s in shapes[0]] != [s[-1:] for s in shapes[1]]:
+            raise ValueError(
+                f"the weights of {source.name} do not fit {target.name}: {old.name} has {shapes[0]}, {new.name} {shapes[1]}"
+            )
+        new.set_weights([value.reshape(shape) for value, shape in zip(values, shapes[1])])
+
+
+def features(model, levels):
+    """The last feature map of each stride, for detection and segmentation.
+
+    The layers of a stage have names that begin with its name and "_" ("stage3_block2_conv1"; a layer alone, as "pool5", is a
+    stage of its own). A stage's map is the output of its last layer, and its stride follows from the shapes: each stage
+    divides the height of the one before by a power of two, borders apart. Of several stages with one stride, the last counts.
+
+    Args:
+        model: from `build`, with or without the top.
+        levels: sequence of ints: level l stands for a stride of 2^l pixels.
+
+    Returns:
+        keras.Model on the same input that gives a list of maps (B, height / 2^l, width / 2^l, C), one per level.
+
+    Raises:
+        ValueError: the model has no map of a level.
+    """
+    stages = {}
+    for layer in model.layers:
+        if isinstance(layer.output, keras.KerasTensor) and len(layer.output.shape) == 4:
+            stages[layer.name.partition("_")[0]] = layer.output
+    head = {"head", "logits"}  # what stands behind the last map, and heads on the side
+    maps = [x for stage, x in stages.items() if stage not in head and not stage.startswith("aux")]
+    size = [axis or 512 for axis in model.input_shape[1:3]]
+    image = keras.KerasTensor((1, *size, model.input_shape[-1]))
+    heights = [x.shape[1] for x in keras.Model(model.inputs, maps).compute_output_spec(image)]
+    level, last, found = 0, size[0], {}
+    for x, height in zip(maps, heights):
+        level += round(math.log2(last / height))
+        last = height
+        found[level] = x
+    missing = [level for level in levels if level not in found]
+    if missing:
+        have = ", ".join(map(str, sorted(found)))
+        raise ValueError(
+            f"{model.name} at {model.input_shape[1:]} has no feature map of level {missing[0]} (levels: {have})"
+        )
+    return keras.Model(model.input, [found[level] for level in levels], name=f"{model.name}_features")
+
+
+def _nearest(word, known):
+    near = difflib.get_close_matches(str(word).lower(), list(known), 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _natural(name):
+    """Sorts resnet18 before resnet101."""
+    digits = "".join(c if c.isdigit() else " " for c in name).split()
+    return "".join(c for c in name if not c.isdigit()), [int(d) for d in digits], name

@@ -79,9 +79,11 @@ def conv_bn_relu(x, filters, kernel_size, strides=1, padding=None, groups=1, act
     return activate(x, activation, f"{name}_{activation}")
 
 
-def bn_relu_conv(x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=False, name=None, **options):
+def bn_relu_conv(
+    x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=False, name=None, epsilon=1e-5, momentum=0.9, **options
+):  # fmt: skip
     """The pre-activated order: `{name}_bn`, `{name}_relu`, then the convolution `name`."""
-    x = layers.ReLU(name=f"{name}_relu")(batch_norm(x, f"{name}_bn"))
+    x = layers.ReLU(name=f"{name}_relu")(batch_norm(x, f"{name}_bn", momentum, epsilon))
     return conv(x, filters, kernel_size, strides, padding, groups, use_bias, name, **options)
 
 

@@ -22,6 +22,7 @@ class Entry:
     classes: int  # the paper's
     application: str | None = None  # class in keras.applications with the same layers in the same order
     application_options: dict = field(default_factory=dict)  # our options under which it is the same
+    application_arguments: dict = field(default_factory=dict)  # further arguments of that class, as alpha
 
     @property
     def family(self):
@@ -52,7 +53,7 @@ def register(*names, input_shape, classes=1000, application=None, application_op
         input_shape: the paper's (height, width, channels).
         classes: the paper's number of classes.
         application: class in `keras.applications`, or a dict from name to class, that has the same layers in the same order,
-            so that its weights load.
+            so that its weights load. In place of a class, a pair of it and a dict of its arguments, as alpha.
         application_options: dict of the options under which it is that network, where they are not the defaults.
     """
 
@@ -61,7 +62,8 @@ def register(*names, input_shape, classes=1000, application=None, application_op
             if name in _ENTRIES:
                 raise ValueError(f"{name} is registered twice")
             same = application.get(name) if isinstance(application, dict) else application
-            _ENTRIES[name] = Entry(name, builder, input_shape, classes, same, application_options or {})
+            same, arguments = same if isinstance(same, tuple) else (same, {})
+            _ENTRIES[name] = Entry(name, builder, input_shape, classes, same, application_options or {}, arguments)
         return builder
 
     return decorate
@@ -151,6 +153,7 @@ def application(name, include_top=True, weights="imagenet"):
     """The network of `keras.applications` that an architecture of ours equals, giving logits as ours does."""
     entry = describe(name)
     options = {"classifier_activation": None} if include_top else {"input_shape": (None, None, 3)}
+    options |= entry.application_arguments
     return getattr(keras.applications, entry.application)(include_top=include_top, weights=weights, **options)
 
 

@@ -124,16 +124,19 @@ def ripples(chance, u, v, radius):
 FILLS = {fill.__name__: fill for fill in (plain, stripes, checks, dots, shading, hatching, ripples)}
 
 
-def pick_colour(chance, style, behind, used, least=52):
+def pick_colour(chance, style, around, used, least=42):
     """The index of a colour that stands out by brightness, one not used yet if there is one.
 
     Args:
+        chance: a `Chance`.
         style: a `Style`.
-        behind: brightness, 0 to 255, of the ground behind the object.
-        used: set of indices.
-        least: the difference in brightness that counts as standing out.
+        around: (n,) int, the brightness, 0 to 255, of the ground behind the object and around it.
+        used: indices of the colours of other objects.
+        least: how much brighter than nine tenths of the ground, or darker, a colour must be.
     """
-    differences = [abs(brightness - behind) for brightness in luma(np.array(style.colours)).tolist()]
+    ordered = np.sort(around, axis=None)
+    low, high = int(ordered[ordered.size // 10]), int(ordered[-1 - ordered.size // 10])
+    differences = [max(brightness - high, low - brightness) for brightness in luma(np.array(style.colours)).tolist()]
     allowed = [index for index, difference in enumerate(differences) if difference >= least]
     allowed = allowed or [differences.index(max(differences))]
     return chance.pick([index for index in allowed if index not in used] or allowed)

@@ -179,13 +179,12 @@ def picture(chance, config, split, bodies, height, width):
     base = None
     if config.ground == "biased":
         base = configs.GROUNDS[chance.below(len(configs.GROUNDS)) if split == "test" else bodies[0].label]
-    canvas = painting.GROUNDS[style.ground](chance, height, width, base)
+    canvas = np.clip(painting.GROUNDS[style.ground](chance, height, width, base), 0, 255)
     brightness = painting.luma(canvas)
     scale = min(height, width) / configs.REFERENCE
     used = []
     for body in bodies:
-        behind = brightness[body.window][body.distance <= 0]
-        used.append(painting.pick_colour(chance, style, int(behind.sum()) // behind.size, used))
+        used.append(painting.pick_colour(chance, style, brightness[body.window], used))
         painting.paint(canvas[body.window], chance, style, used[-1], body.distance, body.u, body.v, body.radius, scale)
     canvas += painting.noise(chance, height, width, chance.integer(6, 34))
     return np.clip(canvas, 0, 255).astype(np.uint8), tuple(configs.COLOURS[index] for index in used)

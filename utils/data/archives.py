@@ -57,6 +57,35 @@ ARCHIVES = {
             citation="Alexey Grigorev and contributors, Clothing dataset, 2020, github.com/alexeygrigorev/clothing-dataset",
             instead="digits",
         ),
+        Archive(
+            name="bccd",
+            file="bccd.zip",
+            bytes=4326739,
+            sha256="351d6b1eafac1a761f87e9e5f75c32268a8670cad37fdffd5f3ddbc0c37804af",
+            licence="MIT",
+            citation="Shenggan et al., BCCD Dataset, 2017, github.com/Shenggan/BCCD_Dataset; images and annotations by cosmicad and "
+            "akshaylamba",
+            instead="shapes",
+        ),
+        Archive(
+            name="nuclei",
+            file="nuclei.zip",
+            bytes=4783985,
+            sha256="7fc31bef1c27e29157d90fec706c96ff2150d320c083f01779f9b8ec3d67fccd",
+            licence="CC0 1.0",
+            citation="J. Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl, Nature Methods 16, "
+            "2019 (BBBC038)",
+            instead="shapes",
+        ),
+        Archive(
+            name="photos",
+            file="photos.zip",
+            bytes=448675,
+            sha256="c9df3e2c6203b05b5345d65d5577cbbcc3fedc4a8ce9496887baa83a93d68ab4",
+            licence="Apache 2.0",
+            citation="Google Coral, test_data, github.com/google-coral/test_data",
+            instead="skimage_photos",
+        ),
     )
 }
 

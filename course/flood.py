@@ -110,14 +110,16 @@ def install(limit: int) -> None:
         return write_within_limit
 
     def before_the_first_cell() -> None:
+        # By default a queue longer than 1000 messages loses the rest in silence, a metric among them, say. With the guard
+        # no queue grows large. ZeroMQ changes connections that there are, not those to come, so this must wait for the
+        # reader, which asks for nothing before it hears.
+        thread = socket.io_thread
+        thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))
         for stream in (sys.stdout, sys.stderr):
             stream.write = limited(stream)  # type: ignore[method-assign]
         shell.events.unregister("pre_execute", before_the_first_cell)
 
     session.send = guarded
-    # By default a queue longer than 1000 messages loses the rest in silence, a metric among them, say. With the guard no
-    # queue grows large.
-    socket.io_thread.schedule(lambda: socket.io_thread.socket.setsockopt(zmq.SNDHWM, 0))
     # IPython 9 keeps a copy of all that is printed, and puts the streams' `write` back at the end of each cell, of which
     # the one that calls this function is one.
     shell._tee = lambda channel: contextlib.nullcontext()

@@ -1,11 +1,14 @@
 """Execution of single notebooks, good and bad, with real kernels; each costs a second or two, so they run side by side."""
 
+import contextlib
 import errno
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -15,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from course import execute, flood
+from course import client, execute, flood
 from course.execute import MARK, Request, Result, read_metrics, spawn, write_atomically
 from course.manifest import CourseError
 
@@ -220,6 +223,50 @@ def test_no_output_is_lost_when_it_comes_faster_than_it_is_read(good):
     """A queue of 1000 messages, ZeroMQ's default, loses most of these."""
     shown = ["".join(output["data"]["text/plain"]) for output in good[1][-1]["outputs"]]
     assert shown == [str(index) for index in range(2500)]
+
+
+@pytest.fixture
+def short_folder():
+    """The path of a socket must be short."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield folder
+
+
+def test_no_output_is_lost_when_the_reader_connects_late(tmp_path, short_folder):
+    """A busy machine may connect the reader after the kernel has begun: the queue of that connection is without end too."""
+    from jupyter_client.manager import KernelManager
+
+    kernel = KernelManager(connection_file=str(tmp_path / "kernel.json"), transport="ipc", ip=f"{short_folder}/kernel")
+    kernel.start_kernel(
+        extra_arguments=[client.guard(10**7)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path
+    )
+    reader = kernel.client()
+    try:
+        reader.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
+        reader.kernel_info(reply=True, timeout=120)
+        reader.iopub_channel.start()
+        assert wait_for(lambda: answers(reader))
+        request = reader.execute("for index in range(6000): display(index)")
+        assert reader.get_shell_msg(timeout=120)["parent_header"]["msg_id"] == request
+        shown, state = [], ""
+        while state != "idle":
+            message = reader.get_iopub_msg(timeout=20)
+            if message["parent_header"].get("msg_id") == request:
+                state = message["content"].get("execution_state", "")
+                if message["msg_type"] == "display_data":
+                    shown.append(int(message["content"]["data"]["text/plain"]))
+        assert shown == list(range(6000))
+    finally:
+        reader.stop_channels()
+        kernel.shutdown_kernel(now=True)
+
+
+def answers(reader) -> bool:
+    """Whether the kernel is heard on the channel of outputs."""
+    reader.kernel_info(reply=True, timeout=60)
+    with contextlib.suppress(queue.Empty):
+        return bool(reader.get_iopub_msg(timeout=0.5))
+    return False
 
 
 def test_a_personal_matplotlib_backend_stays_outside():

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import tensorflow_datasets as tfds
 
-from utils.data import archives, bccd, clothing, glyphs, nuclei, photos
+from utils.data import archives, bccd, clothing, glyphs, nuclei, photos, shapes
 from utils.data.archives import cache_folder
 from utils.data.errors import DataUnavailable
 
@@ -52,13 +52,70 @@ class Glyphs(CourseBuilder):
         return {split: self._generate_examples(split) for split in glyphs.SPLITS}
 
     def _generate_examples(self, split):
-        from PIL import Image
-
         name = self.builder_config.name
         for index, label in enumerate(glyphs.labels(name, split)):
-            file = io.BytesIO()
-            Image.fromarray(glyphs.draw(name, split, [index])[0, ..., 0]).save(file, "PNG", compress_level=1)
-            yield index, {"image": file.getvalue(), "label": int(label)}
+            yield index, {"image": encoded(glyphs.draw(name, split, [index])[0, ..., 0]), "label": int(label)}
+
+
+class ShapesConfig(tfds.core.BuilderConfig):
+    """One configuration of `utils.data.shapes`."""
+
+    def __init__(self, config):
+        super().__init__(name=config.name, description=config.title, version=shapes.VERSION)
+
+
+class Shapes(CourseBuilder):
+    """Scenes, drawn, in the order of their indices; `instances` is 0 for ground and n for the n-th object."""
+
+    VERSION = tfds.core.Version(shapes.VERSION)
+    BUILDER_CONFIGS = [ShapesConfig(config) for config in shapes.CONFIGS.values()]  # noqa: RUF012
+
+    def _info(self):
+        size = shapes.CONFIGS[self.builder_config.name].size
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=shapes.__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
+                    "instances": tfds.features.Image(shape=(size, size, 1), encoding_format="png"),
+                    "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+                    "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=shapes.CLASSES)),
+                    "keypoints": tfds.features.Tensor(shape=(None, len(shapes.KEYPOINTS), 3), dtype=np.float32),
+                    "caption": tfds.features.Text(),
+                }
+            ),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in shapes.SPLITS}
+
+    def _generate_examples(self, split):
+        config = shapes.CONFIGS[self.builder_config.name]
+        for index in range(config.splits[split]):
+            scene = shapes.scene(index, split, config=config)
+            numbers = np.arange(1, len(scene.labels) + 1, dtype=np.uint8)[:, None, None]
+            yield (
+                index,
+                {
+                    "image": encoded(scene.image),
+                    "instances": encoded((scene.masks * numbers).max(axis=0)),
+                    "boxes": scene.boxes,
+                    "labels": scene.labels.tolist(),
+                    "keypoints": scene.keypoints,
+                    "caption": scene.caption,
+                },
+            )
+
+
+def encoded(image):
+    """An (H, W) or (H, W, 3) uint8 image as the bytes of a PNG."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 class FromArchive(CourseBuilder):

@@ -14,6 +14,9 @@ SOURCES = {
     "glyphs": ("prepared", "glyphs"),
     "nuclei": ("prepared", "nuclei"),
     "photos": ("prepared", "photos"),
+    "shapes": ("shapes.source", "shapes"),
+    "shapes_crops": ("shapes.source", "shapes_crops"),
+    "skimage_photos": ("embedded", "skimage_photos"),
     "textures": ("embedded", "textures"),
 }
 

@@ -32,6 +32,8 @@ class LocalResponseNormalization(keras.layers.Layer):
         ValueError: the size is not an odd number of at least 1.
     """
 
+    each_place = True  # across channels only: the receptive field stays as it is
+
     def __init__(self, size=5, alpha=1e-4, beta=0.75, k=2.0, average=False, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(size, int) or size < 1 or size % 2 == 0:

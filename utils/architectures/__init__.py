@@ -4,7 +4,15 @@
 `features(model, [3, 4, 5])` gives the last feature map of the strides 8, 16 and 32.
 """
 
-from utils.architectures import lenet
+from utils.architectures import (  # noqa: F401  each puts its nets on the list
+    alexnet,
+    googlenet,
+    lenet,
+    resnet,
+    resnet_cifar,
+    vgg,
+    zfnet,
+)
 from utils.architectures.registry import (
     Entry,
     application,
@@ -24,7 +32,6 @@ __all__ = [
     "copy_weights",
     "describe",
     "features",
-    "lenet",
     "load_imagenet",
     "names",
     "register",

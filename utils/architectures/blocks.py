@@ -4,7 +4,8 @@ Every function takes a tensor and the name of its layers, and gives a tensor. Pa
 zeros on every side, `(kernel - 1) // 2` unless told; Keras's "same" would put the odd one at the end wherever the stride is 2.
 """
 
-from keras import layers
+import keras
+from keras import layers, ops
 
 
 def conv(x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=True, name=None, **options):
@@ -104,6 +105,28 @@ def classifier(x, classes, dropout=0.0, name="logits"):
     return layers.Dense(classes, name=name)(x)
 
 
+def dense_head(x, classes, head="dense", units=4096, dropout=0.5, name="logits"):
+    """The classifier of the nets before 2014, dense layers fc6 and fc7 of `units`, dropout behind each, then logits.
+
+    Args:
+        x: (B, H, W, C) tensor; "dense" needs H and W to be known, and has H W C weights per unit.
+        head: "dense"; or "pool": global average pooling in place of fc6 and fc7, for images of any size and small trainings.
+        units, dropout: of fc6 and fc7; dropout also before the logits of head="pool".
+    """
+    if head == "pool":
+        return classifier(x, classes, dropout, name)
+    if head != "dense":
+        raise ValueError(f"head is 'dense' or 'pool', not {head!r}")
+    if None in x.shape[1:]:
+        raise ValueError(f"the dense head needs an image of known size, not maps of {x.shape[1:]}; or use head='pool'")
+    x = layers.Flatten(name="head_flatten")(x)
+    for layer in ("fc6", "fc7"):
+        x = layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=layer)(x)
+        if dropout:
+            x = layers.Dropout(dropout, name=f"{layer}_dropout")(x)
+    return layers.Dense(classes, name=name)(x)
+
+
 def squeeze_excite(x, units, name, activation="sigmoid", inner="relu"):
     """Weigh the channels by what they hold in the mean (Hu, Shen and Sun 2018): pool, two 1x1 convolutions, multiply.
 
@@ -119,6 +142,69 @@ def squeeze_excite(x, units, name, activation="sigmoid", inner="relu"):
     w = conv_relu(w, units, 1, activation=inner, name=f"{name}_reduce")
     w = conv_relu(w, channels, 1, activation=activation, name=f"{name}_expand")
     return layers.Multiply(name=f"{name}_scale")([x, w])
+
+
+def shortcut(x, filters, strides=1, option="B", use_bias=False, name=None, **options):
+    """The shortcut of a residual block (He, Zhang, Ren and Sun 2016, section 4.1): x itself wherever its shape fits.
+
+    Args:
+        x: (B, H, W, C) tensor.
+        filters, strides: of the block.
+        option: where the shape changes, "A": every strides-th pixel, zeros for the new channels, no parameters; "B": a 1x1
+            convolution, `{name}`, with batch normalisation, `{name}_bn`. "C": that convolution in every block.
+        use_bias: of the convolution.
+        options: further arguments of `conv_bn`.
+    """
+    if option not in ("A", "B", "C"):
+        raise ValueError(f"shortcut is 'A', 'B' or 'C', not {option!r}")
+    if option != "C" and strides == 1 and x.shape[-1] == filters:
+        return x
+    if option != "A":
+        return conv_bn(x, filters, 1, strides, use_bias=use_bias, name=name, **options)
+    if strides != 1:
+        x = layers.MaxPooling2D(1, strides, name=f"{name}_pool")(x)
+    return x if x.shape[-1] == filters else ChannelPadding(filters, name=name)(x)
+
+
+@keras.saving.register_keras_serializable("convnets")
+class ChannelPadding(layers.Layer):
+    """Zero channels behind those of the input: (B, H, W, C) -> (B, H, W, channels)."""
+
+    each_place = True  # no place looks at another, and nothing is multiplied by weights
+
+    def __init__(self, channels, **options):
+        super().__init__(**options)
+        self.channels = channels
+
+    def call(self, x):
+        return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, self.channels - x.shape[-1])])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.channels)
+
+    def get_config(self):
+        return super().get_config() | {"channels": self.channels}
+
+
+def small_stem(stem, name, large, image_shape, smallest):
+    """Whether the stem is the small one; an error where the option is unknown or the image too small.
+
+    Args:
+        stem: the option: `large`, as "7x7", or "3x3".
+        name: of the network.
+        large: the paper's.
+        image_shape: (height, width, channels).
+        smallest: (side of the smallest image that goes through with the large stem, with the small one).
+    """
+    if stem not in (large, "3x3"):
+        raise ValueError(f"{name}: stem is {large!r} or '3x3', not {stem!r}")
+    least = smallest[stem != large]
+    if min(side or least for side in image_shape[:2]) < least:
+        hint = "" if stem == "3x3" or large == "3x3" else "; stem='3x3' is for small images"
+        raise ValueError(
+            f"{name} needs an image of {least}x{least} or more, not {image_shape[0]}x{image_shape[1]}{hint}"
+        )
+    return stem != large
 
 
 def scaled(filters, width, divisor=1):

@@ -6,6 +6,8 @@ well, the paper's 60,000. Departures: tanh in place of 1.7159 tanh(2x / 3), no s
 output units' bitmaps (figure 3) are seven-segment digits of our own.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -84,9 +86,11 @@ def lenet(name, input_shape, classes, include_top, c3="full", subsampling="avera
     return keras.Model(image, x, name=name)
 
 
-@keras.saving.register_keras_serializable("utils")
+@keras.saving.register_keras_serializable("convnets")
 class ChannelScale(layers.Layer):
     """A weight and a bias for every channel: what the paper's subsampling does to its sums."""
+
+    each_place = True
 
     def build(self, input_shape):
         self.scale = self.add_weight(shape=input_shape[-1:], initializer="ones", name="scale")
@@ -95,51 +99,50 @@ class ChannelScale(layers.Layer):
     def call(self, x):
         return x * self.scale + self.bias
 
-    def macs(self, input_shape):
-        return 0
 
-
-@keras.saving.register_keras_serializable("utils")
-class PartialConv2D(layers.Layer):
-    """Convolution in which each filter sees some of the maps, "valid" at stride 1.
+@keras.saving.register_keras_serializable("convnets")
+class PartialConv2D(layers.Conv2D):
+    """Convolution in which each filter sees some of the maps.
 
     Args:
         table: for every filter, the indices of the maps it sees; only these connections have weights.
         kernel_size: int.
+        options: further arguments of Conv2D.
     """
 
     def __init__(self, table, kernel_size, **options):
-        super().__init__(**options)
-        self.table, self.kernel_size = [list(row) for row in table], kernel_size
+        super().__init__(len(table), kernel_size, **options)
+        self.table = [list(row) for row in table]
 
     def build(self, input_shape):
         pairs = [(channel, k) for k, row in enumerate(self.table) for channel in row]
-        places = np.zeros((len(pairs), input_shape[-1], len(self.table)), "float32")
+        places = np.zeros((len(pairs), input_shape[-1], self.filters), "float32")
         for index, pair in enumerate(pairs):
             places[(index, *pair)] = 1
         self.places = places.reshape(len(pairs), -1)
-        size = (self.kernel_size, self.kernel_size)
-        self.shape = (*size, *places.shape[1:])
-        self.kernel = self.add_weight(shape=(*size, len(pairs)), initializer="glorot_uniform", name="kernel")
-        self.bias = self.add_weight(shape=(len(self.table),), initializer="zeros", name="bias")
+        shape = (*self.kernel_size, len(pairs))
+        self._kernel = self.add_weight(shape=shape, initializer=self.kernel_initializer, name="kernel")
+        self.bias = self.add_weight(shape=(self.filters,), initializer=self.bias_initializer, name="bias")
+        self.channels = input_shape[-1]
+        self.built = True
 
-    def call(self, x):
-        kernel = ops.reshape(ops.matmul(self.kernel, ops.convert_to_tensor(self.places, self.kernel.dtype)), self.shape)
-        return ops.conv(x, kernel, padding="valid") + self.bias
-
-    def compute_output_shape(self, input_shape):
-        height, width = (size and size - self.kernel_size + 1 for size in input_shape[1:3])
-        return (input_shape[0], height, width, len(self.table))
+    @property
+    def kernel(self):
+        """(height, width, C, K) with zeros where there is no connection."""
+        kernel = ops.matmul(self._kernel, ops.convert_to_tensor(self.places, self._kernel.dtype))
+        return ops.reshape(kernel, (*self.kernel_size, self.channels, self.filters))
 
     def macs(self, input_shape):
         _, height, width, _ = self.compute_output_shape((None, *input_shape))
-        return height * width * self.kernel_size**2 * sum(map(len, self.table))
+        return height * width * math.prod(self._kernel.shape)
 
     def get_config(self):
-        return super().get_config() | {"table": self.table, "kernel_size": self.kernel_size}
+        config = super().get_config() | {"table": self.table}
+        del config["filters"]
+        return config
 
 
-@keras.saving.register_keras_serializable("utils")
+@keras.saving.register_keras_serializable("convnets")
 class DigitDistance(layers.Layer):
     """Minus the squared distance to a fixed picture of each digit, 12 rows of 7 pixels of -1 and +1: (B, 84) -> (B, 10)."""
 

@@ -24,7 +24,8 @@ def layer_table(model, input_shape=None):
 
     A layer that holds layers of its own (a subclassed model, a wrapper) is traced: the layers it calls come first, as
     "block/layer", and its own row last. Operations that such a layer does outside of its layers cannot be seen. If it,
-    or any layer of your own, has a method `macs(*input_shapes)`, shapes without the batch, that is asked for them.
+    or any layer of your own, has a method `macs(*input_shapes)`, shapes without the batch, that is asked for them; one with
+    an attribute `each_place = True` (each place of its output depends on that place of its input) has none.
 
     Args:
         model: `keras.Model` of any kind, nested too.
@@ -115,6 +116,8 @@ def _count_macs(call):
         if macs is None:
             return 0, f"MACs of {name} not counted for these shapes", False
         return macs, "" if kind == name else f"counted as {kind}", True
+    if getattr(layer, "each_place", False):
+        return 0, "", True
     if kind == "" or kind == "Lambda":
         what = "operations outside its layers" if call.holds_layers else "MACs"
         return 0, f"{type(layer).__name__} is unknown here: {what} not counted", False

@@ -173,16 +173,13 @@ def copy_weights(source, target):
     if len(pairs[0]) != len(pairs[1]):
         counts = f"{len(pairs[0])} layers with weights, {target.name} has {len(pairs[1])}"
         raise ValueError(f"the weights of {source.name} do not fit {target.name}: it has {counts}")
-    bias = None
+    biases = {}  # by the tensor that they were added to
     for old, new in zip(*pairs):
         values = old.get_weights()
-        if bias is not None:
-            if not isinstance(old, keras.layers.BatchNormalization) or bias.shape != values[-1].shape:
-                raise ValueError(f"the bias of the layer before {old.name} has no place in {target.name}")
-            values[-2] = values[-2] - bias
-            bias = None
+        if isinstance(old, keras.layers.BatchNormalization) and id(old.input) in biases:
+            values[-2] = values[-2] - biases.pop(id(old.input))
         if getattr(old, "use_bias", False) and not getattr(new, "use_bias", True):
-            bias = values.pop()
+            biases[id(old.output)] = values.pop()
         shapes = [[tuple(w.shape) for w in weights] for weights in (values, new.weights)]
         sizes = [[int(np.prod(shape)) for shape in group] for group in shapes]
         if sizes[0] != sizes[1] or [s[-1:] for s in shapes[0]] != [s[-1:] for s in shapes[1]]:
@@ -190,6 +187,8 @@ def copy_weights(source, target):
                 f"the weights of {source.name} do not fit {target.name}: {old.name} has {shapes[0]}, {new.name} {shapes[1]}"
             )
         new.set_weights([value.reshape(shape) for value, shape in zip(values, shapes[1])])
+    if biases:
+        raise ValueError(f"a bias of {source.name} has no place in {target.name}: no batch normalisation follows it")
 
 
 def features(model, levels):

@@ -36,6 +36,7 @@ from utils.plots.base import (
 from utils.plots.charts import bars, confusion_matrix, curves, embedding, history, layer_bars, learning_curve, timeline
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
+from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
 
 __all__ = [
     "BLACK",
@@ -53,6 +54,7 @@ __all__ = [
     "class_colour",
     "confusion_matrix",
     "curves",
+    "draw_objects",
     "embedding",
     "explore",
     "field_cone",
@@ -67,6 +69,9 @@ __all__ = [
     "show_feature_maps",
     "show_filters",
     "show_images",
+    "show_masks",
+    "show_objects",
+    "show_scenes",
     "style",
     "timeline",
     "weight_pattern",

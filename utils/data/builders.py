@@ -213,8 +213,8 @@ class Photos(FromArchive):
             yield index, {"image": image, "label": name, "caption": words}
 
 
-def prepared(builder_class, config=None):
-    """A builder whose data is prepared, now or before.
+def prepared(builder_class, config=None, silent=True):
+    """A builder whose data is prepared, now or before; `silent` without progress bars.
 
     TensorFlow Datasets dies when two processes prepare one set, and leaves a folder `incomplete.*` behind when it is killed. So one process at a
     time, for each set and version, looks whether the set is there, clears what a killed one left, and prepares it. The lock belongs to the
@@ -239,7 +239,7 @@ def prepared(builder_class, config=None):
             else:
                 for left in place.parent.glob(f"incomplete.*_{place.name}"):
                     shutil.rmtree(left)
-                with quiet():
+                with quiet() if silent else contextlib.nullcontext():
                     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except DataUnavailable:
         raise

@@ -8,16 +8,24 @@ import os
 # name: module of `utils.data` and the function in it that makes the source; a function's argument is what follows the slash in a name
 SOURCES = {
     "bccd": ("prepared", "bccd"),
+    "cats_vs_dogs": ("public", "cats_vs_dogs"),
+    "cifar10": ("downloaded", "cifar10"),
     "clothing": ("prepared", "clothing"),
+    "coco": ("public", "coco"),
     "digits": ("embedded", "digits"),
     "faces": ("embedded", "faces"),
+    "fashion_mnist": ("downloaded", "fashion_mnist"),
     "glyphs": ("prepared", "glyphs"),
+    "mnist": ("downloaded", "mnist"),
     "nuclei": ("prepared", "nuclei"),
+    "oxford_iiit_pet": ("public", "oxford_iiit_pet"),
     "photos": ("prepared", "photos"),
     "shapes": ("shapes.source", "shapes"),
     "shapes_crops": ("shapes.source", "shapes_crops"),
     "skimage_photos": ("embedded", "skimage_photos"),
     "textures": ("embedded", "textures"),
+    "tf_flowers": ("public", "tf_flowers"),
+    "voc": ("public", "voc"),
 }
 
 

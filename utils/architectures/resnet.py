@@ -5,6 +5,8 @@ The nets with 18 to 152 layers, and the plain ones with 18 and 34: the same with
 code ("v1.5"). Convolutions have no bias where batch normalisation follows; those of `keras.applications` do: `conv_bias=True`.
 """
 
+from functools import partial
+
 import keras
 from keras import layers
 
@@ -38,26 +40,45 @@ def resnet(
         shortcuts: "A", "B" or "C", see `blocks.shortcut`.
         width: multiplier of the numbers of filters.
     """
-    if stride_in not in ("1x1", "3x3"):
-        raise ValueError(f"{name}: stride_in is '1x1' or '3x3', not {stride_in!r}")
+    options = {"shortcuts": None if name.startswith("plain") else shortcuts, "use_bias": conv_bias}
+    strided = partial(bottleneck, stride_in=checked_stride(stride_in, name))
+    block = partial(strided if name in BOTTLENECKS else basic, **options)
+    return frame(name, input_shape, classes, include_top, CONFIGURATIONS[name], block, stem, width, conv_bias)
+
+
+def frame(name, input_shape, classes, include_top, blocks, block, stem="7x7", width=1.0, use_bias=False):
+    """What all nets of table 1's form share: stem, four stages of blocks, classifier.
+
+    Args:
+        name, input_shape, classes, include_top: as in `build`.
+        blocks: number of blocks in each of stages 2 to 5.
+        block: function of (tensor, filters, strides, name).
+        stem, width: as in `resnet`.
+        use_bias: of the stem's convolution.
+
+    Returns:
+        keras.Model.
+    """
     image = x = layers.Input(input_shape, name="image")
     if small_stem(stem, name, "7x7", input_shape, (32, 8)):
-        x = conv_bn_relu(x, scaled(64, width), 3, use_bias=conv_bias, name="conv1")
+        x = conv_bn_relu(x, scaled(64, width), 3, use_bias=use_bias, name="conv1")
     else:
-        x = conv_bn_relu(x, scaled(64, width), 7, 2, use_bias=conv_bias, name="conv1")
+        x = conv_bn_relu(x, scaled(64, width), 7, 2, use_bias=use_bias, name="conv1")
         x = max_pool(x, 3, 2, padding=1, name="pool1")
-    options = {"shortcuts": None if name.startswith("plain") else shortcuts, "use_bias": conv_bias}
-    for stage, blocks in enumerate(CONFIGURATIONS[name], 2):
+    for stage, count in enumerate(blocks, 2):
         filters = scaled(64 * 2 ** (stage - 2), width)
-        for number in range(1, blocks + 1):
-            block, strides = f"stage{stage}_block{number}", 2 if stage > 2 and number == 1 else 1
-            if name in BOTTLENECKS:
-                x = bottleneck(x, filters, strides, block, stride_in=stride_in, **options)
-            else:
-                x = basic(x, filters, strides, block, **options)
+        for number in range(1, count + 1):
+            x = block(x, filters, 2 if stage > 2 and number == 1 else 1, f"stage{stage}_block{number}")
     if include_top:
         x = classifier(x, classes)
     return keras.Model(image, x, name=name)
+
+
+def checked_stride(stride_in, name):
+    """The option, or an error where it is neither "1x1" nor "3x3"."""
+    if stride_in not in ("1x1", "3x3"):
+        raise ValueError(f"{name}: stride_in is '1x1' or '3x3', not {stride_in!r}")
+    return stride_in
 
 
 def basic(x, filters, strides, name, shortcuts="B", use_bias=False):

@@ -1,52 +1,9 @@
-"""Looking into a network: which pixels move its output."""
+"""The effective receptive field: how much each pixel sways a unit."""
 
 import keras
 import numpy as np
-from keras import ops
 
-
-def gradients(function, inputs, batch_size=32):
-    """Gradient of the sum of a function's output with respect to its input, on every backend.
-
-    Keras has no gradient function of its own; its optimizers have. A nudge, zero at first, is added to the input, and one step of plain
-    gradient ascent with learning rate 1 turns the nudge into the gradient. The weights of a model inside `function` stay as they are.
-
-    Args:
-        function: from a tensor (B, ...) to a tensor with B rows, made of `keras.ops` and models; row i depends on input i only.
-        inputs: (N, ...) array.
-        batch_size: int, inputs at a time.
-
-    Returns:
-        NumPy float32 array of the shape of `inputs`.
-    """
-    inputs = np.asarray(inputs, "float32")
-    if not len(inputs):
-        return inputs
-    batch_size = min(batch_size, len(inputs))
-    ascent = _Ascent(function, (batch_size, *inputs.shape[1:]))
-    ascent.compile(keras.optimizers.SGD(1.0), jit_compile=False)
-    found = []
-    for start in range(0, len(inputs), batch_size):
-        batch = inputs[start : start + batch_size]
-        surplus = batch_size - len(batch)  # one size for all batches, so that the step is traced once
-        ascent.nudge.assign(np.zeros(ascent.nudge.shape, "float32"))
-        ascent.train_on_batch(np.concatenate([batch, inputs[:surplus]]), np.zeros(batch_size, "float32"))
-        found.append(ops.convert_to_numpy(ascent.nudge)[: len(batch)].copy())
-    return np.concatenate(found)
-
-
-class _Ascent(keras.Model):
-    def __init__(self, function, shape):
-        super().__init__(name="ascent")
-        # A function, which Keras does not look into: the weights of a model inside it stay out of the optimizer's reach.
-        self.function = function
-        self.nudge = self.add_weight(shape=shape, initializer="zeros", name="nudge")
-
-    def call(self, inputs):
-        return self.function(inputs + self.nudge)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return -ops.sum(y_pred)
+from utils.introspection.gradient import gradients
 
 
 def effective_receptive_field(model, layer=None, inputs=100, seed=0, batch_size=8):

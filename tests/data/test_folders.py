@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from utils import data
-from utils.data import folders
+from utils.data.folders import common
+from utils.data.folders import pictures as photo
 
 
 def picture(path, value=128, size=(12, 10), mode="RGB", **options):
@@ -59,7 +60,7 @@ def test_split_depends_on_names_alone(pictures, tmp_path_factory):
     "count, parts", [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (7, (5, 1, 1)), (100, (70, 15, 15))]
 )
 def test_split_of_few(count, parts):
-    tree = folders.split_by_hash({"a": [f"a/{number}.png" for number in range(count)]})
+    tree = common.split_by_hash({"a": [f"a/{number}.png" for number in range(count)]})
     assert tuple(len(tree[split]["a"]) for split in ("train", "validation", "test")) == parts
     assert len({file for split in tree.values() for file in split["a"]}) == count
 
@@ -84,7 +85,7 @@ def test_folder_that_is_split_already(tmp_path, names):
                 picture(tmp_path / split / name / f"{number}.jpg")
     splits = data.describe(tmp_path).splits
     assert list(splits.values()) == [2 * count for count in range(1, len(names) + 1)]
-    assert list(splits) == [folders.SPLITS[name.lower()] for name in names] and not data.describe(tmp_path).note
+    assert list(splits) == [common.SPLITS[name.lower()] for name in names] and not data.describe(tmp_path).note
     assert data.arrays(tmp_path, "train")[1].tolist() in ([0, 1], [1, 0])
 
 
@@ -126,17 +127,17 @@ def test_kinds_of_pictures(tmp_path, name):
     else:
         picture(path, 90, mode=mode, **options)
     for channels in (1, 3):
-        array = folders.read(path, channels)
+        array = photo.read(path, channels)
         assert array.shape == (10, 12, channels) and array.dtype == np.uint8
         assert np.abs(array - expected).max() <= 3
-    assert folders.inspect(path) == (10, 12, 1 if mode == "L" else 3)
+    assert photo.inspect(path) == (10, 12, 1 if mode == "L" else 3)
 
 
 def test_sixteen_bits_become_eight(tmp_path):
     values = np.array([[0, 257 * 50 + 100, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
-    assert folders.read(tmp_path / "deep.png", 1)[..., 0].tolist() == [[0, 50, 255]]
-    assert folders.inspect(tmp_path / "deep.png") == (1, 3, 1)
+    assert photo.read(tmp_path / "deep.png", 1)[..., 0].tolist() == [[0, 50, 255]]
+    assert photo.inspect(tmp_path / "deep.png") == (1, 3, 1)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -144,7 +145,7 @@ def test_what_is_transparent_becomes_white(tmp_path, mode):
     image = Image.new("RGBA", (2, 1), (40, 40, 40, 255))
     image.putpixel((1, 0), (40, 40, 40, 0))
     image.convert(mode).save(tmp_path / "hole.png")
-    values = folders.read(tmp_path / "hole.png", 1)[0, :, 0].tolist()
+    values = photo.read(tmp_path / "hole.png", 1)[0, :, 0].tolist()
     assert abs(values[0] - 40) <= 3 and values[1] == 255
 
 
@@ -152,17 +153,17 @@ def test_pictures_are_turned_upright(tmp_path):
     image = Image.new("L", (3, 2), 0)
     image.putpixel((0, 0), 255)
     exif = Image.Exif()
-    exif[folders.ORIENTATION] = 6  # the camera's right is up: turn by a quarter clockwise
+    exif[photo.ORIENTATION] = 6  # the camera's right is up: turn by a quarter clockwise
     image.save(tmp_path / "side.png", exif=exif)
-    array = folders.read(tmp_path / "side.png", 1)
-    assert array.shape == (3, 2, 1) == folders.inspect(tmp_path / "side.png")
+    array = photo.read(tmp_path / "side.png", 1)
+    assert array.shape == (3, 2, 1) == photo.inspect(tmp_path / "side.png")
     assert np.argwhere(array[..., 0] == 255).tolist() == [[0, 1]]
 
 
 def test_first_frame_of_an_animation(tmp_path):
     frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
-    assert (folders.read(tmp_path / "film.gif", 1) == 10).all()
+    assert (photo.read(tmp_path / "film.gif", 1) == 10).all()
 
 
 def test_grey_folders_have_one_channel(tmp_path):

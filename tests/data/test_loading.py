@@ -145,8 +145,8 @@ def test_grey_is_luma():
 @pytest.mark.parametrize(
     "arguments, options, words",
     [
-        (("digit", "train"), {}, "unknown data set 'digit': did you mean digits? known: clothing, digits, faces"),
-        (("xyz", "train"), {}, "unknown data set 'xyz': known: clothing"),
+        (("digit", "train"), {}, "unknown data set 'digit': did you mean digits? known: bccd, cats_vs_dogs"),
+        (("xyz", "train"), {}, "unknown data set 'xyz': known: bccd"),
         (("glyphs/klingon", "train"), {}, "unknown variant glyphs/klingon: known: glyphs/latin"),
         (("digits/3", "train"), {}, "digits has no variants"),
         (("digits", "tset"), {}, "unknown split 'tset' of digits: did you mean test? known: train, validation, test"),

@@ -30,7 +30,7 @@ SOURCES = {
 
 
 def names():
-    """The names that `load`, `arrays` and `describe` know; the path of a folder with one subfolder per class serves as well."""
+    """The names that `load`, `arrays` and `describe` know; the path of a folder of pictures serves as well (`utils.data.folders`)."""
     return tuple(sorted(SOURCES))
 
 
@@ -45,7 +45,7 @@ def describe(name, on_error="raise"):
         `Description`.
 
     Raises:
-        ValueError: the name is unknown, or the folder cannot be read as classes of pictures.
+        ValueError: the name is unknown, or the folder cannot be read as pictures with their truth.
         FileNotFoundError: it is a path, and there is nothing.
     """
     return find(name, on_error).description
@@ -59,16 +59,14 @@ def find(name, on_error="raise"):
         return _source(base, variant)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
-        from utils.data.folders import Folder
+        from utils.data.folders import folder
 
-        return Folder(name, on_error)
+        return folder(name, on_error)
     near = difflib.get_close_matches(base.lower(), names(), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    known = f"known: {', '.join(names())}, or the path of a folder with one subfolder per class"
+    known = f"known: {', '.join(names())}, or the path of a folder of pictures"
     if os.path.exists(path):
-        raise ValueError(
-            f"{name} is a file: a data set is a folder with one subfolder per class (unpack an archive first)"
-        )
+        raise ValueError(f"{name} is a file: a data set is a folder of pictures (unpack an archive first)")
     if os.sep in name or "/" in name or name.startswith(("~", ".")):
         raise FileNotFoundError(f"there is no folder {name}: {hint}{known}")
     raise ValueError(f"unknown data set {name!r}: {hint}{known}")

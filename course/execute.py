@@ -35,7 +35,7 @@ END_SECONDS = 20.0  # for the process to end its kernel and write the notebook
 MARK = "COURSE_EXECUTION"  # in the environment of every process of one execution
 # A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable, ipykernel
 # lets the output of subprocesses go by.
-NOT_FOR_KERNELS = ("MPLBACKEND", "PYTHONSTARTUP", "PYTEST_CURRENT_TEST")
+NOT_FOR_KERNELS = ("MPLBACKEND", "PYTHONSTARTUP", "PYTEST_CURRENT_TEST", "JPY_SESSION_NAME")
 PACKAGES = {"keras": ("keras",), "tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 
 Progress = Callable[[dict[str, Any]], None]

@@ -274,6 +274,12 @@ def test_a_personal_matplotlib_backend_stays_outside():
     assert "MPLBACKEND" not in execute.kernel_environment(Request("a", "b"), base)
 
 
+def test_no_notebook_believes_that_somebody_moves_its_sliders():
+    """JupyterLab's kernels have this variable, and a terminal of JupyterLab has it too."""
+    base = {"JPY_SESSION_NAME": "lectures/a.ipynb", "PATH": "/bin"}
+    assert "JPY_SESSION_NAME" not in execute.kernel_environment(Request("a", "b"), base)
+
+
 def test_cells_without_numbers_record_nothing():
     bundles = [{"a": True and "no"}, {"b": None}, ["c"], {"d": 1}]
     cells = [{"outputs": [{"data": {execute.RESULTS: bundle}}]} for bundle in bundles]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from course.execute import PACKAGES, Result, write_atomically
-from course.manifest import Notebook, Profile, read_notebook, tags
+from course.manifest import CourseError, Notebook, Profile, read_notebook, tags
 
 FORMAT = 1  # counts up when what an entry holds, or what an execution means, changes
 KEPT = 3  # entries of a notebook in a profile
@@ -59,7 +59,7 @@ class Cache:
         self.root = Path(root)
         self.profile = profile
         self._files: dict[tuple[str, int, int], str] = {}
-        self._imports: dict[str, tuple[str, list[str]]] = {}
+        self._imports = _Imports(self.root / "build" / "cache" / "imports.json")
 
     # ------------------------------------------------------------------------------------------------------- keys
 
@@ -117,28 +117,24 @@ class Cache:
                         left.append(path)
 
         for source in cells:
-            add(_imported(source, ""))
+            add(self._imports.of(source, ""))
         while left:
             path = left.pop()
             if path.suffix == ".py":
                 add(self._imports_of(folder, path))
                 if path.name == "__init__.py":
                     found.update(dict.fromkeys(_beside(path.parent)))
+        self._imports.keep()
         return sorted(found)
 
     def _imports_of(self, folder: Path, path: Path) -> list[str]:
-        digest = self._hash(path)
-        known = self._imports.get(str(path))
-        if known is None or known[0] != digest:
-            base = folder if path.is_relative_to(folder) else self.root
-            parts = path.relative_to(base).with_suffix("").parts
-            package = ".".join(parts[:-1])
-            try:
-                source = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
-                source = ""
-            known = self._imports[str(path)] = digest, list(_imported(source, package))
-        return known[1]
+        base = folder if path.is_relative_to(folder) else self.root
+        parts = path.relative_to(base).with_suffix("").parts
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            source = ""
+        return self._imports.of(source, ".".join(parts[:-1]))
 
     def _resolve(self, folder: Path, name: str) -> list[Path]:
         """The files that importing `name` runs, as far as they lie in the folder or in the course; `a.*` is all of `a`."""
@@ -195,6 +191,51 @@ class Cache:
         folder = self._folder(notebook)
         write_atomically(folder / f"{key.name}.json", hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         _prune(folder)
+
+
+class _Imports:
+    """What pieces of code import, by their content: parsing all of them anew takes most of the time of a warm run.
+
+    The file is an aid: one that is damaged, or cannot be written, costs time and nothing else.
+    """
+
+    MOST = 20_000  # pieces of code; beyond, those that were not asked for go
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rules = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+        self._known = self._read()
+        self._used: dict[str, list[str]] = {}
+        self._new = False
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            stored = json.loads(self._path.read_bytes())
+            known = stored["known"] if stored["rules"] == self._rules else {}
+            right = all(
+                isinstance(names, list) and all(isinstance(name, str) for name in names) for names in known.values()
+            )
+            return known if right else {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def of(self, source: str, package: str) -> list[str]:
+        """The names that `_imported` finds."""
+        digest = _digest(package, source)[:32]
+        if digest not in self._known:
+            self._known[digest] = list(dict.fromkeys(_imported(source, package)))
+            self._new = True
+        self._used[digest] = self._known[digest]
+        return self._used[digest]
+
+    def keep(self) -> None:
+        """Write what is new for the next time."""
+        if not self._new:
+            return
+        self._new = False
+        known = dict(self._known if len(self._known) <= self.MOST else self._used)
+        with contextlib.suppress(CourseError):
+            write_atomically(self._path, json.dumps({"rules": self._rules, "known": known}).encode())
 
 
 def _prune(folder: Path) -> None:

@@ -352,6 +352,9 @@ class _Runner:
         now = self.cache.key(notebook, task.parameters) if notebook.path.is_file() else None
         if result.status == "passed" and now is not None and now.content == task.key.content:
             self.cache.put(notebook, now, result, path.read_bytes(), started)
+            entry = self.cache.get(notebook, now)
+            if entry is not None:  # as the next run will leave it, so that the report's page of it stays as it is
+                _keep(self.profile, outcome, entry.notebook, started)
         return outcome
 
 

@@ -102,6 +102,68 @@ def test_the_files_that_a_cell_imports(course, cell, files):
         assert found == files
 
 
+@pytest.fixture
+def known(course):
+    """The file of what is imported where, written; the cell and the files that it was written for."""
+    root, _, cache = course
+    cell = "from utils.data import load"
+    files = names(root, cache, cell)
+    path = root / "build" / "cache" / "imports.json"
+    assert path.is_file()
+    return path, cell, files
+
+
+def test_code_is_parsed_once_for_all_runs(course, known, monkeypatch):
+    root, _, cache = course
+    path, cell, files = known
+
+    def parsed(*_):
+        raise AssertionError("parsed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_imported", parsed)
+        assert names(root, Cache(root, cache.profile), cell) == files
+    (root / "utils" / "data" / "loading.py").write_text("import utils.style\n")
+    assert names(root, Cache(root, cache.profile), cell) == files | {"style.py"}
+    written = path.stat().st_mtime_ns
+    names(root, Cache(root, cache.profile), cell)
+    assert path.stat().st_mtime_ns == written, "nothing is new"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"rules": "RULES", "known": {"x": 1}}', b'{"known": {}}'])
+def test_damaged_notes_of_imports_are_made_anew(course, known, content):
+    root, _, cache = course
+    path, cell, files = known
+    good = json.loads(path.read_bytes())
+    path.write_bytes(content.replace(b"RULES", good["rules"].encode()))
+    assert names(root, Cache(root, cache.profile), cell) == files
+    assert json.loads(path.read_bytes()) == good
+
+
+def test_notes_of_imports_by_other_rules_do_not_count(course, known):
+    root, _, cache = course
+    path, cell, files = known
+    other = json.loads(path.read_bytes())
+    path.write_text(json.dumps({"rules": "older", "known": {digest: [] for digest in other["known"]}}))
+    assert names(root, Cache(root, cache.profile), cell) == files
+
+
+def test_notes_of_imports_that_cannot_be_written_cost_nothing_but_time(course, known):
+    root, _, cache = course
+    path, cell, files = known
+    path.unlink()
+    path.mkdir()
+    assert names(root, Cache(root, cache.profile), cell) == files
+
+
+def test_notes_of_imports_do_not_grow_for_ever(course, known, monkeypatch):
+    root, _, cache = course
+    path = known[0]
+    monkeypatch.setattr(module._Imports, "MOST", 3)
+    names(root, Cache(root, cache.profile), "import utils.style")
+    assert len(json.loads(path.read_bytes())["known"]) == 3, "the cell, and two files"
+
+
 def test_a_file_beside_the_notebook_comes_first(course):
     root, _, cache = course
     (root / "lectures" / "style.py").write_text("import utils.results\n")

@@ -22,7 +22,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from course import dask, execute, junit, progress
+from course import dask, execute, junit, progress, report
 from course import run as module
 from course.execute import RESULTS, Request, Result
 from course.manifest import CourseError, Text, load
@@ -577,13 +577,18 @@ def test_a_kernel_that_dies_costs_its_own_notebook_only(mini):
     executed = json.loads((mini / "build/run/smoke/lectures/01_addition.ipynb").read_text())
     assert any(RESULTS in output.get("data", {}) for cell in executed["cells"] for output in cell.get("outputs", []))
 
-    code = "import sys\nfrom course.manifest import load\nfrom course.run import run\nmanifest = load(sys.argv[1])\n"
-    code += "(outcome,) = run(manifest, manifest.select(['01/lecture']), 'smoke')\nprint(outcome.cached, *sys.modules)"
+    report.report(load(mini), "smoke")
+    code = (
+        "import sys\nfrom course.manifest import load\nfrom course.report import report\nfrom course.run import run\n"
+        "manifest = load(sys.argv[1])\n(outcome,) = run(manifest, manifest.select(['01/lecture']), 'smoke')\n"
+        "report(manifest, 'smoke')\nprint(outcome.cached, *sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(mini)], capture_output=True, text=True)
     cached, *loaded = done.stdout.strip().split("\n")[-1].split()
     assert cached == "True"
     heavy = {"papermill", "nbformat", "nbclient", "jupytext", "psutil", "numpy", "keras"}
-    assert not heavy & set(loaded), "a run that executes nothing imports nothing heavy"
+    heavy |= {"nbconvert", "bs4", "mistune", "latex2mathml", "pygments.lexers", "PIL"}  # to make a page
+    assert not heavy & set(loaded), "a run that executes nothing, and its report, import nothing heavy"
 
 
 WAITS = (

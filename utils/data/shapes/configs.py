@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-VERSION = "1.0.0"  # of the pictures: raise it whenever they change, since prepared ones are kept
+VERSION = "1.1.0"  # of the pictures: raise it whenever they change, since prepared ones are kept
 SPLITS = ("train", "validation", "test")
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring")
 KEYPOINTS = ("centre", "top", "right", "left", "lower right", "lower left", "bottom")

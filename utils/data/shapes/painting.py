@@ -19,7 +19,8 @@ def spline_weights(length, cells, unit):
     weights = np.zeros((length, cells + 3), np.float32)
     for pixel in range(length):
         cell, t = divmod((pixel + 0.5) / unit, 1)
-        four = [(1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6]
+        s = 1 - t
+        four = [s * s * s / 6, (3 * t * t * t - 6 * t * t + 4) / 6, (3 * s * s * s - 6 * s * s + 4) / 6, t * t * t / 6]
         whole = [int(weight * 64 + 0.5) for weight in four]
         whole[1 if t < 0.5 else 2] += 64 - sum(whole)
         weights[pixel, int(cell) : int(cell) + 4] = whole
@@ -41,7 +42,7 @@ def octave(chance, height, width, across):
 
 def base_colour(chance, spread):
     """A dark or a light colour, three int: never a middle grey, so that on any ground most of the palette stands out."""
-    level = chance.integer(34, 72) if chance.below(2) else chance.integer(172, 216)
+    level = chance.integer(32, 64) if chance.below(2) else chance.integer(186, 220)
     return np.array([level + chance.integer(-spread, spread) for _ in range(3)], np.int32)
 
 
@@ -49,7 +50,7 @@ def clouds(chance, height, width, base=None):
     """Colour noise of two octaves: (height, width, 3) int32."""
     base = base_colour(chance, 26) if base is None else np.array(base, np.int32)
     coarse, fine = octave(chance, height, width, 4), octave(chance, height, width, 13)
-    strength = chance.integer(30, 68)
+    strength = chance.integer(30, 62)
     grey = coarse[..., :1] * (strength // 2) >> 7  # shared by the colours, so that brightness varies more than hue
     return base + grey + (coarse * (strength // 2) + fine * strength >> 7)
 
@@ -124,8 +125,8 @@ def ripples(chance, u, v, radius):
 FILLS = {fill.__name__: fill for fill in (plain, stripes, checks, dots, shading, hatching, ripples)}
 
 
-def pick_colour(chance, style, around, used, least=42):
-    """The index of a colour that stands out by brightness, one not used yet if there is one.
+def pick_colour(chance, style, around, used, least=48):
+    """The index of a colour that stands out by brightness; if there is none that is not used yet, one that stands out a little less.
 
     Args:
         chance: a `Chance`.
@@ -137,9 +138,12 @@ def pick_colour(chance, style, around, used, least=42):
     ordered = np.sort(around, axis=None)
     low, high = int(ordered[ordered.size // 10]), int(ordered[-1 - ordered.size // 10])
     differences = [max(brightness - high, low - brightness) for brightness in luma(np.array(style.colours)).tolist()]
+    for enough in (least, least * 2 // 3):
+        allowed = [index for index, difference in enumerate(differences) if difference >= enough and index not in used]
+        if allowed:
+            return chance.pick(allowed)
     allowed = [index for index, difference in enumerate(differences) if difference >= least]
-    allowed = allowed or [differences.index(max(differences))]
-    return chance.pick([index for index in allowed if index not in used] or allowed)
+    return chance.pick(allowed or [differences.index(max(differences))])
 
 
 def paint(canvas, chance, style, colour, distance, u, v, radius, scale):
@@ -156,8 +160,8 @@ def paint(canvas, chance, style, colour, distance, u, v, radius, scale):
         scale: shorter side of the image by 96.
     """
     fill = FILLS[chance.pick(style.fills)]
-    depth = chance.integer(14, 30)
-    shift = np.array([chance.integer(-9, 9) for _ in range(3)], np.int32)
+    depth = chance.integer(12, 25)
+    shift = np.array([chance.integer(-7, 7) for _ in range(3)], np.int32)
     middle = np.clip(np.array(style.colours[colour], np.int32) + shift, depth // 2, 255 - depth // 2)
     texture = np.asarray(fill(chance, u, v, radius))
     body = middle + np.floor(np.clip(texture, -1, 1) * depth).astype(np.int32)[..., None]

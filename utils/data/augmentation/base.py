@@ -44,6 +44,10 @@ class Augmentation(keras.layers.Layer):
             result = result if isinstance(batch, dict) else {"image": result}
         return result | carried if isinstance(batch, dict) else result["image"]
 
+    def build(self, _shapes):
+        """There is nothing to make; Keras asks."""
+        self.built = True
+
     def call(self, batch, training=True):
         plain = not isinstance(batch, dict)
         result = self.run({"image": batch} if plain else batch, training, keras.ops, KerasRandom(self.generator))
@@ -137,7 +141,6 @@ class Compose(Augmentation):
 
     Args:
         layers: list of `Augmentation`.
-        probability: share of the batches' images to which each applies, on top of its own: 1 leaves it to the layers.
         seed: int, or None for another one in each process. The layers' own seeds are not used.
     """
 
@@ -148,6 +151,11 @@ class Compose(Augmentation):
         if wrong:
             raise ValueError(f"Compose takes layers of utils.data.augmentation, got {wrong[0]!r}")
         self.layers = list(layers)
+
+    def build(self, shapes):
+        for layer in self.layers:
+            layer.build(shapes)
+        super().build(shapes)
 
     def steps(self, batch, training, t, random):
         for layer in self.layers:

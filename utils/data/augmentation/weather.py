@@ -23,7 +23,7 @@ class Fog(Appearance):
             total += weight
         banks = t.clip((banks / total - 0.5) * 2.2 + 0.5, 0.0, 1.0)
         far = 1.0 - t.cast(t.arange(height), "float32")[None, :, None, None] / t.cast(height, "float32")
-        opacity = self.draw(image, t, random, low=0.6) * (0.35 + 0.65 * banks) * (0.65 + 0.35 * far)
+        opacity = self.draw(image, t, random, low=0.7) * (0.55 + 0.45 * banks) * (0.75 + 0.25 * far)
         return veil(image, colour(SKY, image, t), opacity)
 
 

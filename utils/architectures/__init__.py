@@ -6,11 +6,24 @@
 
 from utils.architectures import (  # noqa: F401  each puts its nets on the list
     alexnet,
+    densenet,
+    fractalnet,
     googlenet,
+    inception_resnet,
     lenet,
+    mobilenet,
+    mobilenet_v2,
+    mobilenet_v3,
+    pyramidnet,
     resnet,
     resnet_cifar,
+    resnext,
+    senet,
+    shufflenet,
+    squeezenet,
     vgg,
+    wide_resnet,
+    xception,
     zfnet,
 )
 from utils.architectures.registry import (

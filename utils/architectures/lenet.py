@@ -132,6 +132,12 @@ class PartialConv2D(layers.Conv2D):
         kernel = ops.matmul(self._kernel, ops.convert_to_tensor(self.places, self._kernel.dtype))
         return ops.reshape(kernel, (*self.kernel_size, self.channels, self.filters))
 
+    def save_own_variables(self, store):  # Conv2D would save `kernel`
+        layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        layers.Layer.load_own_variables(self, store)
+
     def macs(self, input_shape):
         _, height, width, _ = self.compute_output_shape((None, *input_shape))
         return height * width * math.prod(self._kernel.shape)

@@ -210,7 +210,9 @@ def features(model, levels):
     """
     stages = {}
     for layer in model.layers:
-        if isinstance(layer.output, keras.KerasTensor) and len(layer.output.shape) == 4:
+        if isinstance(layer, keras.layers.InputLayer) or not isinstance(layer.output, keras.KerasTensor):
+            continue
+        if len(layer.output.shape) == 4:
             stages[layer.name.partition("_")[0]] = layer.output
     head = {"head", "logits"}  # what stands behind the last map, and heads on the side
     maps = [x for stage, x in stages.items() if stage not in head and not stage.startswith("aux")]

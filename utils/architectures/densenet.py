@@ -36,15 +36,19 @@ EPSILON = 1.001e-5  # of keras.applications
     input_shape=(224, 224, 3),
     application={"densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201"},
 )
-def densenet(name, input_shape, classes, include_top, stem_stride=2, dropout=0.0):
+def densenet(name, input_shape, classes, include_top, stem_stride=2, blocks=None, growth=None, dropout=0.0):
     """DenseNet-BC for ImageNet, 2017: four blocks of densely connected bottlenecks.
 
     Args:
-        name, input_shape, classes, include_top: as in `build`.
+        name, input_shape, classes, include_top: as in `build`; from 32x32 pixels, or from 8x8 with stem_stride=1.
         stem_stride: 2; or 1 for small images: a 3x3 convolution and no pooling in place of the 7x7 and the max-pooling.
+        blocks, growth: layers of each block and growth rate k; None for the name's own. The stem has 2k channels.
         dropout: rate behind every layer of a block.
     """
-    blocks, growth, channels, compression = IMAGENET[name]
+    blocks, growth, channels, compression = _configuration(IMAGENET[name], blocks, growth)
+    least = 32 if stem_stride > 1 else 8
+    if min(size or least for size in input_shape[:2]) < least:
+        raise ValueError(f"{name} needs an image of {least}x{least} or more, not {input_shape[0]}x{input_shape[1]}")
     image = layers.Input(input_shape, name="image")
     x = conv(image, channels, 7 if stem_stride > 1 else 3, stem_stride, use_bias=False, name="stem_conv")
     x = batch_norm(x, "stem_bn", epsilon=EPSILON)
@@ -55,14 +59,15 @@ def densenet(name, input_shape, classes, include_top, stem_stride=2, dropout=0.0
 
 
 @register(*CIFAR, input_shape=(32, 32, 3), classes=10)
-def densenet_cifar(name, input_shape, classes, include_top, dropout=0.0):
+def densenet_cifar(name, input_shape, classes, include_top, blocks=None, growth=None, dropout=0.0):
     """DenseNet for CIFAR, 2017: three densely connected blocks, with ("bc") or without bottleneck and compression.
 
     Args:
-        name, input_shape, classes, include_top: as in `build`.
+        name, input_shape, classes, include_top: as in `build`; from 4x4 pixels.
+        blocks, growth: layers of each block and growth rate k; None for the name's own.
         dropout: rate behind every layer of a block; the paper's is .2 where it does not augment.
     """
-    blocks, growth, channels, compression = CIFAR[name]
+    blocks, growth, channels, compression = _configuration(CIFAR[name], blocks, growth)
     image = layers.Input(input_shape, name="image")
     x = conv(image, channels, 3, use_bias=False, name="stem_conv")
     return _finish(name, image, x, blocks, growth, compression, classes, include_top, dropout)
@@ -94,6 +99,13 @@ def transition(x, compression, name):
     """Between two blocks: a 1x1 convolution that keeps `compression` of the maps, and 2x2 average pooling."""
     x = bn_relu_conv(x, int(x.shape[-1] * compression), 1, name=f"{name}_conv", epsilon=EPSILON)
     return layers.AveragePooling2D(2, name=f"{name}_pool")(x)
+
+
+def _configuration(own, blocks, growth):
+    """The name's own, or with other blocks and growth: 2k channels in the stem, 16 where there is no compression."""
+    own_blocks, own_growth, channels, compression = own
+    growth = growth or own_growth
+    return blocks or own_blocks, growth, channels if compression == 1 else 2 * growth, compression
 
 
 def _finish(name, image, x, blocks, growth, compression, classes, include_top, dropout):

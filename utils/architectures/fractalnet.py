@@ -13,7 +13,7 @@ Departures: draws are made image by image, not batch by batch; a pool stands beh
 import keras
 from keras import layers, ops
 
-from utils.architectures.blocks import batch_norm, classifier, conv, max_pool
+from utils.architectures.blocks import batch_norm, classifier, conv, max_pool, scaled
 from utils.architectures.registry import register
 
 WIDE, THIN = (64, 128, 256, 512, 512), (16, 32, 64, 128, 128)
@@ -28,11 +28,12 @@ CONFIGURATIONS = {
 
 
 @register(*CONFIGURATIONS, input_shape=(32, 32, 3), classes=10)
-def fractalnet(name, input_shape, classes, include_top, drop_path=0.15, dropout=0.0, column=None):
+def fractalnet(name, input_shape, classes, include_top, width=1.0, drop_path=0.15, dropout=0.0, column=None):
     """FractalNet, 2017: columns of different depth side by side, joined by means, without shortcuts.
 
     Args:
         name, input_shape, classes, include_top: as in `build`; from 32x32 pixels, where the last map is 1x1.
+        width: multiplier of the filters.
         drop_path: rate at which joins drop inputs in training; 0 leaves out global drop-path too.
         dropout: rate in the last block (the paper: .4); it rises from 0 in the first.
         column: None; or the index of one column, 0 the shortest: the plain network that it is by itself, its layers with the names
@@ -45,9 +46,9 @@ def fractalnet(name, input_shape, classes, include_top, drop_path=0.15, dropout=
         raise ValueError(f"{name} needs an image of 32x32 or more, not {input_shape[0]}x{input_shape[1]}")
     image = x = layers.Input(input_shape, name="image")
     paths = GlobalPath(columns, name="paths")(image) if drop_path and columns > 1 and column is None else None
-    for block, width in enumerate(filters, 1):
+    for block, number in enumerate(filters, 1):
         rate = dropout * (block - 1) / (len(filters) - 1)
-        x = fractal(x, width, columns, f"stage{block}", paths, drop_path, rate, column)
+        x = fractal(x, scaled(number, width), columns, f"stage{block}", paths, drop_path, rate, column)
         x = max_pool(x, 2, 2, name=f"pool{block}")
     return keras.Model(image, classifier(x, classes) if include_top else x, name=name)
 

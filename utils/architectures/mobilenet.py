@@ -23,23 +23,24 @@ STYLE = {"activation": "relu6", "epsilon": 1e-3, "padding": "same"}
     input_shape=(224, 224, 3),
     application={name: ("MobileNet", {"alpha": alpha}) for name, alpha in ALPHAS.items()},
 )
-def mobilenet(name, input_shape, classes, include_top, stem_stride=2, momentum=0.9, dropout=0.001):
+def mobilenet(name, input_shape, classes, include_top, stem_stride=2, alpha=None, momentum=0.9, dropout=0.001):
     """MobileNet, 2017: 27 convolutions, all but the first depthwise or 1x1.
 
     Args:
-        name, input_shape, classes, include_top: as in `build`; the name holds alpha.
+        name, input_shape, classes, include_top: as in `build`.
         stem_stride: of the first convolution; 1 for small images, which leaves a 32-pixel image 2x2 in the end.
+        alpha: width multiplier; None for the name's own.
         momentum: of the running statistics (Keras: .99).
         dropout: rate before the classifier.
     """
-    style = STYLE | {"momentum": momentum}
+    alpha, style = alpha or ALPHAS[name], STYLE | {"momentum": momentum}
     image = layers.Input(input_shape, name="image")
-    x = conv_bn_relu(image, scaled(32, ALPHAS[name]), 3, stem_stride, name="stem_conv", **style)
+    x = conv_bn_relu(image, scaled(32, alpha), 3, stem_stride, name="stem_conv", **style)
     stage = block = 1
     for channels, strides in PAIRS:
         if strides == 2:
             stage, block = stage + 1, 1
-        x = separable(x, scaled(channels, ALPHAS[name]), strides, f"stage{stage}_block{block}", **style)
+        x = separable(x, scaled(channels, alpha), strides, f"stage{stage}_block{block}", **style)
         block += 1
     return keras.Model(image, classifier(x, classes, dropout) if include_top else x, name=name)
 

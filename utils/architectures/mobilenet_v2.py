@@ -29,16 +29,17 @@ ALPHAS = {
     input_shape=(224, 224, 3),
     application={name: ("MobileNetV2", {"alpha": alpha}) for name, alpha in ALPHAS.items()},
 )
-def mobilenet_v2(name, input_shape, classes, include_top, stem_stride=2, momentum=0.9, dropout=0.0):
+def mobilenet_v2(name, input_shape, classes, include_top, stem_stride=2, alpha=None, momentum=0.9, dropout=0.0):
     """MobileNetV2, 2018: inverted residuals with linear bottlenecks.
 
     Args:
-        name, input_shape, classes, include_top: as in `build`; the name holds alpha.
+        name, input_shape, classes, include_top: as in `build`.
         stem_stride: of the first convolution; 1 for small images, which leaves a 32-pixel image 2x2 in the end.
+        alpha: width multiplier; None for the name's own.
         momentum: of the running statistics (Keras: .999, which needs thousands of steps).
         dropout: rate before the classifier (.2 in later trainings).
     """
-    alpha = ALPHAS[name]
+    alpha = alpha or ALPHAS[name]
     style = {"padding": "same", "activation": "relu6", "epsilon": 1e-3, "momentum": momentum}
     image = layers.Input(input_shape, name="image")
     x = conv_bn_relu(image, divisible(32 * alpha), 3, stem_stride, name="stem_conv", **style)

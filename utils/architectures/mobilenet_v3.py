@@ -62,16 +62,18 @@ CONFIGURATIONS = {
         for name, (rows, pooled, alpha) in CONFIGURATIONS.items()
     },
 )
-def mobilenet_v3(name, input_shape, classes, include_top, stem_stride=2, momentum=0.9, dropout=0.2):
+def mobilenet_v3(name, input_shape, classes, include_top, stem_stride=2, alpha=None, momentum=0.9, dropout=0.2):
     """MobileNetV3, 2019: searched inverted residuals with squeeze-and-excitation and hard swish.
 
     Args:
-        name, input_shape, classes, include_top: as in `build`; the name holds the table and alpha.
+        name, input_shape, classes, include_top: as in `build`; the name holds the table.
         stem_stride: of the first convolution; 1 for small images, which leaves a 32-pixel image 2x2 in the end.
+        alpha: width multiplier; None for the name's own.
         momentum: of the running statistics (Keras: .999, which needs thousands of steps).
         dropout: rate before the classifier.
     """
-    rows, pooled, alpha = CONFIGURATIONS[name]
+    rows, pooled, own_alpha = CONFIGURATIONS[name]
+    alpha = alpha or own_alpha
     style = {"padding": "same", "epsilon": 1e-3, "momentum": momentum}
     image = layers.Input(input_shape, name="image")
     x = conv_bn_relu(image, 16, 3, stem_stride, activation="hard_swish", name="stem_conv", **style)

@@ -10,7 +10,7 @@ Departures: none in the layers; padding is the same on every side, as in torchvi
 import keras
 from keras import layers, ops
 
-from utils.architectures.blocks import batch_norm, classifier, conv_bn, conv_bn_relu, depthwise, max_pool
+from utils.architectures.blocks import batch_norm, classifier, conv_bn, conv_bn_relu, depthwise, max_pool, scaled
 from utils.architectures.registry import register
 
 REPEATS = (4, 8, 4)  # units of stages 2, 3 and 4; the first of each has stride 2
@@ -32,22 +32,25 @@ V2 = {
 
 
 @register(*V1, input_shape=(224, 224, 3))
-def shufflenet_v1(name, input_shape, classes, include_top, stem_stride=2, momentum=0.9):
+def shufflenet_v1(name, input_shape, classes, include_top, stem_stride=2, width=1.0, repeats=REPEATS, momentum=0.9):
     """ShuffleNet v1, 2018: bottlenecks of grouped 1x1 convolutions with a channel shuffle between them.
 
     Args:
         name, input_shape, classes, include_top: as in `build`; the name holds the groups.
         stem_stride: 2; or 1 for small images: without stride and without pooling in the stem.
+        width: multiplier of the channels (the paper's s), rounded to what divides into the groups.
+        repeats: units of stages 2, 3 and 4.
         momentum: of the running statistics.
     """
-    groups, width = V1[name]
+    groups, channels = V1[name]
+    channels = scaled(channels, width, 4 * groups)
     image = layers.Input(input_shape, name="image")
-    x = _stem(image, stem_stride, momentum)
-    for stage, repeats in enumerate(REPEATS, 2):
-        for block in range(1, repeats + 1):
+    x = _stem(image, scaled(24, width, groups), stem_stride, momentum)
+    for stage, blocks in enumerate(repeats, 2):
+        for block in range(1, blocks + 1):
             first = 1 if stage == 2 and block == 1 else groups
-            x = unit_v1(x, width, groups, first, 2 if block == 1 else 1, f"stage{stage}_block{block}", momentum)
-        width *= 2
+            x = unit_v1(x, channels, groups, first, 2 if block == 1 else 1, f"stage{stage}_block{block}", momentum)
+        channels *= 2
     return keras.Model(image, classifier(x, classes) if include_top else x, name=name)
 
 
@@ -77,19 +80,20 @@ def unit_v1(x, channels, groups, first_groups, strides, name, momentum=0.9):
 
 
 @register(*V2, input_shape=(224, 224, 3))
-def shufflenet_v2(name, input_shape, classes, include_top, stem_stride=2, momentum=0.9):
+def shufflenet_v2(name, input_shape, classes, include_top, stem_stride=2, repeats=REPEATS, momentum=0.9):
     """ShuffleNet v2, 2018: half of the channels pass by, the other half is convolved, then both are shuffled.
 
     Args:
         name, input_shape, classes, include_top: as in `build`; the name holds the width.
         stem_stride: 2; or 1 for small images: without stride and without pooling in the stem.
+        repeats: units of stages 2, 3 and 4.
         momentum: of the running statistics.
     """
     *widths, last = V2[name]
     image = layers.Input(input_shape, name="image")
-    x = _stem(image, stem_stride, momentum)
-    for stage, (repeats, width) in enumerate(zip(REPEATS, widths), 2):
-        for block in range(1, repeats + 1):
+    x = _stem(image, 24, stem_stride, momentum)
+    for stage, (blocks, width) in enumerate(zip(repeats, widths), 2):
+        for block in range(1, blocks + 1):
             x = unit_v2(x, width, 2 if block == 1 else 1, f"stage{stage}_block{block}", momentum)
     x = conv_bn_relu(x, last, 1, name="last_conv", momentum=momentum)
     return keras.Model(image, classifier(x, classes) if include_top else x, name=name)
@@ -147,6 +151,6 @@ class ChannelShuffle(layers.Layer):
         return super().get_config() | {"groups": self.groups}
 
 
-def _stem(image, strides, momentum):
-    x = conv_bn_relu(image, 24, 3, strides, name="stem_conv", momentum=momentum)
+def _stem(image, channels, strides, momentum):
+    x = conv_bn_relu(image, channels, 3, strides, name="stem_conv", momentum=momentum)
     return x if strides == 1 else max_pool(x, 3, 2, padding=1, name="pool1")

@@ -9,7 +9,7 @@ He initialisation.
 import keras
 from keras import layers
 
-from utils.architectures.blocks import conv_relu
+from utils.architectures.blocks import conv_relu, scaled
 from utils.architectures.registry import register
 
 # name: (stem filters, stem kernel, squeeze channels of the fire modules from fire2 on; "P" is a pool). Each of the two expansions has
@@ -21,16 +21,20 @@ CONFIGURATIONS = {
 
 
 @register(*CONFIGURATIONS, input_shape=(224, 224, 3))
-def squeezenet(name, input_shape, classes, include_top, stem_stride=2, bypass=False, dropout=0.5):
+def squeezenet(name, input_shape, classes, include_top, stem_stride=2, width=1.0, bypass=False, dropout=0.5):
     """SqueezeNet, 2016: eight fire modules and a classifier without dense layers.
 
     Args:
         name, input_shape, classes, include_top: as in `build`.
         stem_stride: of the first convolution; 1 for small images (32x32), with a 3x3 padded in place of the 7x7 and no pool behind it.
+        width: multiplier of the channels.
         bypass: whether to add the input of every fire module that keeps the number of channels to its output (fire 3, 5, 7, 9).
         dropout: rate before the last convolution.
     """
     filters, kernel, fires = CONFIGURATIONS[name]
+    filters, least = scaled(filters, width), 8 if stem_stride == 1 else 23
+    if min(size or least for size in input_shape[:2]) < least:
+        raise ValueError(f"{name} needs an image of {least}x{least} or more, not {input_shape[0]}x{input_shape[1]}")
     image = layers.Input(input_shape, name="image")
     if stem_stride == 1:
         x = conv_relu(image, filters, 3, name="conv1")
@@ -43,7 +47,7 @@ def squeezenet(name, input_shape, classes, include_top, stem_stride=2, bypass=Fa
             x = ceil_pool(x, f"pool{number}")
             continue
         number += 1
-        new = fire(x, squeeze, f"fire{number}")
+        new = fire(x, scaled(squeeze, width), f"fire{number}")
         x = layers.Add(name=f"fire{number}_bypass")([x, new]) if bypass and new.shape[-1] == x.shape[-1] else new
     if include_top:
         x = layers.Dropout(dropout, name="head_dropout")(x)

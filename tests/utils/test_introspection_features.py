@@ -104,15 +104,15 @@ def test_a_field_that_hangs_over_the_edge_is_filled():
     net = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(1, 3, padding="same", use_bias=False, name="conv")])
     net.set_weights([np.ones((3, 3, 1, 1))])
     image = np.full((1, 8, 8, 1), 7.0)
-    image[0, :2, :2] = 50
+    image[0, 7, 7] = 500  # seen by four units; the one in the corner misses five pixels
+    image[0, 6:, 6:] += 100
+    image[0, :6] = image[0, :, :6] = -50
     found = introspection.top_patches(net, image, "conv", 0)
-    assert found.places.tolist() == [[0, 0]] or found.places.tolist() == [[1, 1]]
-    image = np.zeros((1, 8, 8, 1)) - 1
-    image[0, 7, 7] = 9
-    image[0, 6, 6] = -5
-    found = introspection.top_patches(net, image, "conv", 0)
-    assert found.places.tolist() == [[7, 6]] or found.places.tolist() == [[6, 7]] or found.places.tolist() == [[7, 7]]
-    assert found.patches.min() == -5
+    assert found.places.tolist() == [[7, 7]] and found.boxes.tolist() == [[6, 6, 9, 9]]
+    assert found.patches[0, ..., 0].tolist() == [[107, 107, 0], [107, 600, 0], [0, 0, 0]]
+    assert found.crop(2 * image)[0, 1, 1, 0] == 1200
+    with pytest.raises(ValueError, match="1 patches, but 2 images"):
+        found.crop(np.concatenate([image, image]))
 
 
 def test_patches_of_a_layer_that_sees_everything_are_whole_images():

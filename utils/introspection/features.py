@@ -48,8 +48,7 @@ def activations(model, images, layers=None, batch_size=32):
 class Patches:
     """The patches of images that excite a channel of a layer most, strongest first.
 
-    `patches` (k, h, w, C), of the images' type: what the unit could see; black, or the smallest value there is, where that hangs over the
-    edge. `values` (k,) its activations; `indices` (k,) of the images; `places` (k, 2) row and column of the unit; `boxes` (k, 4) xyxy pixels,
+    `patches` (k, h, w, C), of the images' type: what the unit could see; 0 where that hangs over the edge. `values` (k,) its activations; `indices` (k,) of the images; `places` (k, 2) row and column of the unit; `boxes` (k, 4) xyxy pixels,
     not cut at the edge.
     """
 
@@ -60,6 +59,12 @@ class Patches:
     indices: np.ndarray
     places: np.ndarray
     boxes: np.ndarray
+
+    def crop(self, images):
+        """The same boxes cut out of other images (k, H, W, C), one for each patch, such as the deconvnet's of `images[patches.indices]`."""
+        if len(images) != len(self.boxes):
+            raise ValueError(f"{len(self.boxes)} patches, but {len(images)} images to cut them out of")
+        return np.stack([_crop(image, box) for image, box in zip(np.asarray(images), self.boxes)])
 
 
 def top_patches(model, images, layer, channel, k=9, batch_size=32):
@@ -128,8 +133,7 @@ def _box(place, size, jump, start, shape):
 def _crop(image, box):
     left, top, right, bottom = box
     height, width = image.shape[:2]
-    fill = min(0, image.min())
-    crop = np.full((bottom - top, right - left, image.shape[2]), fill, image.dtype)
+    crop = np.zeros((bottom - top, right - left, image.shape[2]), image.dtype)
     rows, columns = slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))
     crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
     return crop

@@ -36,6 +36,7 @@ from utils.plots.base import (
 from utils.plots.charts import bars, confusion_matrix, curves, embedding, history, layer_bars, learning_curve, timeline
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
+from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "explore",
     "field_cone",
     "field_map",
+    "heat_map",
     "history",
     "layer_bars",
     "learning_curve",
@@ -68,9 +70,13 @@ __all__ = [
     "png",
     "show_feature_maps",
     "show_filters",
+    "show_fooling",
     "show_images",
+    "show_maps",
     "show_masks",
     "show_objects",
+    "show_occlusion",
+    "show_patches",
     "show_scenes",
     "style",
     "timeline",

@@ -367,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _usage(error: Any, arguments: Sequence[str]) -> str:
     """What the parser says against the arguments, in one line with the nearest thing that exists."""
-    message = str(error.format_message()).rstrip(".")
+    message = str(error.format_message()).rstrip(".").replace("Value error, ", "")
     commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     if message.startswith("No such command"):
         named = re.search(r"'([^']*)'", message)

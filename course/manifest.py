@@ -697,11 +697,16 @@ def without_magics(source: str) -> str:
 _MAGIC_LINE = re.compile(r"\s*[%!?]")
 
 
-def resolve(nb_path: str | Path, overrides: Mapping[str, Any], where: str | None = None) -> dict[str, Any]:
+def resolve(
+    nb_path: str | Path,
+    overrides: Mapping[str, Any],
+    where: str | None = None,
+    origins: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The overrides, each held against the notebook's parameters: known, of the right type, in range, read later.
 
     Values of class `Text` (from the command line) are read by the parameter's type first. The parameters' own values
-    are not in the result.
+    are not in the result. A message names the origin of an override, where it has one.
     """
     where = where or str(nb_path)
     if not overrides:
@@ -709,14 +714,15 @@ def resolve(nb_path: str | Path, overrides: Mapping[str, Any], where: str | None
     cells = read_notebook(nb_path, where)["cells"]
     parameters = notebook_parameters(cells, where)
     resolved = {}
+    at = {name: f"{where}: {origins[name]}" if origins and name in origins else where for name in overrides}
     for name, value in overrides.items():
         if name not in parameters:
-            raise CourseError(f"{where}: unknown parameter {name} ({_known(name, parameters)})")
+            raise CourseError(f"{at[name]}: unknown parameter {name} ({_known(name, parameters)})")
         try:
             parameter = parameters[name]
             resolved[name] = parse_value(value, parameter) if isinstance(value, Text) else validated(parameter, value)
         except CourseError as error:
-            raise CourseError(f"{where}: {error}") from None
+            raise CourseError(f"{at[name]}: {error}") from None
     for name in unread(cells, resolved):
-        raise CourseError(f"{where}: parameter {name}: no later cell reads it")
+        raise CourseError(f"{at[name]}: parameter {name}: no later cell reads it")
     return resolved

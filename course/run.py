@@ -145,7 +145,9 @@ def _executor(name: str, scheduler: str | None) -> Execute:
 
 
 def _parameters(notebook: Notebook, profile: Profile, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    return resolve(notebook.path, {**notebook.overrides(profile.name), **overrides}, notebook.relative)
+    own = notebook.overrides(profile.name)
+    origins = {name: f"parameters.{profile.name} in course.toml" for name in own if name not in overrides}
+    return resolve(notebook.path, {**own, **overrides}, notebook.relative, origins)
 
 
 def _writable(root: Path, folders: Iterable[str]) -> None:

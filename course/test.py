@@ -85,7 +85,8 @@ def request(manifest: Manifest, notebook: Notebook, path: Path, output: Path, lo
 def parameters(notebook: Notebook) -> dict[str, Any]:
     """The smoke parameters. A lab has those of its solution, whose cells read them all."""
     where = notebook.relative.replace("labs/", "solutions/")
-    return resolve(notebook.root / where, notebook.overrides(PROFILE), where)
+    own = notebook.overrides(PROFILE)
+    return resolve(notebook.root / where, own, where, dict.fromkeys(own, f"parameters.{PROFILE} in course.toml"))
 
 
 def prepare(notebook: Notebook, path: Path) -> list[int | None]:

@@ -88,7 +88,7 @@ MISUSE = [
     (["build", "--chek"], "(`course build --help` shows what there is)"),
     (["run", "--jobs", "0"], "--jobs"),
     (["run", "--jobs", "many"], "--jobs"),
-    (["run", "--kind", "lectures"], "--kind"),
+    (["run", "--kind", "lectures"], "value for '--kind': 'lectures' is not one of 'lecture', 'solution', 'lab' ("),
     (["run", "--executor", "moon"], "--executor"),
     (["run", "--profile"], "--profile"),
     (["run", "--profile", "smok"], "unknown profile 'smok' (known: cpu, smoke; did you mean smoke?)"),

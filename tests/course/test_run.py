@@ -223,6 +223,24 @@ def test_a_wrong_parameter_is_told_before_anything_is_executed(course, fake, ove
     assert fake.requests == [] and not (course / "build/run").exists()
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("{ repeat = 2 }", r"unknown parameter repeat \(known: repeats, label; did you mean repeats\?\)"),
+        ('{ repeats = "two" }', r"parameter repeats: expected int in \[1, 100\], got 'two'"),
+    ],
+)
+def test_a_wrong_parameter_of_a_profile_is_told_with_where_it_stands(course, fake, table, says):
+    path = course / "course.toml"
+    path.write_text(path.read_text().replace("{ repeats = 2 }", table))
+    with pytest.raises(CourseError, match=f"lectures/01_addition.ipynb: parameters.smoke in course.toml: {says}"):
+        go(course)
+    if "two" in table:  # one that is given takes its place
+        go(course, "01/lecture", overrides={"repeats": 3})
+        with pytest.raises(CourseError, match=r"ipynb: parameter repeats: .* got 101"):
+            go(course, "01/lecture", overrides={"repeats": 101})
+
+
 def test_a_parameter_that_no_cell_reads(course, fake):
     path = course / "lectures/01_addition.ipynb"
     path.write_text(path.read_text().replace("print(label, total)", "print(total)"))

@@ -462,7 +462,8 @@ def test_a_notebook_that_is_missing_or_broken_is_one_line_before_anything_runs(m
     rebuild(mini)
     edit(mini / "course.toml", "[topics.solution]", "[topics.solution]\nparameters.smoke = { mots = 3 }")
     with pytest.raises(
-        CourseError, match=r"solutions/01_addition.ipynb: unknown parameter mots \(.*did you mean most\?"
+        CourseError,
+        match=r"solutions/01_addition.ipynb: parameters.smoke in course.toml: unknown parameter mots \(.*did you mean most\?",
     ):
         run(load(mini))
 

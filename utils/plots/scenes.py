@@ -182,7 +182,7 @@ def draw_keypoints(ax, points, colour):
 
 def write(ax, text, x, top, bottom, colour, height):
     """A label at the upper left corner of a box: above it, or inside where there is no room above."""
-    dark = np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) < 0.55
+    dark = np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) < 0.5
     inside = top < 0.09 * height
     ax.text(
         max(x, 0),

@@ -63,6 +63,17 @@ def test_a_channel_of_a_layer_is_found_by_its_filter():
         introspection.maximise(net, 2, "edges", shape=(10, 10, 1))
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_channel_that_is_silent_at_first_wakes(fused):
+    kernel, bias = np.ones((3, 3, 1, 1)), np.array([-9 * 140.0])
+    net = [keras.Input((6, 6, 1)), layers.Conv2D(1, 3, activation="relu" if fused else None, name="unit")]
+    net = keras.Sequential(net if fused else [*net, layers.ReLU(name="relu")])
+    net.set_weights([kernel, bias])
+    start = np.full((1, 6, 6, 1), 100.0)
+    found = introspection.maximise(net, 0, "unit" if fused else "relu", start=start, steps=20, rate=0.05, jitter=0)
+    assert found.scores[0] == 0 and found.scores[-1] > 100
+
+
 # Fooling
 
 

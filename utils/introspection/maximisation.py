@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from utils.introspection import inside
 from utils.introspection.features import activations
 from utils.introspection.gradient import Nudge, kept_for
+from utils.introspection.relu import rectifying
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def maximise(
     Args:
         model: keras.Model on images.
         channel: int, of the layer; of the model's output the class, before the softmax.
-        layer: name; None: the output. The mean over the places of its channel is climbed.
+        layer: name; None: the output. The mean over the places of its channel is climbed; where the channel is silent and has no gradient,
+            that in front of the layer's own ReLU, until it wakes.
         start: (N, H, W, C), where to begin; None: grey with a little noise.
         shape: (height, width, channels) of the image where start is None; None: the model's own.
         count: int, images, of different noise.
@@ -73,12 +75,16 @@ def maximise(
         images = inside.as_images(model, start).copy()
     path, part = inside.find(model, layer) if layer is not None else (None, None)
 
-    def function(x, chosen, nudge):
-        if part is None:
-            output = inside.class_scores(model, x + nudge)
-        else:
-            output = inside.recorded(model, x + nudge, {path: part})[0][path]
-        return ops.sum(_mean_places(output) * chosen, axis=-1)
+    def climbing(rule):
+        def function(x, chosen, nudge):
+            if part is None:
+                return ops.sum(inside.class_scores(model, x + nudge) * chosen, axis=-1)
+            with rectifying(model, rule, [part]):
+                output = inside.recorded(model, x + nudge, {path: part})[0][path]
+            return ops.sum(_mean_places(output) * chosen, axis=-1)
+
+        key = ("maximise", path, images.shape, rule)
+        return kept_for(model, key, lambda: Nudge(function, images.shape, model)).gradients
 
     channels = _channels(model, images, path, part)
     if not 0 <= channel < channels:
@@ -86,7 +92,6 @@ def maximise(
             f"{'layer ' + repr(layer) if layer else model.name} has {channels} channels, there is no channel {channel}"
         )
     chosen = inside.one_hot(np.full(len(images), channel), channels)
-    gradient = kept_for(model, ("maximise", path, images.shape), lambda: Nudge(function, images.shape, model))
 
     def score(images):
         return (_outputs(model, images, path, part) * chosen).sum(axis=-1)
@@ -94,7 +99,12 @@ def maximise(
     scores = [score(images)]
     for step in range(1, steps + 1):
         shift = random.integers(-jitter, jitter + 1, size=2) if jitter else (0, 0)
-        found = np.roll(gradient.gradients([np.roll(images, shift, (1, 2)), chosen]), np.negative(shift), (1, 2))
+        inputs = [np.roll(images, shift, (1, 2)), chosen]
+        found = climbing(None)(inputs)
+        silent = ~found.any(axis=(1, 2, 3))
+        if silent.any() and part is not None:
+            found[silent] = climbing("open")(inputs)[silent]
+        found = np.roll(found, np.negative(shift), (1, 2))
         size = np.abs(found).mean(axis=(1, 2, 3), keepdims=True)
         images = images + rate * (high - low) * found / np.maximum(size, 1e-12)
         images = grey + (1 - decay) * (images - grey)

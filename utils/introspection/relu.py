@@ -8,13 +8,14 @@ from utils.introspection import inside
 
 
 @contextlib.contextmanager
-def rectifying(model, rule):
+def rectifying(model, rule, only=None):
     """While it lasts, the ReLUs of a model send gradients back by another rule.
 
     Args:
         model: keras.Model.
         rule: None, back-propagation itself: where the unit was active; "deconvnet": what is positive of that which comes from above; "guided":
-            both conditions.
+            both conditions; "open": everything.
+        only: layers to which this is confined; None: all of them.
 
     Raises:
         ValueError: the rule is "guided", and the model has no ReLU.
@@ -23,7 +24,8 @@ def rectifying(model, rule):
         yield
         return
     calls, activations = [], []
-    for part in {id(part): part for part in inside.leaves(model).values()}.values():
+    parts = inside.leaves(model).values() if only is None else only
+    for part in {id(part): part for part in parts}.values():
         if is_relu(part):
             calls.append((part, lambda original, x, *args, **kwargs: backward(original, rule)(x)))
         elif has_relu(part):
@@ -46,7 +48,7 @@ def has_relu(part):
 
 
 def backward(relu, rule):
-    """A ReLU with the gradient of a rule."""
+    """A ReLU with the gradient of a rule; "open" lets everything through."""
 
     @ops.custom_gradient
     def function(x):
@@ -54,6 +56,8 @@ def backward(relu, rule):
 
         def gradient(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
+            if rule == "open":
+                return upstream
             passes = upstream > 0
             if rule == "guided":
                 passes = ops.logical_and(passes, ops.logical_and(y > 0, y == x))

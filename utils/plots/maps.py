@@ -166,10 +166,12 @@ def show_occlusion(image, probability, winner, size, tops, lefts, class_index, c
     axes[0].add_patch(
         Rectangle((lefts[column] - 0.5, tops[row] - 0.5), size, size, facecolor="none", edgecolor=VERMILLION, lw=2)
     )
-    axes[0].set_title("lowest with this square hidden", fontsize=10)
+    axes[0].set_title("hidden where the\nprobability is lowest", fontsize=10)
     name = class_name(class_index, classes)
     drawn = axes[1].imshow(probability, cmap=HEAT, vmin=0, vmax=1)
-    axes[1].set_title(f"probability of {name}" + ("" if plain is None else f" ({plain:.2f} unhidden)"), fontsize=10)
+    axes[1].set_title(
+        f"probability of {name}\n" + ("" if plain is None else f"({plain:.2f} with nothing hidden)"), fontsize=10
+    )
     figure.colorbar(drawn, ax=axes[1], shrink=0.8).outline.set_visible(False)
     found, counts = np.unique(winner, return_counts=True)
     found = found[np.argsort(-counts, kind="stable")]
@@ -179,7 +181,7 @@ def show_occlusion(image, probability, winner, size, tops, lefts, class_index, c
     )
     colours = colours or [class_colour(number) for number in range(len(found))]
     axes[2].imshow(numbers, cmap=ListedColormap(colours), vmin=-0.5, vmax=len(found) - 0.5)
-    axes[2].set_title("winning class", fontsize=10)
+    axes[2].set_title("winning class\n", fontsize=10)
     legend = dict(zip(np.sort(found), colours))
     axes[2].legend(
         handles=[Patch(color=legend[index], label=class_name(index, classes)) for index in found[:6]],
@@ -203,7 +205,7 @@ def show_fooling(image, fooled, path, classes=None, shown=3, title=None):
         fooled: (H, W, C), after.
         path: (steps + 1, classes) probabilities.
         classes: names of the classes.
-        shown: int, classes drawn: those that are highest at some step.
+        shown: int, classes drawn: the winners at both ends, then those that are highest at some step.
         title: of the whole figure.
 
     Returns:
@@ -219,7 +221,8 @@ def show_fooling(image, fooled, path, classes=None, shown=3, title=None):
     axes[1].set_title(f"change, at most {np.abs(change).max():.3g}", fontsize=10)
     draw_image(axes[2], both[1])
     axes[2].set_title(f"{class_name(path[-1].argmax(), classes)}, {path[-1].max():.2f}", fontsize=10)
-    highest = np.argsort(-path.max(axis=0), kind="stable")[:shown]
+    ends = dict.fromkeys([int(path[0].argmax()), int(path[-1].argmax())])
+    highest = list(ends | dict.fromkeys(np.argsort(-path.max(axis=0), kind="stable").tolist()))[:shown]
     for number, index in enumerate(highest):
         axes[3].plot(path[:, index], color=class_colour(number), marker="o", ms=3, label=class_name(index, classes))
     axes[3].set(xlabel="step", title="probability", ylim=(-0.03, 1.03))

@@ -4,6 +4,8 @@ Every function takes a tensor and the name of its layers, and gives a tensor. Pa
 zeros on every side, `(kernel - 1) // 2` unless told; Keras's "same" would put the odd one at the end wherever the stride is 2.
 """
 
+import math
+
 import keras
 from keras import layers, ops
 
@@ -28,8 +30,14 @@ def conv(x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=Tr
 def depthwise(x, kernel_size, strides=1, padding=None, use_bias=False, name=None, **options):
     """Depthwise convolution called `name`, one filter per channel; arguments as in `conv`."""
     x, padding = pad(x, kernel_size, strides, padding, options.get("dilation_rate", 1), name)
-    options = {"depthwise_initializer": "he_normal"} | options
+    options = {"depthwise_initializer": he_depthwise(kernel_size)} | options
     return layers.DepthwiseConv2D(kernel_size, strides, padding=padding, use_bias=use_bias, name=name, **options)(x)
+
+
+def he_depthwise(kernel_size):
+    """He's initialiser for one filter per channel: it sees kh kw values, where Keras's he_normal takes all channels for its inputs."""
+    height, width = _pair(kernel_size)
+    return keras.initializers.TruncatedNormal(stddev=math.sqrt(2 / (height * width)))
 
 
 def pad(x, kernel_size, strides, padding, dilation, name):

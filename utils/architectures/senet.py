@@ -23,15 +23,16 @@ CONFIGURATIONS = {
 
 
 @register(*CONFIGURATIONS, input_shape=(224, 224, 3))
-def senet(name, input_shape, classes, include_top, stride_in=None, stem="7x7", reduction=16, width=1.0):
+def senet(name, input_shape, classes, include_top, stride_in=None, stem="7x7", reduction=16, blocks=None, width=1.0):
     """SE-ResNet and SE-ResNeXt, 2018: each bottleneck weighs its channels by their means.
 
     Args:
         name, input_shape, classes, include_top, stem, width: as in `resnet.resnet`.
         stride_in: "1x1" or "3x3"; None for the name's own.
         reduction: r, channels of a block over those between the two dense layers.
+        blocks: number of bottlenecks in each of the four stages; None for the name's own.
     """
-    blocks, cardinality, group_width, own_stride = CONFIGURATIONS[name]
+    own_blocks, cardinality, group_width, own_stride = CONFIGURATIONS[name]
     strided = partial(bottleneck, stride_in=checked_stride(stride_in or own_stride, name), groups=cardinality)
 
     def recalibrate(y, name):
@@ -41,4 +42,4 @@ def senet(name, input_shape, classes, include_top, stride_in=None, stem="7x7", r
         inner = cardinality * max(1, group_width * filters // 64)
         return strided(x, filters, strides, name, inner=inner, recalibrate=recalibrate)
 
-    return frame(name, input_shape, classes, include_top, blocks, block, stem, width)
+    return frame(name, input_shape, classes, include_top, blocks or own_blocks, block, stem, width)

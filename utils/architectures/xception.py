@@ -8,7 +8,7 @@ that may stand before the classifier is left out, as there.
 import keras
 from keras import layers
 
-from utils.architectures.blocks import batch_norm, classifier, conv_bn, conv_bn_relu, scaled
+from utils.architectures.blocks import batch_norm, classifier, conv_bn, conv_bn_relu, he_depthwise, scaled
 from utils.architectures.registry import register
 
 ENTRY = (128, 256, 728)  # channels of the modules with stride 2
@@ -72,6 +72,6 @@ def module(x, channels, strides, name, first_relu=True, **style):
 
 def separable_bn(x, filters, name, **style):
     """Depthwise separable 3x3 convolution, `name`, and batch normalisation, `{name}_bn`."""
-    options = {"depthwise_initializer": "he_normal", "pointwise_initializer": "he_normal"}
+    options = {"depthwise_initializer": he_depthwise(3), "pointwise_initializer": "he_normal"}
     x = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, name=name, **options)(x)
     return batch_norm(x, f"{name}_bn", **style)

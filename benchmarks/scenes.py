@@ -7,11 +7,6 @@ texture or noise. For the truth it draws every object's outline once more as a m
 the ratio is the median over the repeats.
 """
 
-import os
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-os.environ.update(dict.fromkeys(THREADS, "1"))  # before NumPy
-
 import argparse
 import math
 import statistics
@@ -20,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,7 +26,7 @@ LARGER = 4
 
 
 def corners(label, points, scale):
-    """The outline of an object as a list of corners, from its keypoints; Pillow counts from the middle of the first pixel."""
+    """The outline of an object as a list of corners, from its keypoints."""
     present = points[[shapes.KEYPOINTS.index(name) for name in outlines.NAMES[outlines.FOLDS[label]]], :2]
     middle = points[0, :2]
     name = shapes.CLASSES[label]
@@ -41,7 +37,7 @@ def corners(label, points, scale):
     elif name == "cross":
         side = np.roll(spokes, -1, axis=0) * outlines.ARM
         spokes = np.stack([spokes - side, spokes + side, spokes * outlines.ARM + side], axis=1).reshape(-1, 2)
-    return [tuple(point) for point in ((middle + spokes) * scale - 0.5).tolist()]
+    return [tuple(point) for point in ((middle + spokes) * scale).tolist()]
 
 
 def draw_with_pillow(scene):
@@ -57,7 +53,7 @@ def draw_with_pillow(scene):
             fill, line = ((220, 60, 40), (120, 30, 20)) if target is picture else (number, None)
             if shapes.CLASSES[label] in ("circle", "ring"):
                 radius = math.dist(points[0, :2], points[1, :2])
-                x, y = points[0, :2] - 0.5 / scale
+                x, y = points[0, :2]
                 box = [(x - radius) * scale, (y - radius) * scale, (x + radius) * scale, (y + radius) * scale]
                 if shapes.CLASSES[label] == "ring":
                     pen.ellipse(box, outline=fill, width=max(1, round((1 - outlines.HOLE) * radius * scale)))
@@ -102,4 +98,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with threadpool_limits(1):
+        main()

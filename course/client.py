@@ -24,6 +24,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 
 from course import flood, processes
+from course.clock import Clock
 
 ENGINE = "course"
 GRACE = 3.0  # seconds that a cell has to end after its interrupt, before its kernel is killed
@@ -53,7 +54,8 @@ class Run:
     status: str = "passed"
     error: dict[str, Any] | None = None
     cancelled: bool = False
-    deadline: float = field(default=float("inf"), repr=False)
+    clock: Clock = field(default_factory=Clock, repr=False)
+    deadline: float = field(default=float("inf"), repr=False)  # on that clock
 
 
 class CourseClient(PapermillNotebookClient):
@@ -107,7 +109,7 @@ class CourseClient(PapermillNotebookClient):
             client = await super().async_start_new_kernel_client()
         except Exception as error:
             self._not_started(str(error), manager)
-        self.run.deadline = time.monotonic() + self.run.wall_seconds
+        self.run.deadline = self.run.clock.seconds() + self.run.wall_seconds
         return client
 
     start_new_kernel_client = run_sync(async_start_new_kernel_client)
@@ -185,18 +187,26 @@ class CourseClient(PapermillNotebookClient):
 
     async def _watch(self) -> None:
         """Interrupt the cell when it has run or printed too long; kill the kernel when it goes on all the same."""
-        left = self.run.deadline - time.monotonic()
-        seconds = max(0.0, min(self.run.cell_seconds, left))
-        try:
-            await asyncio.wait_for(self.too_much.wait(), seconds)
+        began, clock = time.monotonic(), self.run.clock
+        now = clock.seconds()
+        whole = self.run.deadline < now + self.run.cell_seconds
+        end = min(self.run.deadline, now + self.run.cell_seconds)
+        while now < end and not self.too_much.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.too_much.wait(), min(1.0, max(0.05, end - now)))
+            now = clock.seconds()
+        if self.too_much.is_set():
             self.reason = "flooded"
             self.detail = f"printed more than {self.run.output_bytes:,} bytes"
-        except TimeoutError:
+        else:
             self.reason = "timeout"
-            if self.run.cell_seconds <= left:
-                self.detail = f"still running after {_seconds(self.run.cell_seconds)}, the limit of one cell"
-            else:
+            if whole:
                 self.detail = f"still running when the notebook had taken {_seconds(self.run.wall_seconds)}, its limit"
+            else:
+                self.detail = f"still running after {_seconds(self.run.cell_seconds)}, the limit of one cell"
+                took = time.monotonic() - began
+                if took > 1.2 * self.run.cell_seconds:
+                    self.detail += f" (in fact {_seconds(took)}, since the machine was busy)"
         assert self.km is not None
         with contextlib.suppress(RuntimeError, OSError):
             await ensure_async(self.km.interrupt_kernel())

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from course.clock import Clock
 from course.execute import END_SECONDS, MARK, START_SECONDS, Flag, Request, kernel_environment
 
 CONFIGURATION = "[pytest]\naddopts =\n"  # the project's own options switch nbval off for the unit tests
@@ -81,13 +82,13 @@ def validate(request: Request, cancel: Flag | None = None) -> Report:
                 assert process.stdin is not None
                 process.stdin.write(json.dumps({"request": asdict(request), "scratch": scratch}).encode() + b"\n")
                 process.stdin.flush()
-            overdue = started + START_SECONDS + request.wall_seconds
+            clock, overdue = Clock(), START_SECONDS + request.wall_seconds
             while reader.is_alive():
                 reader.join(0.1)
                 if cancel is not None and cancel.is_set():
                     report.error = "cancelled"
                     break
-                if time.monotonic() > overdue:
+                if clock.seconds() > overdue:
                     report.error = f"still running when the notebook had taken {request.wall_seconds:.0f} s, its limit"
                     break
         finally:
@@ -206,14 +207,14 @@ def _kernels_of_the_course(request: Request, scratch: Path) -> Iterator[None]:
 
     class Kernel(nbval.kernel.RunningKernel):
         def get_message(self, stream: str, timeout: float | None = None) -> Any:
-            deadline = float("inf") if timeout is None else time.monotonic() + timeout
+            clock, limit = Clock(), float("inf") if timeout is None else timeout
             while True:
                 try:
-                    message = super().get_message(stream, min(1.0, max(0.0, deadline - time.monotonic())))
+                    message = super().get_message(stream, min(1.0, max(0.05, limit - clock.seconds())))
                 except queue.Empty:
                     if not self.is_alive():
                         raise RuntimeError("the kernel died") from None
-                    if time.monotonic() >= deadline:
+                    if clock.seconds() >= limit:
                         raise
                     continue
                 if message["msg_type"] == flood.MESSAGE:

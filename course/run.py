@@ -27,7 +27,7 @@ from course.manifest import CourseError, Manifest, Notebook, Profile, resolve
 if TYPE_CHECKING:
     from rich.console import Console
 
-LIMIT = 3  # a cell, and a notebook, may take this many times its budget, on a clock; a busy machine is no failure
+LIMIT = 3  # a cell, and a notebook, may take this many times its budget, on a clock that is slower on a busy machine
 LEAST_SECONDS = 60.0
 GIGABYTE = 10**9
 

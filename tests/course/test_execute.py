@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import psutil
 import pytest
 
 from course import client, execute, flood
+from course.clock import Clock
 from course.execute import MARK, Request, Result, read_metrics, spawn, write_atomically
 from course.manifest import CourseError
 
@@ -130,6 +132,34 @@ def test_where_a_cell_hung_is_seen_in_its_traceback(bad):
     result, cells = bad["sleeps"]
     assert "----> 2 time.sleep(1000)" in result.error["traceback"]
     assert cells[1]["outputs"][-1]["ename"] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    ("crowding", "limits", "says"),
+    [
+        (1.0, {"cell_seconds": 1.0}, "still running after 1 s, the limit of one cell"),
+        (20.0, {"cell_seconds": 1.0}, None),
+        (
+            3.0,
+            {"cell_seconds": 0.5},
+            r"after 0.5 s, the limit of one cell \(in fact [1-4][.\d]* s, since the machine was busy\)",
+        ),
+        (1.0, {"wall_seconds": 1.0}, "the notebook had taken 1 s, its limit"),
+        (20.0, {"wall_seconds": 1.0}, None),
+    ],
+)
+def test_on_a_busy_machine_limits_come_later(tmp_path, short_folder, crowding, limits, says):
+    path = write_notebook(tmp_path / "in.ipynb", "import time\nfor _ in range(50): time.sleep(.1)")
+    notebook = execute._read_notebook(str(path))
+    given = {"cell_seconds": 100.0, "wall_seconds": 100.0, **limits}
+    environment = execute.kernel_environment(Request("", ""))
+    busy = client.Run(
+        environment, str(tmp_path), Path(short_folder), output_bytes=LIMIT, clock=Clock(lambda: crowding), **given
+    )
+    client.run_cells(notebook, busy)
+    assert busy.status == ("passed" if says is None else "timeout")
+    if says is not None:
+        assert re.search(says, busy.error["value"])
 
 
 def test_an_error_has_its_name_and_its_traceback(bad):

@@ -41,7 +41,11 @@ app = typer.Typer(
     help="Build, check, run and test the notebooks of the course.\n\n"
     "A notebook is named by its topic (`6`, `06`, `transfer`, `06_transfer_learning`), by its id (`06/lecture`) or by "
     "its path. "
-    "The course is the folder with course.toml: this one, one above it, COURSE_ROOT, or --root.",
+    "The course is the folder with course.toml: this one, one above it, COURSE_ROOT, or --root.\n\n"
+    "\b\nExamples:\n"
+    "  course run 06 --kind lecture   run one lecture, and see build/report/index.html\n"
+    "  course check                   look at all notebooks, in seconds\n"
+    "  course run --help              more examples of one command",
     rich_markup_mode=None,
     no_args_is_help=False,
     add_completion=False,
@@ -52,8 +56,11 @@ app = typer.Typer(
 _ROOT_HELP = "The folder of the course; else COURSE_ROOT, else the first folder with course.toml from here upward."
 _NOTEBOOKS_HELP = "Topics, ids or paths; all when none is given."
 Root = Annotated[str | None, typer.Option("--root", metavar="FOLDER", help=_ROOT_HELP)]
-Selectors = Annotated[list[str] | None, typer.Argument(metavar="[NOTEBOOKS]...", help=_NOTEBOOKS_HELP)]
-Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Only notebooks of this kind (may be repeated).")]
+Selectors = Annotated[list[str] | None, typer.Argument(metavar="NOTEBOOK", help=_NOTEBOOKS_HELP)]
+Kinds = Annotated[
+    list[Kind] | None,
+    typer.Option("--kind", metavar="KIND", help="Only these: lecture, solution or lab (may be repeated)."),
+]
 _state: dict[str, str | None] = {"root": None}
 
 
@@ -160,10 +167,12 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Execute notebooks; hold them against budgets and bands.")
 def run(
     selectors: Selectors = None,
-    profile: Annotated[str, typer.Option("--profile", help="A profile of course.toml: cpu, smoke, real, gpu.")] = "cpu",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="A profile of course.toml: cpu, smoke, real, gpu.")
+    ] = "cpu",
     parameter: Annotated[
         list[str] | None,
         typer.Option(
@@ -171,14 +180,16 @@ def run(
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Notebooks side by side; else the profile's.")
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Notebooks side by side; else the profile's.")
     ] = None,
     kind: Kinds = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going/--fail-fast", help="After a failure go on with the others, or stop.")
     ] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run even what has run before with the same content.")] = False,
-    executor: Annotated[Executor, typer.Option("--executor", help="Where the notebooks run.")] = Executor.local,
+    executor: Annotated[
+        Executor, typer.Option("--executor", metavar="NAME", help="Where the notebooks run: local or dask.")
+    ] = Executor.local,
     scheduler: Annotated[
         str | None,
         typer.Option("--scheduler", metavar="ADDRESS", help="The scheduler of --executor dask, as tcp://host:8786."),
@@ -238,16 +249,16 @@ def _overrides(parameters: list[str] | None) -> dict[str, Text]:
     return overrides
 
 
-@app.command()
+@app.command(short_help="Prove checked outputs, labs and checks.")
 def test(
     selectors: Selectors = None,
     update: Annotated[bool, typer.Option("--update", help="Store the outputs of the checked cells anew.")] = False,
     only: Annotated[
         list[Part] | None,
-        typer.Option("--only", help="Only these proofs (may be repeated): stored outputs, labs, wrong answers."),
+        typer.Option("--only", metavar="PART", help="Only this proof: outputs, lab or wrong (may be repeated)."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Proofs side by side; else as for smoke.")
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Proofs side by side; else as for smoke.")
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Prove even what was proved before with the same content.")
@@ -278,9 +289,11 @@ def test(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(short_help="Write build/report/index.html from the last runs.")
 def report(
-    profile: Annotated[str, typer.Option("--profile", help="The profile whose runs are shown.")] = "cpu",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="The profile whose runs are shown.")
+    ] = "cpu",
     root: Root = None,
 ) -> None:
     """Write build/report/index.html: every notebook with its picture, figures, time and memory, and its executed pages.
@@ -296,7 +309,7 @@ def report(
     _say(str(write_report(manifest, manifest.profile(profile).name)))
 
 
-@app.command()
+@app.command(short_help="Say what this machine has for the course.")
 def doctor(root: Root = None) -> None:
     """Say what this machine has for the course: Python, packages, backend, GPU, disk, data files.
 

@@ -55,6 +55,14 @@ def edit(path, old, new):
 # --------------------------------------------------------------------------------------------------------- help, misuse
 
 
+def test_help_lists_each_command_in_words_that_fit_a_line(course):
+    code, out, _ = course("--help")
+    lines = out.partition("Commands:")[2].strip().splitlines()
+    assert code == 0 and "Examples:" in out
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert not [line for line in lines if line.endswith("...")]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(course, command):
     for flag in ("--help", "-h"):

@@ -102,6 +102,7 @@ def coco(path, on_error="raise"):
     entries = {split: table["images"] for split, table in tables.items()}
     present = [file for part in places.values() for file in part.values() if file]
     shapes, unusable = inspect_all(present)
+    named = {file for part in places.values() for file in part.values() if file}
     bad, crowds, total, items, count = [], 0, 0, {}, 0
     for split, table in tables.items():
         where = os.path.relpath(files[split], root)
@@ -137,13 +138,12 @@ def coco(path, on_error="raise"):
                 bad.append(f"{here} in {file.name}: {found}")
             else:
                 objects.append(found)
-        named = {file for file in places[split].values() if file}
-        for folder in sorted({file.parent for file in named}):
-            for file in pictures_in(folder):
-                if not any(file in part.values() for part in places.values()):
-                    unusable[file] = "stands in no annotation file"
-                    count += file not in shapes
         items[split] = [Item(file, objects, upright) for file, _, upright, objects in images.values()]
+    for folder in sorted({file.parent for file in named}):
+        for file in pictures_in(folder):
+            if file not in named:
+                unusable[file] = "stands in no annotation file"
+                count += 1
     left_out = report(root, on_error, unusable, count, bad, total)
     everything = [found for part in items.values() for item in part for found in item.truth]
     outlined = sum(outline is not None for _, _, outline in everything)

@@ -62,8 +62,12 @@ def source(path, items, shapes, truth, labels=None, **facts):
     used = {shapes[item.file] for split in items.values() for item in split}
     if not used:
         raise ValueError(f"{root}: there is no picture that can be used")
-    sides = {(*shape[:2], item.upright) for split in items.values() for item in split for shape in [shapes[item.file]]}
-    height, width = next(iter(sides))[:2] if len(sides) == 1 else (None, None)
+    sides = {
+        shapes[item.file][:2] if item.upright else shapes[item.file][1::-1]
+        for split in items.values()
+        for item in split
+    }
+    height, width = next(iter(sides)) if len(sides) == 1 else (None, None)
     description = Description(
         name=os.fspath(path),
         splits={split: len(items[split]) for split in ORDER if split in items},

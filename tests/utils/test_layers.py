@@ -6,7 +6,7 @@ import pytest
 from keras import layers as keras_layers
 from keras import ops
 
-from utils import introspection, layers
+from utils import arithmetic, introspection, layers
 
 
 def numpy_of(tensor):
@@ -276,3 +276,15 @@ def test_training_through_pooling_and_unpooling_reaches_the_weights():
 def test_what_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_receptive_fields_and_tables_know_them():
+    image = keras.Input((27, 27, 8))
+    x = layers.LocalResponseNormalization(name="lrn")(image)
+    pooled, indices = layers.MaxPoolingWithIndices(3, 2, name="pool")(x)
+    x = layers.StochasticDepth(0.1, name="depth")(keras_layers.Conv2D(4, 3, name="conv")(pooled))
+    fields = arithmetic.receptive_fields(keras.Model(image, [x, indices])).set_index("layer")
+    assert fields.loc[["lrn", "pool", "conv", "depth"], "size"].tolist() == [1, 3, 7, 7]
+    assert fields.loc[["lrn", "pool", "conv", "depth"], "jump"].tolist() == [1, 2, 2, 2]
+    totals = arithmetic.totals(keras.Model(image, x))
+    assert totals["macs"] == 11 * 11 * 4 * 9 * 8

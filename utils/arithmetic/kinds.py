@@ -4,9 +4,9 @@ import keras
 
 
 def kind(layer):
-    """Name of the Keras class that a layer is or derives from; "" when it has code of its own, unknown here."""
+    """Name of the class of Keras, or of `utils.layers`, that a layer is or derives from; "" when it has code of its own, unknown here."""
     for parent in type(layer).__mro__:
-        if parent.__module__.startswith("keras."):
+        if parent.__module__.startswith(("keras.", "utils.layers")):
             name = parent.__name__
             return "Mean" if name == "Average" and not isinstance(layer, keras.Layer) else name
         if "call" in vars(parent):
@@ -27,7 +27,7 @@ def names(text, dims=""):
 # Layers by the name of their class and operations of keras.ops by theirs; some names serve both.
 CONVOLUTIONS = names("Conv DepthwiseConv SeparableConv", "1D 2D 3D") | names("Conv DepthwiseConv SeparableConv")
 TRANSPOSED = names("Conv1DTranspose Conv2DTranspose Conv3DTranspose ConvTranspose")
-POOLS = names("MaxPooling AveragePooling", "1D 2D 3D") | names("MaxPool AveragePool")
+POOLS = names("MaxPooling AveragePooling", "1D 2D 3D") | names("MaxPool AveragePool MaxPoolingWithIndices")
 RECURRENT = names("RNN SimpleRNN LSTM GRU")
 NORMALISATIONS = names("LayerNormalization GroupNormalization RMSNormalization")
 FLAT_WEIGHTS = NORMALISATIONS | {"PReLU"}  # weights of several axes, yet no matrix product

@@ -68,14 +68,18 @@ def assert_same(found, expected, **tolerance):
 
 
 class Fixed:
-    """In place of random numbers: each uniform one lies at `place` of its range; orders turn the batch round; normal ones are 1."""
+    """In place of random numbers: each uniform one lies at `place` of its range, a little lower from image to image; normal ones are 1."""
 
     def __init__(self, place=0.999999):
         self.place = place
 
     def uniform(self, shape, low=0.0, high=1.0):
-        values = np.full([int(side) for side in shape], self.place, np.float32) * (high - low) + low
-        return keras.ops.convert_to_tensor(values)
+        return keras.ops.convert_to_tensor(self.numbers(shape) * (high - low) + low, "float32")
+
+    def numbers(self, shape):
+        shape = [int(side) for side in shape]
+        steps = np.arange(shape[0], dtype=np.float32).reshape(-1, *[1] * (len(shape) - 1))
+        return np.broadcast_to(np.float32(self.place) - 0.001 * steps, shape)
 
     def normal(self, shape):
         return keras.ops.convert_to_tensor(np.ones([int(side) for side in shape], np.float32))
@@ -145,7 +149,7 @@ def test_tensorflows_functions_do_what_those_of_keras_do(make):
 
     class FixedTensorFlow(Fixed):
         def uniform(self, shape, low=0.0, high=1.0):
-            return tf.fill(shape, np.float32(self.place)) * (high - low) + low
+            return tf.constant(self.numbers(shape) * (high - low) + low, "float32")
 
         def normal(self, shape):
             return tf.ones(shape)
@@ -154,7 +158,11 @@ def test_tensorflows_functions_do_what_those_of_keras_do(make):
     batch, layer = scenes(2), make()
     for place in (0.3, 0.999999):
         found = layer.run(batch, True, TensorFlowOps(), FixedTensorFlow(place))
-        assert_same({key: value.numpy() for key, value in found.items()}, fixed(layer, batch, place), atol=1.01)
+        for key, expected in fixed(layer, batch, place).items():
+            if key in ("mask", "masks"):  # a pixel in a thousand may lie on an edge, and sums are rounded differently
+                assert (found[key].numpy() != expected).mean() < 0.005, key
+            else:
+                np.testing.assert_allclose(found[key].numpy(), expected, atol=1.01, err_msg=key)
 
 
 def test_a_seed_decides_and_each_image_has_its_own():
@@ -320,7 +328,7 @@ def test_pixels_are_those_of_scipy(edges, mode):
     offset = np.array([3.0, -4.0])
     maps = np.tile(np.r_[linear[0], offset[0], linear[1], offset[1]].astype(np.float32), (2, 1))
     found = keras.ops.convert_to_numpy(
-        geometry.pull(keras.ops, keras.ops.convert_to_tensor(image), maps, (20, 30), 114, edges, "bilinear")
+        geometry.pull(keras.ops, *map(keras.ops.convert_to_tensor, (image, maps)), (20, 30), 114, edges, "bilinear")
     )
     matrix = linear[::-1, ::-1]  # of (row, column), and of centres
     shift = matrix @ [0.5, 0.5] + offset[::-1] - 0.5

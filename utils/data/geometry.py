@@ -56,7 +56,7 @@ class Placement:
             rows, columns = (
                 ((2 * np.arange(new) + 1) * old) // (2 * new) for new, old in zip(self.size, self.shape, strict=True)
             )
-            mask = mask[..., rows[:, None], columns]
+            mask = mask.take(rows, axis=-2).take(columns, axis=-1)
         return mask if self.whole else self._on_canvas(mask, border, axis=-2)
 
     def image(self, image):

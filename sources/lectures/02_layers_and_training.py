@@ -1,0 +1,1428 @@
+# %% [markdown]
+# # 02 Layers and training
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/02_layers_and_training.ipynb)
+#
+# **Why does a network that is right in every line learn nothing?** Twelve convolutions, a thousand handwritten digits, no
+# mistake in the code: and the loss stays at 2.303, the logarithm of ten, step after step. One number is wrong, the size
+# of the first random weights. Most of the craft of training is about such numbers: how large the weights are at
+# the beginning, how long a step is, how often to forget. This notebook measures what each of them does.
+#
+# You will be able to
+#
+# - choose an activation and a pooling layer, and send gradients back through both by hand;
+# - say what the loss must be before the first step, check a gradient, and find a mistake with 100 images;
+# - initialise, choose an optimizer, a rate and a schedule, and read the curves of a run that goes wrong;
+# - tell what weight decay, dropout, max-norm, batch normalisation, early stopping, ensembles and augmentation do, and
+#   when they gain nothing;
+# - name five things that make images hard to recognise.
+#
+# It takes about two hours to read and less than five minutes to run.
+
+# %% tags=["setup"]
+# On Colab this installs the course; anywhere else it only looks whether the course is there.
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
+    address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    importlib.invalidate_caches()
+found = importlib.util.find_spec("utils")
+if found is None:
+    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+folders = list(found.submodule_search_locations or [])
+if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
+    hiding = found.origin or folders[0]
+    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+_ = importlib.import_module("utils")
+
+# %% tags=["parameters"]
+seed: int = 0  # [0, ] where the random numbers of this notebook start
+dataset: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
+image_size: int = 8  # [8, 32] height and width that the images are brought to
+per_class: int = 100  # [10, 1000] training images of each class, where a comparison does not ask for fewer
+steps: int = 300  # [10, 5000] training steps of most runs
+repeats: int = 5  # [2, 50] runs of each comparison, each with other weights, another order and, if few, other images
+sizes: list[int] = [2, 5, 10, 20, 50, 100]  # training images of each class for the learning curves
+
+# %%
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import skimage
+from keras import layers, ops
+
+from utils import data, introspection, plots, training, transfer
+from utils.data import augmentation, shapes
+from utils.layers import MaxNorm
+from utils.results import record
+from utils.session import start
+
+start(seed)
+
+# %%
+images, labels = data.arrays(dataset, "train", image_size, 1, per_class=per_class)
+validation = data.arrays(dataset, "validation", image_size, 1, per_class=30)
+test_images, test_labels = data.arrays(dataset, "test", image_size, 1)
+classes = data.describe(dataset).classes
+count = len(classes)
+plots.show_images(images[transfer.draw(labels, 2, seed)], columns=10, tile=0.8)
+
+# %% [markdown]
+# These are our images: small, so that a network trains in a second and every comparison can be made with several seeds.
+# What holds for networks of this size need not hold for large ones; where that matters, we say so.
+#
+# ## Activations
+#
+# Two linear layers in a row are one linear layer. What lies between them must bend. Four functions, and their gradients,
+# which is what counts in training: the *sigmoid* 1 / (1 + e^−x), whose gradient is never more than 1/4; *tanh*, a sigmoid
+# stretched to −1 ... 1, with a gradient of at most 1; the *rectified linear unit* (ReLU) max(x, 0), with a gradient of
+# exactly 1 or 0; the *leaky* ReLU, which lets a share of the negative side through, here a tenth.
+
+
+# %%
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+activations = {  # name: function, its gradient
+    "sigmoid": (sigmoid, lambda x: sigmoid(x) * (1 - sigmoid(x))),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "ReLU": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(float)),
+    "leaky ReLU": (lambda x: np.where(x > 0, x, 0.1 * x), lambda x: np.where(x > 0, 1, 0.1)),
+}
+x = np.linspace(-4, 4, 401)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3))
+for ax, part, title in zip(axes, (0, 1), ("activation", "its gradient")):
+    plots.curves({name: pair[part](x) for name, pair in activations.items()}, x=x, xlabel="input", title=title, ax=ax)
+axes[0].set_ylim(-1.6, 2.2)
+for ax in axes:
+    ax.lines[3].set_linestyle("--")  # the leaky one lies on the ReLU where both are positive
+
+# %% [markdown]
+# Are the formulas right? Keras differentiates its own functions; at 1,000 random inputs we expect the same numbers. (The
+# share that a leaky ReLU lets through is .01 in the first papers, .2 in `keras.activations.leaky_relu` and .3 in
+# `layers.LeakyReLU`: state it.)
+
+# %% tags=["nbval-check-output"]
+inputs = np.random.default_rng(1).normal(size=(1000, 1)).astype("float32")
+own = [ops.sigmoid, ops.tanh, ops.relu, lambda t: ops.leaky_relu(t, negative_slope=0.1)]
+for function, (name, (_, gradient)) in zip(own, activations.items()):
+    by_keras = introspection.gradients(function, inputs, batch_size=1000)
+    print(f"{name:10} as Keras has it: {np.allclose(by_keras, gradient(inputs), atol=1e-6)}")
+
+# %% [markdown]
+# Back-propagation multiplies the gradients of all layers. Let us chain one function with itself, weights 1. After ten
+# sigmoids at most (1/4)^10 ≈ 10^−6 of the gradient arrives: the early layers of such a network stand still. That is the
+# **vanishing gradient**. The average over the random inputs, by depth:
+
+# %%
+arrived = {}
+for name, (function, gradient) in activations.items():
+    values, product = inputs.astype("float64"), np.ones((len(inputs), 1))
+    arrived[name] = [1.0]
+    for _ in range(10):
+        values, product = function(values), product * gradient(values)
+        arrived[name].append(np.abs(product).mean())
+print(f"ten sigmoids: {arrived['sigmoid'][-1]:.1e}, the bound is {0.25**10:.1e}")
+ax = plots.curves(arrived, range(11), "activations in a row", "gradient that arrives, on average", log_y=True)
+ax.lines[3].set_linestyle("--")
+
+# %% [markdown]
+# ReLU has no such loss where it is positive, and is cheap. Its price: where it is negative, nothing passes. A unit that
+# is negative for *every* image gets no gradient and never comes back: a **dead** unit. One step that is too long can do
+# it. Below, 128 units after 50 steps of plain gradient descent at three rates; a unit is dead if none of the training
+# images moves it. Before training we expect a few, later more, the higher the rate.
+
+
+# %%
+hidden = layers.Dense(128, activation="relu")
+shape = (image_size, image_size, 1)
+stack = [keras.Input(shape), layers.Rescaling(1 / 255), layers.Flatten(), hidden, layers.Dense(count)]
+network, optimizer = keras.Sequential(stack), keras.optimizers.SGD(0.1)
+training.compile_classifier(network, optimizer)
+beginning, shares = network.get_weights(), {}
+x, y = transfer.repeat(images, labels, 50, 50, seed)
+for rate in (0.0, 0.1, 1.0, 5.0):
+    network.set_weights(beginning)
+    optimizer.learning_rate = rate
+    network.fit(x, y, batch_size=50, shuffle=False, verbose=0)
+    answers = transfer.predict(keras.Model(network.inputs, hidden.output), images)  # (images, 128)
+    shares[f"rate {rate:g}"] = np.mean(answers.max(axis=0) <= 0)
+plots.bars(shares, xlabel="share of dead units", title="Steps that are too long kill ReLUs")
+
+# %% [markdown]
+# So: ReLU by default, with a rate that is not too high; leaky ReLU where units die; tanh and sigmoid where a value must
+# stay within bounds (gates, probabilities), not as hidden layers of deep networks.
+#
+# ## Pooling
+#
+# A pooling layer summarises each window of a map by one number, the largest or the mean, each channel on its own. It has no
+# parameters. Windows of 2 with stride 2 halve height and width; windows of 3 with stride 2 overlap by one pixel.
+#
+# By hand: in the top left window of the matrix stand 1, 1, 5, 6, so its maximum is 6 and its mean 13 / 4 = 3.25. We expect
+# 6 8 / 3 4 for the maxima.
+
+
+# %%
+def windows(x, f, s):
+    """All windows of f x f with stride s of a matrix: (rows, columns, f, f)."""
+    return np.lib.stride_tricks.sliding_window_view(x, (f, f))[::s, ::s]
+
+
+def max_pool(x, f, s):
+    return windows(x, f, s).max(axis=(2, 3))
+
+
+def average_pool(x, f, s):
+    return windows(x, f, s).mean(axis=(2, 3))
+
+
+four = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])
+corners = [(0, 0, 2, 2), (0, 2, 2, 2), (2, 0, 2, 2), (2, 2, 2, 2)]
+plots.number_equation(
+    [four, "→", max_pool(four, 2, 2), "or", average_pool(four, 2, 2)],
+    titles={0: "input", 2: "max, 2/2", 4: "average, 2/2"},
+    boxes={0: corners, 2: [(i // 2, i % 2, 1, 1) for i in range(4)], 4: [(i // 2, i % 2, 1, 1) for i in range(4)]},
+)
+
+# %% [markdown]
+# The overlapping kind, 3/2, on a matrix of 5 × 5 that we shall need again: (5 − 3) / 2 + 1 = 2 windows along each side.
+# Row 2 and column 2 are read by two windows, the 6 in the middle by four. Keras must agree.
+
+# %% tags=["nbval-check-output"]
+five = np.array([[2, 4, 8, 3, 6], [9, 3, 4, 2, 5], [5, 4, 6, 3, 1], [2, 3, 1, 3, 4], [2, 7, 4, 5, 7]])
+print("ours, max 3/2:    ", max_pool(five, 3, 2).tolist())
+batch = five[None, :, :, None].astype("float32")  # (1, 5, 5, 1)
+print("Keras, max 3/2:   ", ops.convert_to_numpy(ops.max_pool(batch, 3, 2))[0, :, :, 0].astype(int).tolist())
+close = np.allclose(ops.average_pool(batch, 3, 2)[0, :, :, 0], average_pool(five, 3, 2))
+print("averages, as Keras:", close)
+
+# %%
+plots.number_equation(
+    [five, "→", max_pool(five, 3, 2), "or", average_pool(five, 3, 2)],
+    titles={0: "input", 2: "max, 3/2", 4: "average, 3/2"},
+    boxes={0: [(0, 0, 3, 3), (2, 2, 3, 3)], 2: [(0, 0, 1, 1), (1, 1, 1, 1)], 4: [(0, 0, 1, 1), (1, 1, 1, 1)]},
+)
+
+# %% [markdown]
+# On a photograph: edges, found by a filter, then pooled three times with 2/2. The maximum keeps thin lines bright; the mean
+# thins them out. Both forget where exactly a line was: that is the use of pooling, and its price.
+
+# %%
+grey = skimage.color.rgb2gray(skimage.data.chelsea())[40:296, 110:366]  # (256, 256)
+edges = np.abs(skimage.filters.sobel(grey))
+maximum = mean = edges
+for _ in range(3):
+    maximum, mean = max_pool(maximum, 2, 2), average_pool(mean, 2, 2)
+shown = [grey, edges / edges.max(), maximum / edges.max(), mean / edges.max()]
+titles = ["256 × 256", "edges", "max, 32 × 32", "average, 32 × 32"]
+plots.show_images(shown, titles=titles, columns=4, tile=2)
+
+# %% [markdown]
+# ### Backward
+#
+# Gradients arrive from above, one for each output. The maximum depends on one pixel of its window, so that pixel gets the
+# whole gradient and the others nothing. Where windows overlap and the same pixel wins several, its gradients **add up**.
+#
+# Take the same matrix with windows of 3 × 3 at stride 1. The maxima are 9 8 8 / 9 6 6 / 7 7 7; from above come
+# 1 3 1 / 1 4 2 / 6 2 1. The 8 wins two windows, so it gets 3 + 1 = 4; the 9 gets 1 + 1 = 2; the 6 in the middle 4 + 2 = 6.
+# The three 7s of the output are two pixels: the left one wins two windows and gets 6 + 2 = 8, the right one gets 1.
+
+
+# %%
+def max_pool_backward(x, above, f, s):
+    """Gradient (H, W) of the input: each window's gradient goes to its maximum, the first one if there are several."""
+    gradient = np.zeros(x.shape)
+    for row, column in np.ndindex(*above.shape):
+        window = x[row * s : row * s + f, column * s : column * s + f]
+        i, j = np.unravel_index(window.argmax(), window.shape)
+        gradient[row * s + i, column * s + j] += above[row, column]
+    return gradient
+
+
+above = np.array([[1, 3, 1], [1, 4, 2], [6, 2, 1]])
+below = max_pool_backward(five, above, 3, 1)
+plots.number_equation(
+    [five, "→", max_pool(five, 3, 1), "", above, "→", np.where(below, below, np.nan)],
+    titles={0: "input", 2: "max, 3/1", 4: "from above", 6: "gradient of the input"},
+    boxes={
+        0: [(0, 1, 3, 3), (0, 2, 3, 3)],
+        2: [(0, 1, 1, 1), (0, 2, 1, 1)],
+        4: [(0, 1, 1, 1), (0, 2, 1, 1)],
+        6: [(0, 2, 1, 1)],
+    },
+)
+
+# %% [markdown]
+# Keras sends the same numbers back. And nothing is lost on the way: both sides sum up to 21.
+
+# %% tags=["nbval-check-output"]
+weighted = above[None, :, :, None].astype("float32")
+by_keras = introspection.gradients(lambda t: ops.sum(ops.max_pool(t, 3, 1) * weighted, axis=(1, 2, 3)), batch)
+print("as Keras has it:", np.array_equal(by_keras[0, :, :, 0], below))
+print("sums:", above.sum(), int(below.sum()))
+
+# %% [markdown]
+# **Ties.** If two pixels share the maximum, the function has a kink and no single gradient there. Any way to share the
+# gradient is allowed, as long as the shares add up; most libraries give all to the first pixel of the window. Ties are no
+# rarity: after a ReLU, whole windows are 0. **Averages** have no winner; each pixel of a window gets 1/f² of its gradient.
+
+
+# %%
+def average_pool_backward(shape, above, f, s):
+    gradient = np.zeros(shape)
+    for row, column in np.ndindex(*above.shape):
+        gradient[row * s : row * s + f, column * s : column * s + f] += above[row, column] / f**2
+    return gradient
+
+
+tied = np.array([[3, 3, 0], [1, 3, 0], [0, 0, 0]])
+arriving = np.array([[8, 4], [2, 6]])
+on_ties = max_pool_backward(tied, arriving, 2, 1)
+average = average_pool_backward(tied.shape, arriving, 2, 1)
+by_keras = introspection.gradients(
+    lambda t: ops.sum(ops.max_pool(t, 2, 1) * arriving[None, :, :, None].astype("float32"), axis=(1, 2, 3)),
+    tied[None, :, :, None],
+)[0, :, :, 0]
+by_keras = by_keras + 0.0  # no "−0"
+plots.number_equation(
+    [tied, "", arriving, "→", on_ties, "", by_keras, "", average],
+    titles={0: "input", 2: "from above", 4: "max: the first", 6: "max: Keras", 8: "average"},
+)
+
+# %% [markdown]
+# ### Global average pooling
+#
+# The last maps of a network can be averaged as a whole: one number for each map, however large the map is. Against
+# flattening, this saves parameters and accepts images of any size. For 64 maps of 4 × 4 and ten classes we expect 4 · 4 ·
+# 64 · 10 + 10 = 10,250 parameters with `Flatten`, 64 · 10 + 10 = 650 without. What is lost is *where* a feature was found.
+
+# %% tags=["nbval-check-output"]
+flat = keras.Sequential([keras.Input((4, 4, 64)), layers.Flatten(), layers.Dense(10)])
+pooled = keras.Sequential([keras.Input((None, None, 64)), layers.GlobalAveragePooling2D(), layers.Dense(10)])
+print("flattened:", f"{flat.count_params():,} parameters; averaged: {pooled.count_params():,}")
+for side in (4, 7, 10):
+    print(f"maps of {side} x {side} give", pooled(np.zeros((1, side, side, 64))).shape)
+
+# %%
+sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+bank = np.stack([sobel, -sobel, sobel.T, -sobel.T], axis=-1)[:, :, None].astype("float32")  # (3, 3, 1, 4)
+still = np.pad(images[0, :, :, 0] / 255, ((2, 6), (2, 6)))
+pair = np.stack([still, np.roll(still, (4, 4), (0, 1))])[..., None].astype("float32")
+maps = ops.convert_to_numpy(ops.relu(ops.conv(pair, bank, padding="same")))  # (2, height, width, 4)
+
+figure, axes = plt.subplots(2, 5, figsize=(8, 3.6))
+for row, (image, its_maps) in enumerate(zip(pair, maps)):
+    axes[row, 0].imshow(image)
+    axes[row, 0].set_title(["an image", "the same, moved"][row])
+    for ax, one in zip(axes[row, 1:], np.moveaxis(its_maps, -1, 0)):
+        ax.imshow(one, cmap="viridis", vmin=0, vmax=maps.max())
+        ax.set_title(f"average {one.mean():.4f}")
+for ax in axes.flat:
+    ax.set_axis_off()
+
+# %% [markdown]
+# The map moves, its average does not: global average pooling is *invariant* to shifts (as long as nothing leaves the image).
+#
+# ## Softmax and cross-entropy
+#
+# A classifier's last layer gives one number for each class, a *logit*. Softmax turns logits into probabilities: $p_i =
+# e^{z_i} / \sum_j e^{z_j}$. Only differences of logits count, so the largest may be taken off first, and nothing
+# overflows. Cross-entropy is the surprise about the true class, $-\log p_y$: 0 where the network was sure and right, large
+# where it was sure and wrong.
+
+
+# %%
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+logits = np.array([2.0, 1.0, -1.0, 0.0])
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.5))
+axes[0].bar(range(4), logits, color=plots.GREY)
+axes[0].set(title="logits", xlabel="class")
+axes[1].bar(range(4), softmax(logits), color=plots.BLUE)
+axes[1].set(title="probabilities", xlabel="class", ylim=(0, 1))
+p = np.linspace(0.005, 1, 200)
+axes[2].plot(p, -np.log(p), color=plots.VERMILLION)
+axes[2].plot(softmax(logits), -np.log(softmax(logits)), "o", color=plots.BLUE)
+axes[2].set(title="cross-entropy", xlabel="probability of the true class")
+
+# %% [markdown]
+# ### The loss before the first step
+#
+# A fresh network knows nothing. If its logits are small, every class gets about 1/C, and the loss is −log(1/C) = log C: for
+# ten classes 2.303, for a thousand 6.908. **Look at the first loss.** If it is far higher, the network is sure of itself for no
+# reason: the last layer's weights are too large, or the images were not scaled. Below: fresh networks with 2 to 1,000 outputs
+# and random labels, once as they should be and once with the images left at 0 ... 255.
+
+# %%
+outputs = [2, 5, 10, 30, 100, 300, 1000]
+first_loss = {"images scaled to 0 ... 1": [], "images left at 0 ... 255": []}
+some = images[:200].reshape(200, -1) / 255.0
+for classes_ in outputs:
+    fresh = keras.Sequential([keras.Input(some.shape[1:]), layers.Dense(64, activation="relu"), layers.Dense(classes_)])
+    truth = np.random.default_rng(seed).integers(0, classes_, len(some))
+    for name, factor in zip(first_loss, (1, 255)):
+        probabilities = softmax(ops.convert_to_numpy(fresh(some * factor)).astype("float64"))
+        first_loss[name].append(-np.log(probabilities[range(len(some)), truth]).mean())
+first_loss["log C"] = np.log(outputs)
+plots.curves(first_loss, outputs, "classes", "loss before the first step", log_x=True, log_y=True)
+
+# %% [markdown]
+# ### A numeric gradient check
+#
+# The gradient of softmax and cross-entropy together is short: probabilities minus the one-hot truth. Whoever writes a
+# gradient by hand checks it against differences: nudge one weight by ±h and compare. How small should h be? The error of the
+# difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding takes over. One-sided differences fall with h only. In
+# float32 the best that one can do is about 1e-4, in float64 1e-10.
+
+
+# %%
+def loss_and_gradient(weights, x, y):
+    """Cross-entropy of softmax regression, mean over images, and its gradient with respect to the weights (D, C)."""
+    probabilities = softmax(x @ weights)
+    loss = -np.log(probabilities[range(len(y)), y]).mean()
+    error = probabilities - np.eye(weights.shape[1], dtype=x.dtype)[y]
+    return loss, x.T @ error / len(y)
+
+
+def check(h, dtype, centred=True):
+    """Relative error of the numeric gradient for one weight."""
+    random = np.random.default_rng(3)
+    x, weights = random.normal(size=(20, 8)).astype(dtype), random.normal(size=(8, 5)).astype(dtype)
+    y, nudge = random.integers(0, 5, 20), np.zeros((8, 5), dtype)
+    nudge[2, 3] = h
+    exact = loss_and_gradient(weights, x, y)[1][2, 3]
+    behind = weights - nudge if centred else weights
+    difference = loss_and_gradient(weights + nudge, x, y)[0] - loss_and_gradient(behind, x, y)[0]
+    return abs(difference / (h * (1 + centred)) - exact) / abs(exact) + 1e-16
+
+
+# %%
+h = np.logspace(-9, -0.5, 35)
+errors = {
+    "float64, both sides": [check(one, "float64") for one in h],
+    "float64, one side": [check(one, "float64", centred=False) for one in h],
+    "float32, both sides": [check(one, "float32") for one in h],
+}
+plots.curves(errors, h, "nudge h", "relative error", log_x=True, log_y=True)
+
+# %% [markdown]
+# A relative error below 1e-7 in float64 is right; 1e-2 is wrong. Two cautions: a kink (ReLU, max pooling) between w − h and
+# w + h spoils the comparison, and dropout must be off.
+#
+# ### Overfit 100 images first
+#
+# Before any long training: take 100 images and train until the loss is 0. A network of this size can learn them by heart; if it
+# cannot, there is a mistake in it, and more images would only hide it. We try it on a right network and on two wrong ones, a
+# ReLU on the logits and a softmax too many. For the latter we can predict where the loss gets stuck. Its "logits" are
+# probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 = 1.461.
+
+
+# %%
+def convnet(*top, dropout=0.0):
+    """Two convolutions with a pooling layer between, and a dense layer of logits; `top`: layers that come after it."""
+    shape = (image_size, image_size, 1)
+    body = [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+    body += [layers.Conv2D(32, 3, padding="same", activation="relu"), layers.Flatten()]
+    return keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 255), *body, layers.Dense(count), *top])
+
+
+class StepLosses(keras.callbacks.Callback):
+    """Keeps the loss of every step; Keras itself hands out the mean since the epoch began."""
+
+    def on_train_begin(self, logs=None):
+        self.sums = [0.0]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.sums.append(float(logs["loss"]) * (batch + 1))
+
+
+# %% [markdown]
+# The function that all comparisons of this notebook use. A network is trained once for each seed. A seed stands for other
+# initial weights and another order of the images, and, where a few images are drawn, for another draw. It gives the
+# accuracy on the test images and the loss at every step. (A network is compiled once; for the next seed only its weights
+# and the optimizer's state begin anew. That saves most of the time.)
+
+# %%
+seeds = range(100 * seed, 100 * seed + repeats)
+
+
+def everything(seed):
+    return images, labels
+
+
+def restart(model, optimizer, seed, start=None):
+    """Fresh weights, those of `start` if given, and a fresh optimizer; compiles the model the first time only."""
+    if getattr(model, "optimizer", None) is not optimizer:
+        training.compile_classifier(model, optimizer)
+        optimizer.build(model.trainable_variables)
+    rate = float(optimizer.learning_rate)
+    for variable in optimizer.variables:
+        variable.assign(ops.zeros_like(variable))
+    optimizer.learning_rate = rate
+    model.set_weights(transfer.reinitialise(start or model, seed).get_weights())
+
+
+# %%
+def train(model, optimizer, draw=everything, steps=steps, batch_size=50, seeds=seeds, augment=None, start=None):
+    """Train a network once for each seed; accuracies on test images (seeds,), losses (seeds, steps), test logits."""
+    losses, logits, watch = [], [], StepLosses()
+    for one in seeds:
+        restart(model, optimizer, one, start)
+        x, y = transfer.repeat(*draw(one), steps, batch_size, one, augment)
+        model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0, callbacks=[watch])
+        losses.append(np.diff(watch.sums))
+        logits.append(transfer.predict(model, test_images))
+    accuracies = np.mean(np.argmax(logits, axis=2) == test_labels, axis=1)
+    return accuracies, np.array(losses), np.array(logits)
+
+
+# %%
+def smooth(losses, points=20):
+    """Losses (..., steps) averaged over stretches, `points` of them or one for each step: (..., points)."""
+    width = max(losses.shape[-1] // points, 1)
+    kept = losses.shape[-1] // width * width
+    return losses[..., :kept].reshape(*losses.shape[:-1], -1, width).mean(axis=-1)
+
+
+def step_numbers(losses, steps):
+    """Where the points of `smooth` lie on the axis of the steps."""
+    return np.linspace(0, steps, losses.shape[-1] + 1)[1:]
+
+
+# %%
+def few(size):
+    """A function that draws `size` training images of each class, others for each seed."""
+
+    def draw(seed):
+        chosen = transfer.draw(labels, min(size, per_class), seed)
+        return images[chosen], labels[chosen]
+
+    return draw
+
+
+hundred = few(10)
+overfitted = {}
+for name, top in {"right": [], "ReLU on the logits": [layers.ReLU()], "softmax twice": [layers.Softmax()]}.items():
+    network = convnet(*top)
+    _, losses, _ = train(network, keras.optimizers.Adam(3e-3), hundred, seeds=seeds[:2])
+    overfitted[name] = smooth(losses)
+    if name == "right":
+        known = transfer.predict(network, hundred(seeds[1])[0]).argmax(axis=1) == hundred(seeds[1])[1]
+
+# %%
+at_steps = step_numbers(overfitted["right"], steps)
+bottom = {f"log {count}": np.log(count), f"log(e + {count - 1}) − 1": np.log(np.e + count - 1) - 1}
+plots.curves(overfitted, at_steps, "step", "loss on 100 images", bottom, title="Learning 100 images by heart")
+record(overfit_accuracy=known.mean(), stuck_loss=overfitted["softmax twice"][:, -1].mean())
+
+# %% [markdown]
+# The right network knows its images by heart and its loss goes to 0. The other two train, and on many images they would look like
+# mediocre networks; only the small test tells that they are broken.
+#
+# ## Initialisation
+#
+# All weights equal would make all units of a layer equal for ever; so they start at random. How large? Let a unit add n inputs
+# with independent weights of variance v. Then the variance of its sum is n · v times the mean square of an input. To keep it
+# from layer to layer, v = 1/n (Xavier Glorot and Bengio 2010 take 2 / (n + m), with the outputs m, to serve the gradient on
+# its way back too). A ReLU sets half of the inputs to zero, so v = 2/n (He et al. 2015).
+#
+# Ten layers of 256 units. With a deviation of .01 each layer multiplies the signal by √256 · .01 = .16, so after ten layers
+# we expect .16^10 ≈ 1e-8. With a deviation of .2, tanh is driven to ±1, where its gradient is 0.
+
+
+# %%
+def through_layers(deviation, function, depth=10, units=256):
+    """Activations (depth + 1, images, units) of random layers, the first entry being the random inputs."""
+    random = np.random.default_rng(seed)
+    x = [random.normal(size=(300, units))]
+    for _ in range(depth):
+        x.append(function(x[-1] @ random.normal(0, deviation, (units, units))))
+    return np.stack(x)
+
+
+tanh, relu = activations["tanh"][0], activations["ReLU"][0]
+cases = {
+    "tanh, deviation .01": (0.01, tanh),
+    "tanh, deviation .2": (0.2, tanh),
+    "tanh, √(1/n)": (256**-0.5, tanh),
+    "ReLU, √(1/n)": (256**-0.5, relu),
+    "ReLU, √(2/n)": ((2 / 256) ** 0.5, relu),
+}
+signals = {name: through_layers(*case) for name, case in cases.items()}
+
+# %% tags=["thumbnail"]
+shown_layers = [1, 2, 4, 6, 8, 10]
+figure, axes = plt.subplots(len(signals), len(shown_layers), figsize=(8, 6.4), sharex="row")
+for row, (name, signal) in zip(axes, signals.items()):
+    for ax, layer in zip(row, shown_layers):
+        limits = (-1, 1) if "tanh" in name else (0, 3)
+        ax.hist(np.clip(signal[layer].ravel(), *limits), bins=25, range=limits, color=plots.BLUE, density=True)
+        ax.set_yticks([])
+        ax.grid(False)
+        ax.text(0.97, 1.0, f"{signal[layer].std():.1g}", transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
+    row[0].set_ylabel(name.replace(", ", "\n"), rotation=0, ha="right", va="center", fontsize=9)
+for ax, layer in zip(axes[0], shown_layers):
+    ax.set_title(f"layer {layer}", loc="left", fontsize=9)
+
+# %% [markdown]
+# The number above each panel is the standard deviation. Row 1 dies away; row 2 sits at the two ends; row 3 keeps its spread; row 4
+# loses a factor of about √2 a layer; row 5 does not. The same as curves, with what we predicted for the first and the fourth.
+
+# %%
+spread = {name: signal.std(axis=(1, 2)) for name, signal in signals.items()}
+ax = plots.curves(spread, range(11), "layer", "standard deviation of the activations", log_y=True)
+for factor in (0.16, 0.5**0.5):
+    ax.plot(range(11), factor ** np.arange(11), ":", color=plots.BLACK)
+print(f"first row after ten layers: {spread['tanh, deviation .01'][-1]:.1e}, predicted {0.16**10:.1e}")
+
+# %% [markdown]
+# Keras's default is `glorot_uniform`; with ReLU, `he_normal` is the better choice for deep networks. Biases start at 0.
+# (Fifty layers and more train from any of these only with batch normalisation, below, or residual connections, topic 04.)
+
+# %% [markdown]
+# ## Optimizers
+#
+# Gradient descent on a mini-batch (SGD) goes down the gradient. In a long valley that is a poor direction: the gradient points
+# across. *Momentum* adds up the steps, v ← .9 v − rate · g: what changes sign cancels, what stays grows, up to ten times. *Adam*
+# (Kingma and Ba 2015) divides the averaged gradient by the root of its averaged square, so that every weight moves by about
+# the rate per step, whatever the size of its gradient.
+#
+# The valley f = x²/200 + y² is bent two hundred times as strongly across as along. Gradient descent multiplies y by 1 − 2 ·
+# rate and x by 1 − rate / 100 in each step. With a rate of .9 these are −.8 and .991: it zigzags in, then creeps along. With
+# 1.05 the first is −1.1: it must diverge, however flat the other direction is. No rate serves both directions; momentum and
+# Adam should reach the minimum in the 60 steps.
+# Keras's own optimizers on the two numbers:
+
+
+# %%
+def path(optimizer, start=(-9.0, 2.0), length=60):
+    """Points (length + 1, 2) that an optimizer visits on f = x^2 / 200 + y^2."""
+    point = keras.Variable(start)
+    optimizer.build([point])
+    points = [np.array(start)]
+    for _ in range(length):
+        x, y = points[-1]
+        optimizer.apply([ops.convert_to_tensor([x / 100, 2 * y], "float32")], [point])
+        points.append(ops.convert_to_numpy(point).copy())
+    return np.array(points)
+
+
+SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
+paths = {
+    "SGD, rate .9": path(SGD(0.9)),
+    "SGD, rate 1.05": path(SGD(1.05)),
+    "momentum .9, rate .3": path(SGD(0.3, momentum=0.9)),
+    "Adam, rate .5": path(Adam(0.5)),
+}
+
+# %%
+x, y = np.meshgrid(np.linspace(-10, 6, 80), np.linspace(-3.2, 3.2, 60))
+figure, axes = plt.subplots(2, 2, figsize=(8, 4.2), sharex=True, sharey=True)
+for number, (ax, (name, points)) in enumerate(zip(axes.flat, paths.items())):
+    ax.contour(x, y, x**2 / 200 + y**2, levels=[0.02, 0.1, 0.3, 1, 3, 7], colors=plots.GREY, linewidths=0.6)
+    inside = points[np.abs(points[:, 1]) < 3.2]
+    ax.plot(*inside.T, "o-", color=plots.PALETTE[number], markersize=3, linewidth=1)
+    ax.plot(0, 0, "+", color=plots.BLACK, markersize=10)
+    height = points[-1, 0] ** 2 / 200 + points[-1, 1] ** 2
+    ax.set_title(f"{name}: f = {height:.2g} after 60 steps")
+
+# %% [markdown]
+# Now on the digits. Each optimizer gets three rates, since a comparison at one rate compares rates. The bars are test
+# accuracies over three seeds.
+
+# %%
+choices = {"SGD": (SGD, (0.01, 0.1, 1.0), {}), "momentum": (SGD, (0.001, 0.01, 0.1), {"momentum": 0.9})}
+choices["Adam"] = (Adam, (3e-4, 3e-3, 3e-2), {})
+reached, courses = {}, {}
+for name, (optimizer, rates, options) in choices.items():
+    network, method = convnet(), optimizer(**options)
+    for rate in rates:
+        run, method.learning_rate = f"{name}, rate {rate:g}", rate
+        reached[run], losses, _ = train(network, method, steps=steps * 2 // 3, seeds=seeds[:3])
+        courses[run] = smooth(losses)
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), width_ratios=(1, 1.1))
+plots.bars(reached, baselines={"chance": 1 / count}, ax=axes[0])
+best = {
+    name: max((run for run in reached if run.startswith(name)), key=lambda run: reached[run].mean()) for name in choices
+}
+blocks = step_numbers(courses[best["SGD"]], steps * 2 // 3)
+plots.curves({run: courses[run] for run in best.values()}, blocks, "step", "training loss", log_y=True, ax=axes[1])
+axes[1].set_title("each at the best of its rates")
+
+# %% [markdown]
+# With a fitting rate all three get there. Momentum and Adam take fewer steps than plain SGD; Adam asks least for a good guess.
+# Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is still a strong choice.
+#
+# ### The rate, read from the curve
+#
+# Four runs with momentum and rates from far too low to far too high. This is the first thing to look at in any run.
+
+# %%
+family = {f"rate {rate:g}": courses[f"momentum, rate {rate:g}"] for rate in (0.001, 0.01, 0.1)}
+_, losses, _ = train(convnet(), SGD(1.0, momentum=0.9), steps=steps * 2 // 3, seeds=seeds[:3])
+family["rate 1"] = np.minimum(smooth(losses), 4)
+figure, ax = plt.subplots(figsize=(8, 3.2))
+plots.curves(family, blocks, "step", "training loss", {f"log {count}": np.log(count)}, title="momentum .9", ax=ax)
+
+# %% [markdown]
+# A straight, slow slope: too low. A quick fall and a low end: right. Stuck at log C or jumping above it: too high. Search on a
+# logarithmic scale, coarse (factors of ten, a few steps each) before fine (factors of two or three, longer).
+#
+# ### Mini-batches
+#
+# The gradient of a batch is an estimate of that of all images. Averages over B images have an error that falls with 1/√B: four
+# times the images buy half the error. So small batches are the better bargain, up to where the hardware is no longer
+# full. Measured on softmax regression with random weights:
+
+# %%
+random = np.random.default_rng(seed)
+flat = images.reshape(len(images), -1) / 255.0
+weights = random.normal(0, 0.1, (flat.shape[1], count))
+whole = loss_and_gradient(weights, flat, labels)[1]
+batch_sizes = [2, 4, 8, 16, 32, 64, 128, 256]
+noise = []
+for size in batch_sizes:
+    drawn = random.integers(0, len(flat), (100, size))
+    away = [np.linalg.norm(loss_and_gradient(weights, flat[one], labels[one])[1] - whole) for one in drawn]
+    noise.append(np.mean(away) / np.linalg.norm(whole))
+expected = noise[0] * (2 / np.array(batch_sizes)) ** 0.5
+lines = {"measured": noise, "expected: 1/√B": expected}
+plots.curves(lines, batch_sizes, "images in a batch", "error of the gradient, relative", log_x=True, log_y=True)
+
+# %% [markdown]
+# The same number of *images* in batches of three sizes, one rate: many rough steps against few exact ones.
+
+# %%
+seen, network, method = {}, convnet(), SGD(0.05, momentum=0.9)
+for size in (10, 50, 250):
+    number = max(steps * 25 // size, 2)
+    _, losses, _ = train(network, method, steps=number, batch_size=size, seeds=seeds[:2])
+    seen[f"{size} a batch"] = smooth(losses)
+at_images = {name: step_numbers(line, steps * 25) for name, line in seen.items()}
+plots.curves(seen, at_images, "images seen", "training loss", log_y=True)
+
+# %% [markdown]
+# ### Schedules
+#
+# A long step gets near the minimum and then jumps about it; a short one gets nearer, later. So begin with long ones. The classic
+# rule: **drop the rate by ten when the validation loss no longer falls**. Others fix the whole course beforehand.
+
+# %%
+horizon = np.arange(300)
+cosine, steady = keras.optimizers.schedules.CosineDecay(1.0, 300), training.WarmupHoldDecay(1.0, 300, warmup=30)
+forms = {
+    "drop by 10 (at fixed steps)": np.where(horizon < 150, 1, np.where(horizon < 240, 0.1, 0.01)),
+    "cosine": [float(cosine(step)) for step in horizon],
+    "warm-up, hold, decay": [float(steady(step)) for step in horizon],
+}
+figure, ax = plt.subplots(figsize=(8, 2.6))
+plots.curves(forms, horizon, "step", "rate, share of the highest", ax=ax)
+
+# %% [markdown]
+# On plateau, with Keras's `ReduceLROnPlateau`, against the same rate throughout. The network is smaller than before and ends in global
+# average pooling, so that it cannot learn the images by heart; plain SGD with batches of 10 makes rough steps.
+
+
+# %%
+def by_epochs(model, subset, epochs, batch_size=50, callbacks=()):
+    """Train a compiled network, looking at the validation images after every epoch; the history as arrays."""
+    options = {"epochs": epochs, "batch_size": batch_size, "validation_batch_size": 100, "verbose": 0}
+    history = model.fit(*subset, validation_data=validation, callbacks=list(callbacks), **options).history
+    return {name: np.array(values) for name, values in history.items()}
+
+
+def averaging_net():
+    """Few filters, global average pooling: too small to learn the training images by heart."""
+    body = [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+    body += [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.GlobalAveragePooling2D()]
+    shape = (image_size, image_size, 1)
+    return keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 255), *body, layers.Dense(count)])
+
+
+epochs = max(steps // 15, 3)
+
+# %%
+plateaus, network, method = {}, averaging_net(), SGD(0.5)
+for name in ("one rate", "drop by 10 on plateau"):
+    runs = []
+    for one in seeds[:2]:
+        drop = [keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=3)] if "drop" in name else []
+        method.learning_rate = 0.5
+        restart(network, method, one)
+        runs.append(by_epochs(network, (images, labels), epochs, 10, drop))
+    plateaus[name] = runs
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
+for ax, key in zip(axes, ("loss", "val_loss")):
+    plots.curves({name: np.stack([run[key] for run in runs]) for name, runs in plateaus.items()}, log_y=True, ax=ax)
+    ax.set_title({"loss": "training loss", "val_loss": "validation loss"}[key])
+
+# %% [markdown]
+# ## Babysitting a run
+#
+# Look at the curves of training and validation together. Far apart: overfitting; get more data, augment, regularise. Close
+# together and both bad: underfitting; a larger network, a longer run, a better rate. In every run, note the best epoch too.
+
+# %% [markdown]
+# **Learning curves by data size** tell whether more data would help: train on growing parts of the data, and draw training and
+# test accuracy. A gap that still closes says yes; two flat lines side by side say that it takes another model. Ours, with the
+# band of the seeds:
+
+# %%
+by_data = {"training images": [], "test images": []}
+network, method = convnet(), Adam(3e-3)
+for size in sizes:
+    accuracies, _, _ = train(network, method, few(size))
+    known_images, known_labels = few(size)(seeds[-1])  # what the network has just learnt from
+    known = np.mean(transfer.predict(network, known_images).argmax(axis=1) == known_labels)
+    by_data["training images"].append(np.full(repeats, known))
+    by_data["test images"].append(accuracies)
+by_data = {name: np.stack(values, axis=1) for name, values in by_data.items()}
+
+# %%
+ax = plots.curves(by_data, sizes, "training images per class", "accuracy", {"chance": 1 / count}, log_x=True)
+ax.set_xticks(sizes, [str(size) for size in sizes])
+ax.minorticks_off()
+record(accuracy_few=by_data["test images"][:, 0].mean(), accuracy_all=by_data["test images"][:, -1].mean())
+
+# %% [markdown]
+# The network knows its training images by heart at every size. Each doubling of the data closes a part of the gap to the test
+# images: for this task more data is the best regulariser, and the next section has to compete with it.
+#
+# ## Regularisation
+#
+# Whatever makes a network do better on new images without helping on the training images is called regularisation. Each of
+# the following is measured twice, on the same network with two dense layers of 256 units: with 20 **clean** images of each class,
+# and with 100 of each class of which a fifth got a random label: **noisy**, as labels from the wild are. Whoever wants to see
+# gains should look where there is something to overfit to.
+#
+# ### L2 and weight decay
+#
+# Large weights make a function that bends sharply. The penalty λ‖w‖² is added to the loss, its gradient is 2λw. **Weight
+# decay** shrinks the weights directly: in each step w ← w − rate · decay · w. Under plain SGD they are the same if decay = 2λ.
+# The weight decay 5e-4 of the classic networks is therefore `L2(2.5e-4)` in Keras, whose penalty is λw² (not half of it). We expect
+# equal weights, and unequal ones for `L2(5e-4)`.
+
+
+# %%
+def weights_after(optimizer, penalty=None, steps=30):
+    """Weights of a dense layer after some steps on the first images, starting from the same random weights."""
+    start = keras.initializers.RandomNormal(stddev=0.5, seed=1)
+    layer = layers.Dense(count, kernel_initializer=start, kernel_regularizer=penalty)
+    model = keras.Sequential([keras.Input(flat.shape[1:]), layer])
+    training.compile_classifier(model, optimizer)
+    x, y = transfer.repeat(flat, labels, steps, 50, seed)
+    model.fit(x, y, batch_size=50, shuffle=False, verbose=0)
+    return layer.get_weights()[0]
+
+
+L2 = keras.regularizers.L2
+decayed = weights_after(SGD(0.5, weight_decay=5e-4))
+differences = {"none": weights_after(SGD(0.5)), "L2(2.5e-4)": weights_after(SGD(0.5), L2(2.5e-4))}
+differences["L2(5e-4)"] = weights_after(SGD(0.5), L2(5e-4))
+differences = {name: np.abs(weights - decayed).max() for name, weights in differences.items()}
+
+# %% tags=["nbval-check-output"]
+for name, difference in differences.items():
+    print(f"{name:10} the same weights as SGD(weight_decay=5e-4): {bool(difference < 2e-6)}")
+
+# %% [markdown]
+# With momentum it matters where the decay enters. The update of the classic papers puts it into the velocity, v ← .9 v − rate ·
+# decay · w − rate · g, and equals L2. Keras's argument `weight_decay` leaves the velocity out: one and the same number decays ten
+# times less than L2 would, since momentum multiplies what goes through it by 1 / (1 − .9) = 10.
+#
+# Under Adam the two part for good. L2's gradient is divided by the size of the other gradients like everything else, so a weight
+# with large gradients hardly decays. **AdamW** (Loshchilov and Hutter 2019) *decouples* the decay: all weights shrink
+# alike. Below, no signal at all: two weights that start at 1 and see gradients of mean zero, one small, one large.
+
+
+# %%
+def shrink(optimizer, penalty, scales=(0.01, 1.0), steps=400):
+    """Course (steps + 1, weights) of weights that see random gradients of these sizes and a penalty `penalty` * w ** 2."""
+    random, w = np.random.default_rng(seed), keras.Variable(np.ones(len(scales), "float32"))
+    optimizer.build([w])
+    course = [np.ones(len(scales))]
+    for _ in range(steps):
+        gradient = random.choice([-1, 1], len(scales)) * scales + 2 * penalty * course[-1]
+        optimizer.apply([ops.convert_to_tensor(gradient, "float32")], [w])
+        course.append(ops.convert_to_numpy(w).copy())
+    return np.array(course)
+
+
+coupled, decoupled = shrink(Adam(1e-3), 0.05), shrink(keras.optimizers.AdamW(1e-3, weight_decay=2.0), 0)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
+for ax, course, title in zip(axes, (coupled, decoupled), ("Adam with L2", "AdamW")):
+    lines = {"small gradients": course[:, 0], "large gradients": course[:, 1]}
+    plots.curves(lines, range(len(course)), "step", "weight", title=title, ax=ax)
+
+# %% [markdown]
+# ### Dropout
+#
+# In each training step every unit is switched off with probability p (Srivastava et al. 2014). No unit can rely on a certain other one, and
+# the network is an average of many thinned ones. **At test time nothing is switched off.** So that the next layer sees the same
+# total, the survivors are divided by 1 − p in training ("inverted" dropout, as in Keras; the paper multiplies by 1 − p at test
+# time instead). With p = .5 we expect 0s and 2s in training, 1s in test, and 1 on average over many masks.
+
+# %%
+drop = layers.Dropout(0.5, seed=seed)
+ones = np.ones((4, 6), "float32")
+masks = np.stack([ops.convert_to_numpy(drop(ones, training=True)) for _ in range(400)])
+plots.number_equation(
+    [masks[0], "", masks[1], "", ops.convert_to_numpy(drop(ones, training=False)), "", masks.mean(axis=0)],
+    titles={0: "training, step 1", 2: "training, step 2", 4: "test", 6: "mean of 400 steps"},
+)
+
+
+# %% [markdown]
+# ### Max-norm
+#
+# After each step, the weights that lead to one unit are projected onto the ball ‖w‖ ≤ c: longer ones are shortened, others left
+# alone. "The weights that lead to one unit" are axis 0 of a dense kernel (inputs, units), and axes 0, 1 *and* 2 of a convolution's
+# (height, width, channels, filters). The default of `keras.constraints.MaxNorm` is axis 0: right for dense layers, wrong for
+# convolutions, where it bounds each column of three numbers by itself. Norms of 16 filters 3 × 3 × 8 after a projection with
+# c = 2: with the wrong axis a filter may be as long as 2 · √(3 · 8) = 9.8.
+
+# %%
+kernel = np.random.default_rng(seed).normal(0, 0.6, (3, 3, 8, 16)).astype("float32")
+kernel *= np.linspace(0.2, 2, 16)
+projections = {"before": kernel}
+projections["Keras's default, axis 0"] = keras.constraints.MaxNorm(2)(kernel)
+projections["axes 0, 1, 2"] = keras.constraints.MaxNorm(2, axis=(0, 1, 2))(kernel)
+norms = {name: np.sqrt((np.asarray(w) ** 2).sum(axis=(0, 1, 2))) for name, w in projections.items()}
+figure, ax = plt.subplots(figsize=(8, 3.2))
+plots.curves(norms, range(16), "filter", "‖w‖", {"c = 2": 2}, ax=ax)
+
+# %% [markdown]
+# `utils.layers.MaxNorm` takes every axis but the last, which is right for both. For two layers, does the length stay below c?
+
+# %% tags=["nbval-check-output"]
+dense_kernel = np.random.default_rng(0).normal(size=(50, 7)).astype("float32")
+for name, w in {"dense": dense_kernel, "convolution": kernel}.items():
+    for constraint in (keras.constraints.MaxNorm(2), MaxNorm(2)):
+        longest = np.sqrt((np.asarray(constraint(w)) ** 2).sum(axis=tuple(range(w.ndim - 1)))).max()
+        whose = "Keras's default" if constraint.__module__.startswith("keras") else "utils.layers"
+        print(f"{name:12} {whose:16} within the ball: {bool(longest <= 2.0001)}")
+
+# %% [markdown]
+# ### What they gain
+#
+# The same draws, labels and initial weights for each method; what is drawn is the difference to the plain network, mean and range
+# over the seeds. A line that crosses zero has shown nothing.
+
+
+# %%
+def dense_net(penalty=None, dropout=0.0, constraint=None):
+    """Two dense layers of 256 units and logits."""
+    stack = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255), layers.Flatten()]
+    for _ in range(2):
+        stack.append(layers.Dense(256, "relu", kernel_regularizer=penalty, kernel_constraint=constraint))
+        stack += [layers.Dropout(dropout, seed=seed)] if dropout else []
+    return keras.Sequential([*stack, layers.Dense(count)])
+
+
+def noisy(seed):
+    random = np.random.default_rng([seed, 1])
+    wrong = random.random(len(labels)) < 0.2
+    return images, np.where(wrong, random.integers(0, count, len(labels)), labels)
+
+
+methods = {
+    "plain": {},
+    "L2(1e-2)": {"penalty": L2(1e-2)},
+    "dropout .5": {"dropout": 0.5},
+    "max-norm 1": {"constraint": MaxNorm(1.0)},
+    "dropout and max-norm": {"dropout": 0.5, "constraint": MaxNorm(1.0)},
+}
+# %%
+accuracies = {}
+for name, options in methods.items():
+    network, method = dense_net(**options), Adam(3e-3)
+    for setting, draw in {"clean": few(20), "noisy": noisy}.items():
+        accuracies[setting, name] = train(network, method, draw)[0]
+gains = {key: value - accuracies[key[0], "plain"] for key, value in accuracies.items() if key[1] != "plain"}
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharex=True)
+for ax, setting in zip(axes, ("clean", "noisy")):
+    plain = accuracies[setting, "plain"].mean()
+    plots.bars({name: gains[setting, name] for name in list(methods)[1:]}, "gain in test accuracy", ax=ax)
+    ax.set_title(f"{setting} labels; plain: {plain:.3f}")
+    ax.axvline(0, color=plots.BLACK, linewidth=0.8)
+axes[1].set_yticklabels([])
+record(
+    dropout_gain_clean=gains["clean", "dropout .5"].mean(),
+    dropout_gain_noisy=gains["noisy", "dropout .5"].mean(),
+    l2_gain_noisy=gains["noisy", "L2(1e-2)"].mean(),
+    max_norm_gain_noisy=gains["noisy", "max-norm 1"].mean(),
+)
+
+# %% [markdown]
+# A fifth of wrong labels is something to overfit to, and there dropout and L2 gain: the network without them learns the wrong labels
+# by heart as well. With 20 clean images of each class the same methods move the accuracy by less than the draws do: **no
+# gain that we can show**. Max-norm at c = 1 does little in either setting. It was proposed to hold weights within bounds at rates
+# that are high otherwise, in networks a hundred times as large.
+
+# %% [markdown]
+# ## Batch normalisation
+#
+# Ioffe and Szegedy (2015): take each channel over the batch (and over all places of its maps), subtract the mean, divide by
+# the deviation, then let the network choose another scale γ and shift β:
+#
+# $$\hat x = \frac{x - \mu_B}{\sqrt{\sigma_B^2 + \varepsilon}}, \qquad y = \gamma \hat x + \beta.$$
+#
+# The ε (.001 in Keras) keeps a constant channel from a division by zero. Four numbers for each channel: γ and β are trained, the
+# running mean and variance are not. For 16 channels we expect 32 trainable numbers and 32 others.
+
+# %% tags=["nbval-check-output"]
+norm = layers.BatchNormalization()
+norm.build((None, 4, 4, 16))
+print("trained:", sum(np.prod(v.shape) for v in norm.trainable_variables).item(), "others:", end=" ")
+print(sum(np.prod(v.shape) for v in norm.non_trainable_variables).item())
+
+# %% [markdown]
+# > **What the slide says.** "Batch normalisation makes the activations unit Gaussian." It gives them mean 0 and variance 1 and
+# > leaves the *form* of their distribution as it was: a shift and a scale cannot make a bell out of two humps.
+
+# %%
+random = np.random.default_rng(seed)
+humps = np.concatenate([random.normal(2, 0.4, 3000), random.normal(6, 0.8, 2000)]).astype("float32")
+normed = ops.convert_to_numpy(layers.BatchNormalization()(humps[:, None], training=True))[:, 0]
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.4))
+for ax, values, name in zip(axes, (humps, normed), ("before", "after")):
+    ax.hist(values, bins=80, color=plots.BLUE, density=True)
+    ax.set(title=f"{name}: mean {abs(values.mean()):.2f}, variance {values.var():.2f}", yticks=[])
+grid = np.linspace(-3, 3, 200)
+axes[1].plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=plots.VERMILLION, label="a unit Gaussian")
+axes[1].legend(fontsize=9)
+
+# %% [markdown]
+# ### Training and inference
+#
+# In training the statistics are those of the batch: what a network says about an image depends on its neighbours. At test time that
+# would be absurd, so running averages are used, which each training step moved by a share of 1 − momentum. Keras starts them
+# at mean 0 and variance 1 with momentum .99: after 20 steps, .99^20 = 82 % of the start is left. One image in two batches:
+
+# %%
+norm = layers.BatchNormalization(momentum=0.9)
+one, dark, bright = (np.full((1, 1), value, "float32") for value in (1, 0, 9))
+answers = {}
+for training_ in (True, False):
+    for name, neighbour in (("dark", dark), ("bright", bright)):
+        answer = norm(np.concatenate([one, neighbour]), training=training_)
+        answers[f"{'training' if training_ else 'inference'}, {name} neighbour"] = float(answer[0, 0])
+plots.bars(answers, xlabel="output for one and the same input")
+
+# %%
+courses = {}
+for momentum in (0.9, 0.99):
+    norm, courses[f"momentum {momentum}"] = layers.BatchNormalization(momentum=momentum), []
+    for _ in range(100):
+        courses[f"momentum {momentum}"].append(float(ops.convert_to_numpy(norm.moving_mean)[0]) if norm.built else 0.0)
+        norm(humps[random.integers(0, len(humps), 64), None], training=True)
+figure, ax = plt.subplots(figsize=(8, 2.8))
+plots.curves(courses, range(100), "step", "running mean", {"true mean": humps.mean()}, ax=ax)
+
+# %% [markdown]
+# **Freezing.** A batch norm with `trainable = False` keeps γ and β, and in Keras it also runs in inference mode, even within
+# `fit`: the running statistics are used and stay. That is what one wants when fine-tuning with few images (topic 06).
+
+# %%
+for frozen in (False, True):
+    norm = layers.BatchNormalization(momentum=0.9)
+    norm.build((None, 1))
+    norm.trainable = not frozen
+    answer = norm(humps[:64, None], training=True)
+    moved = bool(ops.convert_to_numpy(norm.moving_mean)[0] != 0)
+    print(
+        f"frozen {frozen!s:5}  running mean moved: {moved!s:5}  output normalised: {abs(float(ops.mean(answer))) < 1e-3}"
+    )
+
+# %% [markdown]
+# ### What it changes: gradients, rates, initial weights
+#
+# Twelve convolutions with ReLU, with batch norm before each ReLU and without. First the **gradients** before training, layer by
+# layer, for initial weights of three sizes (the He deviation times 1/2, 1 and 2). A trick finds them in plain Keras: one step of SGD
+# with rate 1 moves every weight by its gradient. Without batch norm, the signal is multiplied by 1/2 or by 2 in each of
+# the twelve layers, and so is the gradient on its way back.
+
+
+# %%
+def deep(batch_norm, scale=1.0, depth=12):
+    """`depth` convolutions of 16 filters and ReLUs; initial weights `scale` times those of He et al."""
+    stack = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255)]
+    for number in range(depth):
+        start = keras.initializers.VarianceScaling(2.0 * scale**2)
+        options = {"padding": "same", "use_bias": not batch_norm, "kernel_initializer": start}
+        stack.append(layers.Conv2D(16, 3, **options))
+        stack += [layers.BatchNormalization(momentum=0.9)] if batch_norm else []
+        stack += [layers.ReLU()] + ([layers.MaxPooling2D()] if number == depth // 2 else [])
+    return keras.Sequential([*stack, layers.Flatten(), layers.Dense(count)])
+
+
+def gradient_sizes(model, optimizer, start):
+    """Length of the gradient of each convolution's kernel, relative to the kernel's length, on 100 images."""
+    restart(model, optimizer, seed, start)
+    kernels = [layer.kernel for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
+    model.train_on_batch(*hundred(seed))
+    moves = [old - ops.convert_to_numpy(kernel) for old, kernel in zip(before, kernels)]
+    return [np.linalg.norm(move) / np.linalg.norm(old) for move, old in zip(moves, before)]
+
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
+for ax, batch_norm in zip(axes, (False, True)):
+    network, once = deep(batch_norm), SGD(1.0)
+    found = {f"weights × {k:g}": gradient_sizes(network, once, deep(batch_norm, k)) for k in (0.5, 1, 2)}
+    plots.curves(found, xlabel="convolution", log_y=True, ax=ax)
+    ax.set_title("with batch norm" if batch_norm else "without")
+axes[0].set_ylabel("gradient / weights")
+
+# %% [markdown]
+# With batch norm the three curves are alike in form: the scale of the weights has no effect on what a layer puts out, only on
+# how strongly a step turns it. Now **train** them, 100 steps with momentum, over five factors of ten of the rate, and over four
+# initial sizes at a fixed rate.
+
+# %%
+rates, scales = [1e-4, 1e-3, 1e-2, 1e-1, 1.0], [0.25, 0.5, 1.0, 2.0, 4.0]
+options = {"steps": steps // 3, "seeds": seeds[:3]}
+by_rate, by_scale = {}, {}
+for batch_norm, name in ((False, "without"), (True, "with batch norm")):
+    network, method, by_rate[name], by_scale[name] = deep(batch_norm), SGD(momentum=0.9), [], []
+    for rate in rates:
+        method.learning_rate = rate
+        by_rate[name].append(train(network, method, **options)[0])
+    method.learning_rate = 0.01
+    for scale in scales:
+        by_scale[name].append(train(network, method, start=deep(batch_norm, scale), **options)[0])
+by_rate, by_scale = ({name: np.stack(runs, axis=1) for name, runs in both.items()} for both in (by_rate, by_scale))
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
+chance = {"chance": 1 / count}
+plots.curves(by_rate, rates, "rate", "test accuracy", chance, log_x=True, title="by rate, He weights", ax=axes[0])
+plots.curves(
+    by_scale, scales, "initial weights, times He", "", chance, log_x=True, title="by weights, rate .01", ax=axes[1]
+)
+axes[1].set_xticks(scales, [f"{scale:g}" for scale in scales])
+axes[1].minorticks_off()
+record(
+    batch_norm_best=by_rate["with batch norm"].mean(axis=0).max(),
+    plain_best=by_rate["without"].mean(axis=0).max(),
+    batch_norm_worst_start=by_scale["with batch norm"].mean(axis=0).min(),
+    plain_worst_start=by_scale["without"].mean(axis=0).min(),
+)
+
+# %% [markdown]
+# That is the largest effect in this notebook. Without batch norm the twelve layers learn at few rates, if at all, and only from
+# weights of the right size. With it they learn over several factors of ten of either. What it does not do: save a rate that is
+# far too high.
+#
+# ## Early stopping
+#
+# The validation loss falls, then rises, while the training loss falls on. `EarlyStopping(patience=..., restore_best_weights=True)`
+# waits a few epochs for a lower value, then goes back. It costs nothing but a look at the validation images. On the noisy labels:
+
+# %%
+watched, network, method = [], dense_net(), Adam(3e-3)
+for one in seeds:
+    restart(network, method, one)
+    watched.append(by_epochs(network, noisy(one), max(steps // 12, 3)))
+best_epochs = [int(np.argmin(run["val_loss"])) for run in watched]
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
+runs = {"training": np.stack([run["loss"] for run in watched])}
+runs["validation"] = np.stack([run["val_loss"] for run in watched])
+plots.curves(runs, ylabel="loss", title=f"{repeats} runs on noisy labels", ax=axes[0])
+ends = {"last epoch": [run["val_accuracy"][-1] for run in watched]}
+ends["best epoch"] = [run["val_accuracy"][best] for run, best in zip(watched, best_epochs)]
+plots.bars(ends, "validation accuracy", ax=axes[1])
+record(early_stopping_gain=np.mean(ends["best epoch"]) - np.mean(ends["last epoch"]))
+
+# %% [markdown]
+# (The validation images chose the epoch, so their accuracy flatters it a little; a report would use the test images.)
+#
+# ## Ensembles
+#
+# Train several networks from different beginnings and average their probabilities. They make different mistakes, and the average makes
+# fewer. Krizhevsky et al. (2012) go from 18.2 % top-5 errors with one network to 15.4 % with seven [from the paper; two of the seven
+# had seen more data]. Ours: seven networks on the same images, clean and noisy, and the error of the average of the first 1, 2,
+# ..., 7.
+
+
+# %%
+def errors_by_size(logits):
+    """Errors (orders, members) of the average of the first 1, 2, ... members, in 20 orders of the members."""
+    members, rows = softmax(logits), []
+    for order in range(20):
+        mixed = members[np.random.default_rng(order).permutation(len(members))]
+        averages = np.cumsum(mixed, axis=0) / np.arange(1, len(members) + 1)[:, None, None]
+        rows.append((averages.argmax(axis=2) != test_labels).mean(axis=1))
+    return np.array(rows)
+
+
+# %%
+seven = range(100 * seed, 100 * seed + 7)
+ensembles = {}
+for name, network, draw in (("10 images of each class", convnet(), hundred), ("noisy labels", dense_net(), noisy)):
+    _, _, logits = train(network, Adam(3e-3), lambda one, draw=draw: draw(seed), seeds=seven)  # the same images
+    ensembles[name] = errors_by_size(logits)
+figure, ax = plt.subplots(figsize=(8, 3.2))
+plots.curves(ensembles, xlabel="networks in the average", ylabel="test error", ax=ax)
+record(
+    ensemble_gain_clean=np.diff(ensembles["10 images of each class"].mean(axis=0)[[-1, 0]])[0],
+    ensemble_gain_noisy=np.diff(ensembles["noisy labels"].mean(axis=0)[[-1, 0]])[0],
+)
+
+# %% [markdown]
+# The band spans the orders in which the members join. An ensemble is the surest gain of all, and the dearest: seven times the
+# training and seven times the prediction.
+
+# %% [markdown]
+# ## Why vision is hard
+#
+# A label names what a picture shows; the computer gets numbers. Five pictures of what lies between.
+#
+# **The semantic gap.** A cat, and what is stored of the framed part. Nothing in the numbers says "eye".
+
+# %%
+cat = skimage.data.chelsea()[:, 80:380]  # (300, 300, 3)
+grey_cat = skimage.color.rgb2gray(cat) * 255
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.8))
+axes[0].imshow(cat)
+axes[0].add_patch(plt.Rectangle((55, 95), 30, 30, fill=False, edgecolor=plots.ORANGE, linewidth=2))
+axes[0].set_axis_off()
+plots.number_matrix(grey_cat[95:125, 55:85][::3, ::3].round().astype(int), title="every third pixel", ax=axes[1])
+
+# %% [markdown]
+# **Illumination.** The same cat under other lights: every number changes, the cat does not.
+
+# %%
+ramp = np.linspace(0.1, 1.6, 300)[None, :, None]
+lights = {
+    "daylight": cat,
+    "dusk": cat * 0.25,
+    "from the right": cat * ramp,
+    "lamp": cat * [1.25, 0.9, 0.5],
+    "against the light": 40 + cat * 0.3 + 150 * (ramp - 0.1) / 1.5,
+}
+lights = {name: np.clip(light, 0, 255).astype("uint8") for name, light in lights.items()}
+plots.show_images(list(lights.values()), titles=list(lights), columns=5, tile=1.6)
+
+# %% [markdown]
+# **Occlusion.** Objects hide one another, and a third of an object must do. In these drawn scenes the framed object is the one that
+# is hidden most.
+
+# %%
+crowd = shapes.scenes(24, config="crowded", seed=seed)
+crowd = sorted(crowd, key=lambda scene: scene.shares.min())[:4]
+hidden = [int(scene.shares.argmin()) for scene in crowd]
+plots.show_objects(
+    [scene.image for scene in crowd],
+    [scene.boxes[i : i + 1] for scene, i in zip(crowd, hidden)],
+    [scene.labels[i : i + 1] for scene, i in zip(crowd, hidden)],
+    classes=shapes.CLASSES,
+    titles=[f"{scene.shares[i]:.0%} visible" for scene, i in zip(crowd, hidden)],
+    tile=2,
+)
+
+# %% [markdown]
+# **Variation within a class.** Ten times the small letter a, from as many typefaces and turns; ten handwritten digits 4.
+
+# %%
+letters, letter_labels = data.arrays("glyphs", "train", per_class=10, seed=seed)
+written, written_labels = data.arrays("digits", "train", 32)
+variety = np.concatenate([letters[letter_labels == 0][:10], written[written_labels == 4][:10]])
+plots.show_images(variety, columns=10, tile=0.8)
+
+# %% [markdown]
+# **Background.** A plain disc on grass, and a disc of other grass on grass. The outline is equally sharp in both; in the second
+# there is hardly anything on which to see it.
+
+# %%
+grass = skimage.data.grass()
+y, x = np.mgrid[:200, :200]
+disc = np.hypot(y - 110, x - 90) < 45
+ground = grass[:200, :200]
+camouflage = [np.where(disc, cloth, ground) for cloth in (170, np.rot90(grass[300:500, 300:500]))]
+plots.show_images(
+    [*camouflage, disc], titles=["grey on grass", "grass on grass", "where the disc is"], columns=3, tile=2.2
+)
+
+# %% [markdown]
+# How do these changes look to somebody who compares pixels? Below, the mean difference per pixel to the cat in daylight. By
+# that measure a cup of coffee is more like the cat than the cat at dusk.
+
+# %%
+cup = skimage.data.coffee()[50:350, 150:450]
+covered = cat.copy()
+covered[75:225, 75:225] = 114
+others = {"moved by 20 pixels": np.roll(cat, 20, axis=1), "a quarter covered": covered}
+others |= {f"light: {name}": light for name, light in lights.items() if name != "daylight"}
+others["a cup of coffee"] = cup
+distances = {name: np.abs(other.astype(float) - cat).mean() for name, other in others.items()}
+plots.bars(distances, xlabel="mean difference to the cat, grey values")
+
+# %% [markdown]
+# ## Augmentation
+#
+# What must not change the label can be taught by example: change the training images at random, each time anew, in the ways in which the
+# world changes them. Four kinds: **geometry** (mirror, turn, scale, shear, crop), **colour**, **noise and occlusion** (cutout:
+# DeVries and Taylor 2017), **weather**. Each layer of `utils.data.augmentation` on one image; of six draws the strongest is shown.
+
+# %%
+astronaut = skimage.transform.resize(skimage.data.astronaut()[:400, 30:430], (160, 160), anti_aliasing=True)
+astronaut = (astronaut * 255).astype("uint8")
+zoo = {
+    "mirror": augmentation.Flip(1.0, seed=seed),
+    "turn": augmentation.Affine(rotation=25, seed=seed),
+    "scale": augmentation.Affine(scale=0.5, seed=seed),
+    "shift": augmentation.Affine(translation=0.2, seed=seed),
+    "shear": augmentation.Affine(shear=20, seed=seed),
+    "brightness": augmentation.Brightness(0.4, seed=seed),
+    "contrast": augmentation.Contrast(0.7, seed=seed),
+    "saturation": augmentation.Saturation(0.9, seed=seed),
+    "hue": augmentation.Hue(0.3, seed=seed),
+    "noise": augmentation.Noise(0.2, seed=seed),
+    "salt and pepper": augmentation.SaltAndPepper(0.1, seed=seed),
+    "blur": augmentation.Blur(3.0, seed=seed),
+    "cutout": augmentation.Cutout(0.4, seed=seed),
+    "fog": augmentation.Fog(0.9, seed=seed),
+    "rain": augmentation.Rain(0.9, seed=seed),
+    "snow": augmentation.Snow(0.9, seed=seed),
+}
+
+
+# %%
+def strongest(layer, image, draws=6):
+    """Of some draws the one that changes the image most."""
+    changed = ops.convert_to_numpy(layer(np.repeat(image[None], draws, axis=0)))
+    return changed[np.abs(changed.astype(float) - image).mean(axis=(1, 2, 3)).argmax()]
+
+
+gallery = {"original": astronaut} | {name: strongest(layer, astronaut) for name, layer in zoo.items()}
+plots.show_images(list(gallery.values()), titles=list(gallery), columns=6, tile=1.35)
+
+# %% [markdown]
+# **Geometry moves boxes and masks, too.** Colour and weather leave them where they are. One scene with its boxes and masks, and what
+# becomes of them:
+
+# %%
+scene = shapes.scene(3, seed=seed, objects=(3, 3))
+example = {key: getattr(scene, key) for key in ("image", "boxes", "labels", "masks")}
+moves = {"mirror": zoo["mirror"], "turn": zoo["turn"], "scale": zoo["scale"], "shear": zoo["shear"]}
+moves |= {"cutout": zoo["cutout"], "snow": zoo["snow"], "crop": augmentation.Crop((64, 64), seed=seed)}
+moved = [example, *({key: np.asarray(part) for key, part in layer(example).items()} for layer in moves.values())]
+parts = [[one[key] for one in moved] for key in ("image", "boxes", "labels", "masks")]
+plots.show_objects(*parts, classes=shapes.CLASSES, names=False, titles=["original", *moves], columns=4, tile=2)
+
+# %% [markdown]
+# A box must be tight around what is left of its mask. For the mirrored, turned, scaled and sheared scene we compute the boxes of the moved
+# masks anew, and expect the boxes that came out, up to a pixel.
+
+# %% tags=["nbval-check-output"]
+fixed = shapes.scene(3, objects=(3, 3))
+example = {key: getattr(fixed, key) for key in ("image", "boxes", "labels", "masks")}
+for name, layer in {"mirror": augmentation.Flip(1.0), "turn": augmentation.Affine(rotation=25, seed=0)}.items():
+    after = {key: np.asarray(part) for key, part in layer(example).items()}
+    for mask, box in zip(after["masks"], after["boxes"]):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        tight = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0]
+        print(f"{name:7} box within a pixel of its mask's: {bool(np.abs(box - tight).max() <= 1)}")
+
+# %% [markdown]
+# ### What it gains
+#
+# With few images, and only if the change is one that the task allows. Five images of each class, and each kind of augmentation by
+# itself. We expect a gain from small turns and shifts, since hands write that way, and a loss from mirroring: a mirrored digit
+# is no digit.
+
+
+# %%
+def augmented(layer):
+    """A function (images, generator) -> images for `train`."""
+    return layer and (lambda batch, generator: ops.convert_to_numpy(layer(batch)))
+
+
+geometry = augmentation.Affine(rotation=12, scale=0.12, translation=0.08, edges="reflect", seed=seed)
+kinds = {
+    "none": None,
+    "turn, scale, shift": geometry,
+    "brightness, contrast": augmentation.augment([augmentation.Brightness(0.2), augmentation.Contrast(0.3)], seed=seed),
+    "noise": augmentation.Noise(0.15, seed=seed),
+    "cutout": augmentation.Cutout(0.3, seed=seed),
+    "mirror": augmentation.Flip(0.5, seed=seed),
+}
+network, method = convnet(), Adam(3e-3)
+by_kind = {name: train(network, method, few(5), augment=augmented(layer))[0] for name, layer in kinds.items()}
+
+# %%
+by_size = {"none": {5: by_kind["none"]}, "turn, scale, shift": {5: by_kind["turn, scale, shift"]}}
+for name, runs in by_size.items():
+    for size in sorted({2, 20, per_class}):
+        runs[size] = train(network, method, few(size), augment=augmented(kinds[name]))[0]
+counts = sorted(by_size["none"])
+lines = {name: np.stack([runs[size] for size in counts], axis=1) for name, runs in by_size.items()}
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
+gains = {name: values - by_kind["none"] for name, values in by_kind.items() if name != "none"}
+plots.bars(gains, xlabel="gain in test accuracy", title="5 images of each class", ax=axes[0])
+axes[0].axvline(0, color=plots.BLACK, linewidth=0.8)
+plots.curves(lines, counts, "training images per class", "test accuracy", log_x=True, ax=axes[1])
+axes[1].set_xticks(counts, [str(size) for size in counts])
+axes[1].minorticks_off()
+record(
+    augmentation_gain_few=gains["turn, scale, shift"].mean(),
+    augmentation_gain_all=(lines["turn, scale, shift"] - lines["none"])[:, -1].mean(),
+    mirror_gain_few=gains["mirror"].mean(),
+)
+
+# %% [markdown]
+# With few images, turns and shifts gain more than the draws differ. The gain shrinks with the number of images, and with 100 of
+# each class none is left that we can show: then the data hold the variations already, and a network this small has to spend
+# some of its strength on images that nobody wrote. Mirroring harms. Augmentation is knowledge about the task: wrong knowledge costs.
+#
+# ## Summary
+#
+# You can now
+#
+# - explain why sigmoids starve the layers below them, and how a ReLU dies;
+# - pool forwards and backwards by hand: winners take the gradient, overlapping windows add up, averages share it;
+# - check a network before you train it: first loss log C, numeric gradients, 100 images by heart;
+# - choose the size of the first weights, an optimizer, a rate and a schedule, and read what a curve says;
+# - use weight decay, dropout, max-norm, batch normalisation, early stopping, ensembles and augmentation, and measure over several
+#   seeds whether they gain anything.
+#
+# ## Exercises
+#
+# 1. (easy) Pool the 5 × 5 matrix with 2 × 2 windows at stride 1, forwards and backwards, by hand; then check with
+#    `max_pool_backward`. *Hint: there are ties.*
+# 2. (easy) What is the first loss of a network with 1,000 classes whose logits are all 0? And of one that gives the true class a logit of
+#    10? *Hint: log(1 + 999 e^−10).*
+# 3. (medium) Replace `Adam(1e-3)` in the comparison of regularisers by SGD with momentum at two rates. Does the order of the methods stay?
+#    *Hint: the argument `optimizer` of `train`.*
+# 4. (medium) Raise the share of wrong labels from 0 to .6. From where on does dropout gain more than the seeds differ? *Hint: `noisy`.*
+# 5. (medium) Give the deep network without batch norm the residual connections of topic 04, or a warm-up of the rate. Which of the two
+#    rescues it at more rates? *Hint: `training.WarmupHoldDecay` as the rate.*
+# 6. (hard) Fold a trained batch norm into the convolution before it: new weights and a bias that give the same output in inference.
+#    *Hint: multiply each filter by γ / √(σ² + ε).*
+#
+# ## Further reading
+#
+# - X. Glorot and Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks*, AISTATS 2010.
+# - A. Krizhevsky, I. Sutskever and G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS 2012.
+# - N. Srivastava et al., *Dropout: a simple way to prevent neural networks from overfitting*, JMLR 15, 2014.
+# - S. Ioffe and C. Szegedy, *Batch normalization*, ICML 2015.
+# - K. He et al., *Delving deep into rectifiers*, ICCV 2015.
+# - D. Kingma and J. Ba, *Adam: a method for stochastic optimization*, ICLR 2015.
+# - T. DeVries and G. Taylor, *Improved regularization of convolutional neural networks with cutout*, 2017.
+# - I. Loshchilov and F. Hutter, *Decoupled weight decay regularization*, ICLR 2019.

@@ -645,17 +645,17 @@ record(
 )
 
 # %% [markdown]
-# Read it from left to right. The fewer the images, the further are the pretrained features ahead of the network from
-# scratch. With more images the distance shrinks until it lies within the bands: **a large labelled target set makes
-# transfer worth less** in accuracy; it still saves time. How many images are "many" depends on the target. Upright
-# digits of one size are easy, and a network with recalibrated statistics learns them from a handful; photographs of
-# clothing are not, and keep the curves apart for longer.
+# Read it from left to right. With digits, the fewer the images, the further are the pretrained features ahead of the
+# network from scratch; with more the distance shrinks until it lies within the bands: **a large labelled target set
+# makes transfer worth less** in accuracy; it still saves time. How many images are "many" depends on the target. Upright
+# digits of one size are easy, and a network with recalibrated statistics learns them from a handful. Photographs of
+# clothing are not: up to 20 a class, a network from scratch hardly beats raw pixels, and the distance still grows.
 #
 # How far ahead, exactly? The luck of a draw is common to all methods that are given it, so we subtract draw by draw. The
 # black lines span the draws; a bar whose line crosses zero has shown nothing. Above, frozen features minus the network
-# from scratch in its better form: the lead is largest where images are scarcest. Below, fine-tuning minus frozen
-# features, and nothing to see: in both settings up to 20 images a class are too few to improve on a good code. The lab
-# fine-tunes a network that averages whole maps, where there is more to gain.
+# from scratch in its better form: with digits the lead is largest at one image a class and gone at twenty. Below,
+# fine-tuning minus frozen features, and nothing to see: in both settings up to 20 images a class are too few to improve
+# on a good code. The lab fine-tunes a network that averages whole maps, where there is more to gain.
 
 # %%
 frozen = {count: at(cheap, "features", count) for count in trained}

@@ -33,6 +33,7 @@ from utils.plots.base import (
     png,
     style,
 )
+from utils.plots.blocks import block_diagram, stage_diagram
 from utils.plots.charts import bars, confusion_matrix, curves, embedding, history, layer_bars, learning_curve, timeline
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
@@ -52,6 +53,7 @@ __all__ = [
     "WIDTH",
     "YELLOW",
     "bars",
+    "block_diagram",
     "class_colour",
     "confusion_matrix",
     "curves",
@@ -78,6 +80,7 @@ __all__ = [
     "show_occlusion",
     "show_patches",
     "show_scenes",
+    "stage_diagram",
     "style",
     "timeline",
     "weight_pattern",

@@ -625,6 +625,7 @@ chosen = ["raw pixels", "HOG", "features"]
 table = pd.concat([cheap[cheap["method"].isin(chosen)], tuned, alone])
 ax = plots.learning_curve(table, baselines={"chance": chance}, title=f"{target}, with what {source} taught")
 
+
 # %%
 def from_scratch(count):
     """The accuracies of the network from scratch, in its better form: with augmentation or without."""

@@ -106,8 +106,12 @@ def test_descriptions_print_well():
     for name in data.names():
         description = data.describe(name)
         text, page = str(description), description._repr_html_()
-        assert text.startswith(f"{name}: {description.title}\n") and max(map(len, text.splitlines())) <= 120
-        assert f"{len(description.classes)} classes" in text and f"{len(description.classes)} classes" in page
+        assert description.name.split("/")[0] == name  # voc and coco say which year they are
+        assert text.startswith(f"{description.name}: {description.title}\n")
+        assert max(map(len, text.splitlines())) <= 120
+        count = len(description.classes)
+        told = f"{count} class{'es' if count > 1 else ''}"
+        assert told in text and told in page
         assert (
             description.licence
             and description.citation

@@ -307,3 +307,8 @@ def test_padding():
     description = data.describe("digits")
     assert loading.pad(value, "boxes", 3, description).tolist() == [[1] * 4, [1] * 4, [0] * 4]
     assert loading.pad(np.array([5], np.int32), "labels", 3, description).tolist() == [5, -1, -1]
+
+
+def test_a_mask_of_another_size_than_its_image_is_told():
+    with pytest.raises(ValueError, match=r"a mask of \(5, 4\) pixels \(height, width\) for an image of \(4, 5\)"):
+        geometry.place((4, 5), (8, 10), "stretch").mask(np.zeros((5, 4), np.uint8))

@@ -52,6 +52,10 @@ class Placement:
 
     def mask(self, mask, border=0):
         """Masks (..., H, W) on the canvas: each pixel takes the value at its centre, and what is around the image takes `border`."""
+        if tuple(mask.shape[-2:]) != tuple(self.shape):
+            raise ValueError(
+                f"a mask of {tuple(mask.shape[-2:])} pixels (height, width) for an image of {tuple(self.shape)}"
+            )
         if self.size != self.shape:
             rows, columns = (
                 ((2 * np.arange(new) + 1) * old) // (2 * new) for new, old in zip(self.size, self.shape, strict=True)

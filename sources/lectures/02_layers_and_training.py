@@ -3,9 +3,9 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/02_layers_and_training.ipynb)
 #
-# **Why does a network that is right in every line learn nothing?** Twelve convolutions, a thousand handwritten digits, no
-# mistake in the code: and the loss stays at 2.303, the logarithm of ten, step after step. One number is wrong, the size
-# of the first random weights. Most of the craft of training is about such numbers: how large the weights are at
+# **Why does a network that is right in every line learn nothing?** Twelve convolutions, a thousand handwritten digits,
+# no mistake in the code: and the loss stays at 2.303, the logarithm of ten, step after step. One number is wrong, the
+# size of the first random weights. Most of the craft of training is about such numbers: how large the weights are at
 # the beginning, how long a step is, how often to forget. This notebook measures what each of them does.
 #
 # You will be able to
@@ -77,10 +77,10 @@ plots.show_images(images[transfer.draw(labels, 2, seed)], columns=10, tile=0.8)
 #
 # ## Activations
 #
-# Two linear layers in a row are one linear layer. What lies between them must bend. Four functions, and their gradients,
-# which is what counts in training: the *sigmoid* 1 / (1 + e^−x), whose gradient is never more than 1/4; *tanh*, a sigmoid
-# stretched to −1 ... 1, with a gradient of at most 1; the *rectified linear unit* (ReLU) max(x, 0), with a gradient of
-# exactly 1 or 0; the *leaky* ReLU, which lets a share of the negative side through, here a tenth.
+# Two linear layers in a row are one linear layer. What lies between them must bend. Four functions, and their
+# gradients, which is what counts in training: the *sigmoid* 1 / (1 + e^−x), whose gradient is never more than 1/4;
+# *tanh*, a sigmoid stretched to −1 ... 1, with a gradient of at most 1; the *rectified linear unit* (ReLU) max(x, 0),
+# with a gradient of exactly 1 or 0; the *leaky* ReLU, which lets a share of the negative side through, here a tenth.
 
 
 # %%
@@ -103,8 +103,8 @@ for ax in axes:
     ax.lines[3].set_linestyle("--")  # the leaky one lies on the ReLU where both are positive
 
 # %% [markdown]
-# Are the formulas right? Keras differentiates its own functions; at 1,000 random inputs we expect the same numbers. (The
-# share that a leaky ReLU lets through is .01 in the first papers, .2 in `keras.activations.leaky_relu` and .3 in
+# Are the formulas right? Keras differentiates its own functions; at 1,000 random inputs we expect the same numbers.
+# (The share that a leaky ReLU lets through is .01 in the first papers, .2 in `keras.activations.leaky_relu` and .3 in
 # `layers.LeakyReLU`: state it.)
 
 # %% tags=["nbval-check-output"]
@@ -160,11 +160,11 @@ plots.bars(shares, xlabel="share of dead units", title="Steps that are too long 
 #
 # ## Pooling
 #
-# A pooling layer summarises each window of a map by one number, the largest or the mean, each channel on its own. It has no
-# parameters. Windows of 2 with stride 2 halve height and width; windows of 3 with stride 2 overlap by one pixel.
+# A pooling layer summarises each window of a map by one number, the largest or the mean, each channel on its own. It
+# has no parameters. Windows of 2 with stride 2 halve height and width; windows of 3 with stride 2 overlap by one pixel.
 #
-# By hand: in the top left window of the matrix stand 1, 1, 5, 6, so its maximum is 6 and its mean 13 / 4 = 3.25. We expect
-# 6 8 / 3 4 for the maxima.
+# By hand: in the top left window of the matrix stand 1, 1, 5, 6, so its maximum is 6 and its mean 13 / 4 = 3.25. We
+# expect 6 8 / 3 4 for the maxima.
 
 
 # %%
@@ -209,8 +209,8 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# On a photograph: edges, found by a filter, then pooled three times with 2/2. The maximum keeps thin lines bright; the mean
-# thins them out. Both forget where exactly a line was: that is the use of pooling, and its price.
+# On a photograph: edges, found by a filter, then pooled three times with 2/2. The maximum keeps thin lines bright; the
+# mean thins them out. Both forget where exactly a line was: that is the use of pooling, and its price.
 
 # %%
 grey = skimage.color.rgb2gray(skimage.data.chelsea())[40:296, 110:366]  # (256, 256)
@@ -225,12 +225,13 @@ plots.show_images(shown, titles=titles, columns=4, tile=2)
 # %% [markdown]
 # ### Backward
 #
-# Gradients arrive from above, one for each output. The maximum depends on one pixel of its window, so that pixel gets the
-# whole gradient and the others nothing. Where windows overlap and the same pixel wins several, its gradients **add up**.
+# Gradients arrive from above, one for each output. The maximum depends on one pixel of its window, so that pixel gets
+# the whole gradient and the others nothing. Where windows overlap and the same pixel wins several, its gradients **add
+# up**.
 #
-# Take the same matrix with windows of 3 × 3 at stride 1. The maxima are 9 8 8 / 9 6 6 / 7 7 7; from above come
-# 1 3 1 / 1 4 2 / 6 2 1. The 8 wins two windows, so it gets 3 + 1 = 4; the 9 gets 1 + 1 = 2; the 6 in the middle 4 + 2 = 6.
-# The three 7s of the output are two pixels: the left one wins two windows and gets 6 + 2 = 8, the right one gets 1.
+# Take the same matrix with windows of 3 × 3 at stride 1. The maxima are 9 8 8 / 9 6 6 / 7 7 7; from above come 1 3 1 /
+# 1 4 2 / 6 2 1. The 8 wins two windows, so it gets 3 + 1 = 4; the 9 gets 1 + 1 = 2; the 6 in the middle 4 + 2 = 6. The
+# three 7s of the output are two pixels: the left one wins two windows and gets 6 + 2 = 8, the right one gets 1.
 
 
 # %%
@@ -268,8 +269,9 @@ print("sums:", above.sum(), int(below.sum()))
 
 # %% [markdown]
 # **Ties.** If two pixels share the maximum, the function has a kink and no single gradient there. Any way to share the
-# gradient is allowed, as long as the shares add up; most libraries give all to the first pixel of the window. Ties are no
-# rarity: after a ReLU, whole windows are 0. **Averages** have no winner; each pixel of a window gets 1/f² of its gradient.
+# gradient is allowed, as long as the shares add up; most libraries give all to the first pixel of the window. Ties are
+# no rarity: after a ReLU, whole windows are 0. **Averages** have no winner; each pixel of a window gets 1/f² of its
+# gradient.
 
 
 # %%
@@ -298,8 +300,9 @@ plots.number_equation(
 # ### Global average pooling
 #
 # The last maps of a network can be averaged as a whole: one number for each map, however large the map is. Against
-# flattening, this saves parameters and accepts images of any size. For 64 maps of 4 × 4 and ten classes we expect 4 · 4 ·
-# 64 · 10 + 10 = 10,250 parameters with `Flatten`, 64 · 10 + 10 = 650 without. What is lost is *where* a feature was found.
+# flattening, this saves parameters and accepts images of any size. For 64 maps of 4 × 4 and ten classes we expect 4 · 4
+# · 64 · 10 + 10 = 10,250 parameters with `Flatten`, 64 · 10 + 10 = 650 without. What is lost is *where* a feature was
+# found.
 
 # %% tags=["nbval-check-output"]
 flat = keras.Sequential([keras.Input((4, 4, 64)), layers.Flatten(), layers.Dense(10)])
@@ -326,14 +329,15 @@ for ax in axes.flat:
     ax.set_axis_off()
 
 # %% [markdown]
-# The map moves, its average does not: global average pooling is *invariant* to shifts (as long as nothing leaves the image).
+# The map moves, its average does not: global average pooling is *invariant* to shifts (as long as nothing leaves the
+# image).
 #
 # ## Softmax and cross-entropy
 #
 # A classifier's last layer gives one number for each class, a *logit*. Softmax turns logits into probabilities: $p_i =
 # e^{z_i} / \sum_j e^{z_j}$. Only differences of logits count, so the largest may be taken off first, and nothing
-# overflows. Cross-entropy is the surprise about the true class, $-\log p_y$: 0 where the network was sure and right, large
-# where it was sure and wrong.
+# overflows. Cross-entropy is the surprise about the true class, $-\log p_y$: 0 where the network was sure and right,
+# large where it was sure and wrong.
 
 
 # %%
@@ -344,22 +348,23 @@ def softmax(logits):
 
 logits = np.array([2.0, 1.0, -1.0, 0.0])
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.5))
-axes[0].bar(range(4), logits, color=plots.GREY)
-axes[0].set(title="logits", xlabel="class")
-axes[1].bar(range(4), softmax(logits), color=plots.BLUE)
-axes[1].set(title="probabilities", xlabel="class", ylim=(0, 1))
 p = np.linspace(0.005, 1, 200)
+axes[0].bar(range(4), logits, color=plots.GREY)
+axes[1].bar(range(4), softmax(logits), color=plots.BLUE)
 axes[2].plot(p, -np.log(p), color=plots.VERMILLION)
 axes[2].plot(softmax(logits), -np.log(softmax(logits)), "o", color=plots.BLUE)
-axes[2].set(title="cross-entropy", xlabel="probability of the true class")
+axes[1].set_ylim(0, 1)
+for ax, title in zip(axes, ("logits", "probabilities", "cross-entropy")):
+    ax.set_title(title)
+    ax.set_xlabel("probability of the true class" if title == "cross-entropy" else "class")
 
 # %% [markdown]
 # ### The loss before the first step
 #
-# A fresh network knows nothing. If its logits are small, every class gets about 1/C, and the loss is −log(1/C) = log C: for
-# ten classes 2.303, for a thousand 6.908. **Look at the first loss.** If it is far higher, the network is sure of itself for no
-# reason: the last layer's weights are too large, or the images were not scaled. Below: fresh networks with 2 to 1,000 outputs
-# and random labels, once as they should be and once with the images left at 0 ... 255.
+# A fresh network knows nothing. If its logits are small, every class gets about 1/C, and the loss is −log(1/C) = log C:
+# for ten classes 2.303, for a thousand 6.908. **Look at the first loss.** If it is far higher, the network is sure of
+# itself for no reason: the last layer's weights are too large, or the images were not scaled. Below: fresh networks
+# with 2 to 1,000 outputs and random labels, once as they should be and once with the images left at 0 ... 255.
 
 # %%
 outputs = [2, 5, 10, 30, 100, 300, 1000]
@@ -378,9 +383,9 @@ plots.curves(first_loss, outputs, "classes", "loss before the first step", log_x
 # ### A numeric gradient check
 #
 # The gradient of softmax and cross-entropy together is short: probabilities minus the one-hot truth. Whoever writes a
-# gradient by hand checks it against differences: nudge one weight by ±h and compare. How small should h be? The error of the
-# difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding takes over. One-sided differences fall with h only. In
-# float32 the best that one can do is about 1e-4, in float64 1e-10.
+# gradient by hand checks it against differences: nudge one weight by ±h and compare. How small should h be? The error
+# of the difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding takes over. One-sided differences fall with
+# h only. In float32 the best that one can do is about 1e-4, in float64 1e-10.
 
 
 # %%
@@ -414,19 +419,21 @@ errors = {
 plots.curves(errors, h, "nudge h", "relative error", log_x=True, log_y=True)
 
 # %% [markdown]
-# A relative error below 1e-7 in float64 is right; 1e-2 is wrong. Two cautions: a kink (ReLU, max pooling) between w − h and
-# w + h spoils the comparison, and dropout must be off.
+# A relative error below 1e-7 in float64 is right; 1e-2 is wrong. Two cautions: a kink (ReLU, max pooling) between w − h
+# and w + h spoils the comparison, and dropout must be off.
 #
 # ### Overfit 100 images first
 #
-# Before any long training: take 100 images and train until the loss is 0. A network of this size can learn them by heart; if it
-# cannot, there is a mistake in it, and more images would only hide it. We try it on a right network and on two wrong ones, a
-# ReLU on the logits and a softmax too many. For the latter we can predict where the loss gets stuck. Its "logits" are
-# probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 = 1.461.
+# Before any long training: take 100 images and train until the loss is 0. A network of this size can learn them by
+# heart; if it cannot, there is a mistake in it, and more images would only hide it. We try it on a right network and on
+# two wrong ones, a ReLU on the logits and a softmax too many. For the latter we can predict where the loss gets stuck.
+# Its "logits" are probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 = 1.461.
+# (On TensorFlow, Keras recognises a softmax that stands directly before such a loss, warns, and takes it out. A factor
+# of 1 behind it is enough to hide it, so this is no protection.)
 
 
 # %%
-def convnet(*top, dropout=0.0):
+def convnet(*top):
     """Two convolutions with a pooling layer between, and a dense layer of logits; `top`: layers that come after it."""
     shape = (image_size, image_size, 1)
     body = [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
@@ -445,10 +452,10 @@ class StepLosses(keras.callbacks.Callback):
 
 
 # %% [markdown]
-# The function that all comparisons of this notebook use. A network is trained once for each seed. A seed stands for other
-# initial weights and another order of the images, and, where a few images are drawn, for another draw. It gives the
-# accuracy on the test images and the loss at every step. (A network is compiled once; for the next seed only its weights
-# and the optimizer's state begin anew. That saves most of the time.)
+# The function that all comparisons of this notebook use. A network is trained once for each seed. A seed stands for
+# other initial weights and another order of the images, and, where a few images are drawn, for another draw. It gives
+# the accuracy on the test images and the loss at every step. (A network is compiled once; for the next seed only its
+# weights and the optimizer's state begin anew. That saves most of the time.)
 
 # %%
 seeds = range(100 * seed, 100 * seed + repeats)
@@ -508,9 +515,11 @@ def few(size):
     return draw
 
 
-hundred = few(10)
-overfitted = {}
-for name, top in {"right": [], "ReLU on the logits": [layers.ReLU()], "softmax twice": [layers.Softmax()]}.items():
+# %%
+hundred, overfitted = few(10), {}
+tops = {"right": [], "ReLU on the logits": [layers.ReLU()]}
+tops["softmax twice"] = [layers.Softmax(), layers.Rescaling(1.0)]  # the factor 1 hides it from Keras
+for name, top in tops.items():
     network = convnet(*top)
     _, losses, _ = train(network, keras.optimizers.Adam(3e-3), hundred, seeds=seeds[:2])
     overfitted[name] = smooth(losses)
@@ -524,18 +533,18 @@ plots.curves(overfitted, at_steps, "step", "loss on 100 images", bottom, title="
 record(overfit_accuracy=known.mean(), stuck_loss=overfitted["softmax twice"][:, -1].mean())
 
 # %% [markdown]
-# The right network knows its images by heart and its loss goes to 0. The other two train, and on many images they would look like
-# mediocre networks; only the small test tells that they are broken.
+# The right network knows its images by heart and its loss goes to 0. The other two train, and on many images they would
+# look like mediocre networks; only the small test tells that they are broken.
 #
 # ## Initialisation
 #
-# All weights equal would make all units of a layer equal for ever; so they start at random. How large? Let a unit add n inputs
-# with independent weights of variance v. Then the variance of its sum is n · v times the mean square of an input. To keep it
-# from layer to layer, v = 1/n (Xavier Glorot and Bengio 2010 take 2 / (n + m), with the outputs m, to serve the gradient on
-# its way back too). A ReLU sets half of the inputs to zero, so v = 2/n (He et al. 2015).
+# All weights equal would make all units of a layer equal for ever; so they start at random. How large? Let a unit add n
+# inputs with independent weights of variance v. Then the variance of its sum is n · v times the mean square of an
+# input. To keep it from layer to layer, v = 1/n (Xavier Glorot and Bengio 2010 take 2 / (n + m), with the outputs m, to
+# serve the gradient on its way back too). A ReLU sets half of the inputs to zero, so v = 2/n (He et al. 2015).
 #
-# Ten layers of 256 units. With a deviation of .01 each layer multiplies the signal by √256 · .01 = .16, so after ten layers
-# we expect .16^10 ≈ 1e-8. With a deviation of .2, tanh is driven to ±1, where its gradient is 0.
+# Ten layers of 256 units. With a deviation of .01 each layer multiplies the signal by √256 · .01 = .16, so after ten
+# layers we expect .16^10 ≈ 1e-8. With a deviation of .2, tanh is driven to ±1, where its gradient is 0.
 
 
 # %%
@@ -573,8 +582,9 @@ for ax, layer in zip(axes[0], shown_layers):
     ax.set_title(f"layer {layer}", loc="left", fontsize=9)
 
 # %% [markdown]
-# The number above each panel is the standard deviation. Row 1 dies away; row 2 sits at the two ends; row 3 keeps its spread; row 4
-# loses a factor of about √2 a layer; row 5 does not. The same as curves, with what we predicted for the first and the fourth.
+# The number above each panel is the standard deviation. Row 1 dies away; row 2 sits at the two ends; row 3 keeps its
+# spread; row 4 loses a factor of about √2 a layer; row 5 does not. The same as curves, with what we predicted for the
+# first and the fourth.
 
 # %%
 spread = {name: signal.std(axis=(1, 2)) for name, signal in signals.items()}
@@ -585,21 +595,21 @@ print(f"first row after ten layers: {spread['tanh, deviation .01'][-1]:.1e}, pre
 
 # %% [markdown]
 # Keras's default is `glorot_uniform`; with ReLU, `he_normal` is the better choice for deep networks. Biases start at 0.
-# (Fifty layers and more train from any of these only with batch normalisation, below, or residual connections, topic 04.)
+# (Fifty layers and more train from any of these only with batch normalisation, below, or residual connections, topic
+# 04.)
 
 # %% [markdown]
 # ## Optimizers
 #
-# Gradient descent on a mini-batch (SGD) goes down the gradient. In a long valley that is a poor direction: the gradient points
-# across. *Momentum* adds up the steps, v ← .9 v − rate · g: what changes sign cancels, what stays grows, up to ten times. *Adam*
-# (Kingma and Ba 2015) divides the averaged gradient by the root of its averaged square, so that every weight moves by about
-# the rate per step, whatever the size of its gradient.
+# Gradient descent on a mini-batch (SGD) goes down the gradient. In a long valley that is a poor direction: the gradient
+# points across. *Momentum* adds up the steps, v ← .9 v − rate · g: what changes sign cancels, what stays grows, up to
+# ten times. *Adam* (Kingma and Ba 2015) divides the averaged gradient by the root of its averaged square, so that every
+# weight moves by about the rate per step, whatever the size of its gradient.
 #
-# The valley f = x²/200 + y² is bent two hundred times as strongly across as along. Gradient descent multiplies y by 1 − 2 ·
-# rate and x by 1 − rate / 100 in each step. With a rate of .9 these are −.8 and .991: it zigzags in, then creeps along. With
-# 1.05 the first is −1.1: it must diverge, however flat the other direction is. No rate serves both directions; momentum and
-# Adam should reach the minimum in the 60 steps.
-# Keras's own optimizers on the two numbers:
+# The valley f = x²/200 + y² is bent two hundred times as strongly across as along. Gradient descent multiplies y by 1 −
+# 2 · rate and x by 1 − rate / 100 in each step. With a rate of .9 these are −.8 and .991: it zigzags in, then creeps
+# along. With 1.05 the first is −1.1: it must diverge, however flat the other direction is. No rate serves both
+# directions; momentum and Adam should reach the minimum in the 60 steps. Keras's own optimizers on the two numbers:
 
 
 # %%
@@ -660,8 +670,9 @@ plots.curves({run: courses[run] for run in best.values()}, blocks, "step", "trai
 axes[1].set_title("each at the best of its rates")
 
 # %% [markdown]
-# With a fitting rate all three get there. Momentum and Adam take fewer steps than plain SGD; Adam asks least for a good guess.
-# Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is still a strong choice.
+# With a fitting rate all three get there. Momentum and Adam take fewer steps than plain SGD; Adam asks least for a good
+# guess. Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is still a strong
+# choice.
 #
 # ### The rate, read from the curve
 #
@@ -675,14 +686,15 @@ figure, ax = plt.subplots(figsize=(8, 3.2))
 plots.curves(family, blocks, "step", "training loss", {f"log {count}": np.log(count)}, title="momentum .9", ax=ax)
 
 # %% [markdown]
-# A straight, slow slope: too low. A quick fall and a low end: right. Stuck at log C or jumping above it: too high. Search on a
-# logarithmic scale, coarse (factors of ten, a few steps each) before fine (factors of two or three, longer).
+# A straight, slow slope: too low. A quick fall and a low end: right. Stuck at log C or jumping above it: too high.
+# Search on a logarithmic scale, coarse (factors of ten, a few steps each) before fine (factors of two or three,
+# longer).
 #
 # ### Mini-batches
 #
-# The gradient of a batch is an estimate of that of all images. Averages over B images have an error that falls with 1/√B: four
-# times the images buy half the error. So small batches are the better bargain, up to where the hardware is no longer
-# full. Measured on softmax regression with random weights:
+# The gradient of a batch is an estimate of that of all images. Averages over B images have an error that falls with
+# 1/√B: four times the images buy half the error. So small batches are the better bargain, up to where the hardware is
+# no longer full. Measured on softmax regression with random weights:
 
 # %%
 random = np.random.default_rng(seed)
@@ -714,8 +726,9 @@ plots.curves(seen, at_images, "images seen", "training loss", log_y=True)
 # %% [markdown]
 # ### Schedules
 #
-# A long step gets near the minimum and then jumps about it; a short one gets nearer, later. So begin with long ones. The classic
-# rule: **drop the rate by ten when the validation loss no longer falls**. Others fix the whole course beforehand.
+# A long step gets near the minimum and then jumps about it; a short one gets nearer, later. So begin with long ones.
+# The classic rule: **drop the rate by ten when the validation loss no longer falls**. Others fix the whole course
+# beforehand.
 
 # %%
 horizon = np.arange(300)
@@ -729,8 +742,9 @@ figure, ax = plt.subplots(figsize=(8, 2.6))
 plots.curves(forms, horizon, "step", "rate, share of the highest", ax=ax)
 
 # %% [markdown]
-# On plateau, with Keras's `ReduceLROnPlateau`, against the same rate throughout. The network is smaller than before and ends in global
-# average pooling, so that it cannot learn the images by heart; plain SGD with batches of 10 makes rough steps.
+# On plateau, with Keras's `ReduceLROnPlateau`, against the same rate throughout. The network is smaller than before and
+# ends in global average pooling, so that it cannot learn the images by heart; plain SGD with batches of 10 makes rough
+# steps.
 
 
 # %%
@@ -741,10 +755,10 @@ def by_epochs(model, subset, epochs, batch_size=50, callbacks=()):
     return {name: np.array(values) for name, values in history.items()}
 
 
-def averaging_net():
+def averaging_net(filters=8):
     """Few filters, global average pooling: too small to learn the training images by heart."""
-    body = [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
-    body += [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.GlobalAveragePooling2D()]
+    body = [layers.Conv2D(filters, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+    body += [layers.Conv2D(2 * filters, 3, padding="same", activation="relu"), layers.GlobalAveragePooling2D()]
     shape = (image_size, image_size, 1)
     return keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 255), *body, layers.Dense(count)])
 
@@ -769,13 +783,30 @@ for ax, key in zip(axes, ("loss", "val_loss")):
 # %% [markdown]
 # ## Babysitting a run
 #
-# Look at the curves of training and validation together. Far apart: overfitting; get more data, augment, regularise. Close
-# together and both bad: underfitting; a larger network, a longer run, a better rate. In every run, note the best epoch too.
+# Look at the curves of training and validation together. Far apart: **overfitting**; get more data, augment,
+# regularise. Close together and both bad: **underfitting**; a larger network, a longer run, a better rate. We provoke
+# both: a network of two and four filters on all images, and the larger one on 20 images. Every "epoch" has the same
+# number of steps, so that the three runs may be compared.
+
+# %%
+diagnoses = {
+    "too small a network": (averaging_net(2), everything),
+    "too few images": (convnet(), few(2)),
+    "neither": (convnet(), everything),
+}
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), sharey=True)
+for ax, (name, (network, draw)) in zip(axes, diagnoses.items()):
+    restart(network, Adam(3e-3), seed)
+    run = by_epochs(network, transfer.repeat(*draw(seed), max(len(images) // 50, 1), 50, seed), epochs)
+    plots.curves({"training": run["accuracy"], "validation": run["val_accuracy"]}, title=name, ax=ax)
+axes[0].set_ylabel("accuracy")
+for ax in axes[1:]:
+    ax.get_legend().remove()
 
 # %% [markdown]
-# **Learning curves by data size** tell whether more data would help: train on growing parts of the data, and draw training and
-# test accuracy. A gap that still closes says yes; two flat lines side by side say that it takes another model. Ours, with the
-# band of the seeds:
+# **Learning curves by data size** tell whether more data would help: train on growing parts of the data, and draw
+# training and test accuracy. A gap that still closes says yes; two flat lines side by side say that it takes another
+# model. Ours, with the band of the seeds for the test images:
 
 # %%
 by_data = {"training images": [], "test images": []}
@@ -784,9 +815,9 @@ for size in sizes:
     accuracies, _, _ = train(network, method, few(size))
     known_images, known_labels = few(size)(seeds[-1])  # what the network has just learnt from
     known = np.mean(transfer.predict(network, known_images).argmax(axis=1) == known_labels)
-    by_data["training images"].append(np.full(repeats, known))
+    by_data["training images"].append(known)
     by_data["test images"].append(accuracies)
-by_data = {name: np.stack(values, axis=1) for name, values in by_data.items()}
+by_data["test images"] = np.stack(by_data["test images"], axis=1)  # (seeds, sizes)
 
 # %%
 ax = plots.curves(by_data, sizes, "training images per class", "accuracy", {"chance": 1 / count}, log_x=True)
@@ -795,22 +826,22 @@ ax.minorticks_off()
 record(accuracy_few=by_data["test images"][:, 0].mean(), accuracy_all=by_data["test images"][:, -1].mean())
 
 # %% [markdown]
-# The network knows its training images by heart at every size. Each doubling of the data closes a part of the gap to the test
-# images: for this task more data is the best regulariser, and the next section has to compete with it.
+# The network knows its training images by heart at every size. Each doubling of the data closes a part of the gap to
+# the test images: for this task more data is the best regulariser, and the next section has to compete with it.
 #
 # ## Regularisation
 #
-# Whatever makes a network do better on new images without helping on the training images is called regularisation. Each of
-# the following is measured twice, on the same network with two dense layers of 256 units: with 20 **clean** images of each class,
-# and with 100 of each class of which a fifth got a random label: **noisy**, as labels from the wild are. Whoever wants to see
-# gains should look where there is something to overfit to.
+# Whatever makes a network do better on new images without helping on the training images is called regularisation. Each
+# of the following is measured twice, on the same network with two dense layers of 256 units: with 20 **clean** images
+# of each class, and with 100 of each class of which a fifth got a random label: **noisy**, as labels from the wild are.
+# Whoever wants to see gains should look where there is something to overfit to.
 #
 # ### L2 and weight decay
 #
-# Large weights make a function that bends sharply. The penalty λ‖w‖² is added to the loss, its gradient is 2λw. **Weight
-# decay** shrinks the weights directly: in each step w ← w − rate · decay · w. Under plain SGD they are the same if decay = 2λ.
-# The weight decay 5e-4 of the classic networks is therefore `L2(2.5e-4)` in Keras, whose penalty is λw² (not half of it). We expect
-# equal weights, and unequal ones for `L2(5e-4)`.
+# Large weights make a function that bends sharply. The penalty λ‖w‖² is added to the loss, its gradient is 2λw.
+# **Weight decay** shrinks the weights directly: in each step w ← w − rate · decay · w. Under plain SGD they are the
+# same if decay = 2λ. The weight decay 5e-4 of the classic networks is therefore `L2(2.5e-4)` in Keras, whose penalty is
+# λw² (not half of it). We expect equal weights, and unequal ones for `L2(5e-4)`.
 
 
 # %%
@@ -836,13 +867,14 @@ for name, difference in differences.items():
     print(f"{name:10} the same weights as SGD(weight_decay=5e-4): {bool(difference < 2e-6)}")
 
 # %% [markdown]
-# With momentum it matters where the decay enters. The update of the classic papers puts it into the velocity, v ← .9 v − rate ·
-# decay · w − rate · g, and equals L2. Keras's argument `weight_decay` leaves the velocity out: one and the same number decays ten
-# times less than L2 would, since momentum multiplies what goes through it by 1 / (1 − .9) = 10.
+# With momentum it matters where the decay enters. The update of the classic papers puts it into the velocity, v ← .9 v
+# − rate · decay · w − rate · g, and equals L2. Keras's argument `weight_decay` leaves the velocity out: one and the
+# same number decays ten times less than L2 would, since momentum multiplies what goes through it by 1 / (1 − .9) = 10.
 #
-# Under Adam the two part for good. L2's gradient is divided by the size of the other gradients like everything else, so a weight
-# with large gradients hardly decays. **AdamW** (Loshchilov and Hutter 2019) *decouples* the decay: all weights shrink
-# alike. Below, no signal at all: two weights that start at 1 and see gradients of mean zero, one small, one large.
+# Under Adam the two part for good. L2's gradient is divided by the size of the other gradients like everything else, so
+# a weight with large gradients hardly decays. **AdamW** (Loshchilov and Hutter 2019) *decouples* the decay: all weights
+# shrink alike. Below, no signal at all: two weights that start at 1 and see gradients of mean zero, one small, one
+# large.
 
 
 # %%
@@ -867,10 +899,11 @@ for ax, course, title in zip(axes, (coupled, decoupled), ("Adam with L2", "AdamW
 # %% [markdown]
 # ### Dropout
 #
-# In each training step every unit is switched off with probability p (Srivastava et al. 2014). No unit can rely on a certain other one, and
-# the network is an average of many thinned ones. **At test time nothing is switched off.** So that the next layer sees the same
-# total, the survivors are divided by 1 − p in training ("inverted" dropout, as in Keras; the paper multiplies by 1 − p at test
-# time instead). With p = .5 we expect 0s and 2s in training, 1s in test, and 1 on average over many masks.
+# In each training step every unit is switched off with probability p (Srivastava et al. 2014). No unit can rely on a
+# certain other one, and the network is an average of many thinned ones. **At test time nothing is switched off.** So
+# that the next layer sees the same total, the survivors are divided by 1 − p in training ("inverted" dropout, as in
+# Keras; the paper multiplies by 1 − p at test time instead). With p = .5 we expect 0s and 2s in training, 1s in test,
+# and 1 on average over many masks.
 
 # %%
 drop = layers.Dropout(0.5, seed=seed)
@@ -885,11 +918,11 @@ plots.number_equation(
 # %% [markdown]
 # ### Max-norm
 #
-# After each step, the weights that lead to one unit are projected onto the ball ‖w‖ ≤ c: longer ones are shortened, others left
-# alone. "The weights that lead to one unit" are axis 0 of a dense kernel (inputs, units), and axes 0, 1 *and* 2 of a convolution's
-# (height, width, channels, filters). The default of `keras.constraints.MaxNorm` is axis 0: right for dense layers, wrong for
-# convolutions, where it bounds each column of three numbers by itself. Norms of 16 filters 3 × 3 × 8 after a projection with
-# c = 2: with the wrong axis a filter may be as long as 2 · √(3 · 8) = 9.8.
+# After each step, the weights that lead to one unit are projected onto the ball ‖w‖ ≤ c: longer ones are shortened,
+# others left alone. "The weights that lead to one unit" are axis 0 of a dense kernel (inputs, units), and axes 0, 1
+# *and* 2 of a convolution's (height, width, channels, filters). The default of `keras.constraints.MaxNorm` is axis 0:
+# right for dense layers, wrong for convolutions, where it bounds each column of three numbers by itself. Norms of 16
+# filters 3 × 3 × 8 after a projection with c = 2: with the wrong axis a filter may be as long as 2 · √(3 · 8) = 9.8.
 
 # %%
 kernel = np.random.default_rng(seed).normal(0, 0.6, (3, 3, 8, 16)).astype("float32")
@@ -902,7 +935,8 @@ figure, ax = plt.subplots(figsize=(8, 3.2))
 plots.curves(norms, range(16), "filter", "‖w‖", {"c = 2": 2}, ax=ax)
 
 # %% [markdown]
-# `utils.layers.MaxNorm` takes every axis but the last, which is right for both. For two layers, does the length stay below c?
+# `utils.layers.MaxNorm` takes every axis but the last, which is right for both. For two layers, does the length stay
+# below c?
 
 # %% tags=["nbval-check-output"]
 dense_kernel = np.random.default_rng(0).normal(size=(50, 7)).astype("float32")
@@ -915,8 +949,8 @@ for name, w in {"dense": dense_kernel, "convolution": kernel}.items():
 # %% [markdown]
 # ### What they gain
 #
-# The same draws, labels and initial weights for each method; what is drawn is the difference to the plain network, mean and range
-# over the seeds. A line that crosses zero has shown nothing.
+# The same draws, labels and initial weights for each method; what is drawn is the difference to the plain network, mean
+# and range over the seeds. A line that crosses zero has shown nothing.
 
 
 # %%
@@ -966,21 +1000,21 @@ record(
 )
 
 # %% [markdown]
-# A fifth of wrong labels is something to overfit to, and there dropout and L2 gain: the network without them learns the wrong labels
-# by heart as well. With 20 clean images of each class the same methods move the accuracy by less than the draws do: **no
-# gain that we can show**. Max-norm at c = 1 does little in either setting. It was proposed to hold weights within bounds at rates
-# that are high otherwise, in networks a hundred times as large.
+# A fifth of wrong labels is something to overfit to, and there dropout and L2 gain: the network without them learns the
+# wrong labels by heart as well. With 20 clean images of each class the same methods move the accuracy by less than the
+# draws do: **no gain that we can show**. Max-norm at c = 1 does little in either setting. It was proposed to hold
+# weights within bounds at rates that are high otherwise, in networks a hundred times as large.
 
 # %% [markdown]
 # ## Batch normalisation
 #
-# Ioffe and Szegedy (2015): take each channel over the batch (and over all places of its maps), subtract the mean, divide by
-# the deviation, then let the network choose another scale γ and shift β:
+# Ioffe and Szegedy (2015): take each channel over the batch (and over all places of its maps), subtract the mean,
+# divide by the deviation, then let the network choose another scale γ and shift β:
 #
 # $$\hat x = \frac{x - \mu_B}{\sqrt{\sigma_B^2 + \varepsilon}}, \qquad y = \gamma \hat x + \beta.$$
 #
-# The ε (.001 in Keras) keeps a constant channel from a division by zero. Four numbers for each channel: γ and β are trained, the
-# running mean and variance are not. For 16 channels we expect 32 trainable numbers and 32 others.
+# The ε (.001 in Keras) keeps a constant channel from a division by zero. Four numbers for each channel: γ and β are
+# trained, the running mean and variance are not. For 16 channels we expect 32 trainable numbers and 32 others.
 
 # %% tags=["nbval-check-output"]
 norm = layers.BatchNormalization()
@@ -989,8 +1023,9 @@ print("trained:", sum(np.prod(v.shape) for v in norm.trainable_variables).item()
 print(sum(np.prod(v.shape) for v in norm.non_trainable_variables).item())
 
 # %% [markdown]
-# > **What the slide says.** "Batch normalisation makes the activations unit Gaussian." It gives them mean 0 and variance 1 and
-# > leaves the *form* of their distribution as it was: a shift and a scale cannot make a bell out of two humps.
+# > **What the slide says.** "Batch normalisation makes the activations unit Gaussian." It gives them mean 0 and
+# > variance 1 and leaves the *form* of their distribution as it was: a shift and a scale cannot make a bell out of two
+# > humps.
 
 # %%
 random = np.random.default_rng(seed)
@@ -1007,9 +1042,10 @@ axes[1].legend(fontsize=9)
 # %% [markdown]
 # ### Training and inference
 #
-# In training the statistics are those of the batch: what a network says about an image depends on its neighbours. At test time that
-# would be absurd, so running averages are used, which each training step moved by a share of 1 − momentum. Keras starts them
-# at mean 0 and variance 1 with momentum .99: after 20 steps, .99^20 = 82 % of the start is left. One image in two batches:
+# In training the statistics are those of the batch: what a network says about an image depends on its neighbours. At
+# test time that would be absurd, so running averages are used, which each training step moved by a share of 1 −
+# momentum. Keras starts them at mean 0 and variance 1 with momentum .99: after 20 steps, .99^20 = 82 % of the start is
+# left. One image in two batches:
 
 # %%
 norm = layers.BatchNormalization(momentum=0.9)
@@ -1032,8 +1068,9 @@ figure, ax = plt.subplots(figsize=(8, 2.8))
 plots.curves(courses, range(100), "step", "running mean", {"true mean": humps.mean()}, ax=ax)
 
 # %% [markdown]
-# **Freezing.** A batch norm with `trainable = False` keeps γ and β, and in Keras it also runs in inference mode, even within
-# `fit`: the running statistics are used and stay. That is what one wants when fine-tuning with few images (topic 06).
+# **Freezing.** A batch norm with `trainable = False` keeps γ and β, and in Keras it also runs in inference mode, even
+# within `fit`: the running statistics are used and stay. That is what one wants when fine-tuning with few images (topic
+# 06).
 
 # %%
 for frozen in (False, True):
@@ -1049,10 +1086,10 @@ for frozen in (False, True):
 # %% [markdown]
 # ### What it changes: gradients, rates, initial weights
 #
-# Twelve convolutions with ReLU, with batch norm before each ReLU and without. First the **gradients** before training, layer by
-# layer, for initial weights of three sizes (the He deviation times 1/2, 1 and 2). A trick finds them in plain Keras: one step of SGD
-# with rate 1 moves every weight by its gradient. Without batch norm, the signal is multiplied by 1/2 or by 2 in each of
-# the twelve layers, and so is the gradient on its way back.
+# Twelve convolutions with ReLU, with batch norm before each ReLU and without. First the **gradients** before training,
+# layer by layer, for initial weights of three sizes (the He deviation times 1/2, 1 and 2). A trick finds them in plain
+# Keras: one step of SGD with rate 1 moves every weight by its gradient. Without batch norm, the signal is multiplied by
+# 1/2 or by 2 in each of the twelve layers, and so is the gradient on its way back.
 
 
 # %%
@@ -1088,22 +1125,24 @@ for ax, batch_norm in zip(axes, (False, True)):
 axes[0].set_ylabel("gradient / weights")
 
 # %% [markdown]
-# With batch norm the three curves are alike in form: the scale of the weights has no effect on what a layer puts out, only on
-# how strongly a step turns it. Now **train** them, 100 steps with momentum, over five factors of ten of the rate, and over four
-# initial sizes at a fixed rate.
+# With batch norm the three curves are alike in form: the scale of the weights has no effect on what a layer puts out,
+# only on how strongly a step turns it. Now **train** them, 100 steps with momentum, over five factors of ten of the
+# rate, and over four initial sizes at a fixed rate.
 
 # %%
 rates, scales = [1e-4, 1e-3, 1e-2, 1e-1, 1.0], [0.25, 0.5, 1.0, 2.0, 4.0]
 options = {"steps": steps // 3, "seeds": seeds[:3]}
-by_rate, by_scale = {}, {}
-for batch_norm, name in ((False, "without"), (True, "with batch norm")):
+by_rate, by_scale, starts = {}, {}, {}
+for batch_norm, name in ((False, "without batch norm"), (True, "with batch norm")):
     network, method, by_rate[name], by_scale[name] = deep(batch_norm), SGD(momentum=0.9), [], []
     for rate in rates:
         method.learning_rate = rate
         by_rate[name].append(train(network, method, **options)[0])
     method.learning_rate = 0.01
     for scale in scales:
-        by_scale[name].append(train(network, method, start=deep(batch_norm, scale), **options)[0])
+        run = train(network, method, start=deep(batch_norm, scale), **options)
+        by_scale[name].append(run[0])
+        starts[f"{name}, weights × {scale:g}"] = smooth(run[1], 12)
 by_rate, by_scale = ({name: np.stack(runs, axis=1) for name, runs in both.items()} for both in (by_rate, by_scale))
 
 # %%
@@ -1117,20 +1156,32 @@ axes[1].set_xticks(scales, [f"{scale:g}" for scale in scales])
 axes[1].minorticks_off()
 record(
     batch_norm_best=by_rate["with batch norm"].mean(axis=0).max(),
-    plain_best=by_rate["without"].mean(axis=0).max(),
+    plain_best=by_rate["without batch norm"].mean(axis=0).max(),
     batch_norm_worst_start=by_scale["with batch norm"].mean(axis=0).min(),
-    plain_worst_start=by_scale["without"].mean(axis=0).min(),
+    plain_worst_start=by_scale["without batch norm"].mean(axis=0).min(),
 )
 
 # %% [markdown]
-# That is the largest effect in this notebook. Without batch norm the twelve layers learn at few rates, if at all, and only from
-# weights of the right size. With it they learn over several factors of ten of either. What it does not do: save a rate that is
-# far too high.
+# That is the largest effect in this notebook. Without batch norm the twelve layers learn at few rates, if at all, and
+# only from weights of the right size. With it they learn over several factors of ten of either. What it does not do:
+# save a rate that is far too high.
 #
+# And so we meet the network of the first page: twelve convolutions, right in every line, whose first weights are half
+# as large as they should be. The other curves have the same code and another number, or batch norm.
+
+# %%
+shown = ["without batch norm, weights × 0.5", "without batch norm, weights × 2", "with batch norm, weights × 0.5"]
+lines = {name: starts[name] for name in shown}
+figure, ax = plt.subplots(figsize=(8, 3))
+at_steps = step_numbers(lines[shown[0]], steps // 3)
+plots.curves(lines, at_steps, "step", "training loss", {f"log {count}": np.log(count)}, ax=ax)
+
+# %% [markdown]
 # ## Early stopping
 #
-# The validation loss falls, then rises, while the training loss falls on. `EarlyStopping(patience=..., restore_best_weights=True)`
-# waits a few epochs for a lower value, then goes back. It costs nothing but a look at the validation images. On the noisy labels:
+# The validation loss falls, then rises, while the training loss falls on. `EarlyStopping(patience=...,
+# restore_best_weights=True)` waits a few epochs for a lower value, then goes back. It costs nothing but a look at the
+# validation images. On the noisy labels:
 
 # %%
 watched, network, method = [], dense_net(), Adam(3e-3)
@@ -1152,10 +1203,10 @@ record(early_stopping_gain=np.mean(ends["best epoch"]) - np.mean(ends["last epoc
 #
 # ## Ensembles
 #
-# Train several networks from different beginnings and average their probabilities. They make different mistakes, and the average makes
-# fewer. Krizhevsky et al. (2012) go from 18.2 % top-5 errors with one network to 15.4 % with seven [from the paper; two of the seven
-# had seen more data]. Ours: seven networks on the same images, clean and noisy, and the error of the average of the first 1, 2,
-# ..., 7.
+# Train several networks from different beginnings and average their probabilities. They make different mistakes, and
+# the average makes fewer. Krizhevsky et al. (2012) go from 18.2 % top-5 errors with one network to 15.4 % with seven
+# [from the paper; two of the seven had seen more data]. Ours: seven networks on the same images, clean and noisy, and
+# the error of the average of the first 1, 2, ..., 7.
 
 
 # %%
@@ -1183,8 +1234,8 @@ record(
 )
 
 # %% [markdown]
-# The band spans the orders in which the members join. An ensemble is the surest gain of all, and the dearest: seven times the
-# training and seven times the prediction.
+# The band spans the orders in which the members join. An ensemble is the surest gain of all, and the dearest: seven
+# times the training and seven times the prediction.
 
 # %% [markdown]
 # ## Why vision is hard
@@ -1218,8 +1269,8 @@ lights = {name: np.clip(light, 0, 255).astype("uint8") for name, light in lights
 plots.show_images(list(lights.values()), titles=list(lights), columns=5, tile=1.6)
 
 # %% [markdown]
-# **Occlusion.** Objects hide one another, and a third of an object must do. In these drawn scenes the framed object is the one that
-# is hidden most.
+# **Occlusion.** Objects hide one another, and a third of an object must do. In these drawn scenes the framed object is
+# the one that is hidden most.
 
 # %%
 crowd = shapes.scenes(24, config="crowded", seed=seed)
@@ -1235,7 +1286,8 @@ plots.show_objects(
 )
 
 # %% [markdown]
-# **Variation within a class.** Ten times the small letter a, from as many typefaces and turns; ten handwritten digits 4.
+# **Variation within a class.** Ten times the small letter a, from as many typefaces and turns; ten handwritten digits
+# 4.
 
 # %%
 letters, letter_labels = data.arrays("glyphs", "train", per_class=10, seed=seed)
@@ -1244,8 +1296,8 @@ variety = np.concatenate([letters[letter_labels == 0][:10], written[written_labe
 plots.show_images(variety, columns=10, tile=0.8)
 
 # %% [markdown]
-# **Background.** A plain disc on grass, and a disc of other grass on grass. The outline is equally sharp in both; in the second
-# there is hardly anything on which to see it.
+# **Background.** A plain disc on grass, and a disc of other grass on grass. The outline is equally sharp in both; in
+# the second there is hardly anything on which to see it.
 
 # %%
 grass = skimage.data.grass()
@@ -1258,8 +1310,8 @@ plots.show_images(
 )
 
 # %% [markdown]
-# How do these changes look to somebody who compares pixels? Below, the mean difference per pixel to the cat in daylight. By
-# that measure a cup of coffee is more like the cat than the cat at dusk.
+# How do these changes look to somebody who compares pixels? Below, the mean difference per pixel to the cat in
+# daylight. By that measure a cup of coffee is more like the cat than the cat at dusk.
 
 # %%
 cup = skimage.data.coffee()[50:350, 150:450]
@@ -1274,9 +1326,10 @@ plots.bars(distances, xlabel="mean difference to the cat, grey values")
 # %% [markdown]
 # ## Augmentation
 #
-# What must not change the label can be taught by example: change the training images at random, each time anew, in the ways in which the
-# world changes them. Four kinds: **geometry** (mirror, turn, scale, shear, crop), **colour**, **noise and occlusion** (cutout:
-# DeVries and Taylor 2017), **weather**. Each layer of `utils.data.augmentation` on one image; of six draws the strongest is shown.
+# What must not change the label can be taught by example: change the training images at random, each time anew, in the
+# ways in which the world changes them. Four kinds: **geometry** (mirror, turn, scale, shear, crop), **colour**, **noise
+# and occlusion** (cutout: DeVries and Taylor 2017), **weather**. Each layer of `utils.data.augmentation` on one image;
+# of six draws the strongest is shown.
 
 # %%
 astronaut = skimage.transform.resize(skimage.data.astronaut()[:400, 30:430], (160, 160), anti_aliasing=True)
@@ -1312,8 +1365,8 @@ gallery = {"original": astronaut} | {name: strongest(layer, astronaut) for name,
 plots.show_images(list(gallery.values()), titles=list(gallery), columns=6, tile=1.35)
 
 # %% [markdown]
-# **Geometry moves boxes and masks, too.** Colour and weather leave them where they are. One scene with its boxes and masks, and what
-# becomes of them:
+# **Geometry moves boxes and masks, too.** Colour and weather leave them where they are. One scene with its boxes and
+# masks, and what becomes of them:
 
 # %%
 scene = shapes.scene(3, seed=seed, objects=(3, 3))
@@ -1325,13 +1378,15 @@ parts = [[one[key] for one in moved] for key in ("image", "boxes", "labels", "ma
 plots.show_objects(*parts, classes=shapes.CLASSES, names=False, titles=["original", *moves], columns=4, tile=2)
 
 # %% [markdown]
-# A box must be tight around what is left of its mask. For the mirrored, turned, scaled and sheared scene we compute the boxes of the moved
-# masks anew, and expect the boxes that came out, up to a pixel.
+# A box must be tight around what is left of its mask. For the mirrored, turned, scaled and sheared scene we compute the
+# boxes of the moved masks anew, and expect the boxes that came out, up to a pixel.
 
 # %% tags=["nbval-check-output"]
 fixed = shapes.scene(3, objects=(3, 3))
 example = {key: getattr(fixed, key) for key in ("image", "boxes", "labels", "masks")}
-for name, layer in {"mirror": augmentation.Flip(1.0), "turn": augmentation.Affine(rotation=25, seed=0)}.items():
+amounts = {"turn": {"rotation": 25}, "scale": {"scale": 0.5}, "shear": {"shear": 20}}
+for name in ("mirror", "turn", "scale", "shear"):
+    layer = augmentation.Flip(1.0) if name == "mirror" else augmentation.Affine(**amounts[name], seed=0)
     after = {key: np.asarray(part) for key, part in layer(example).items()}
     for mask, box in zip(after["masks"], after["boxes"]):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -1341,9 +1396,9 @@ for name, layer in {"mirror": augmentation.Flip(1.0), "turn": augmentation.Affin
 # %% [markdown]
 # ### What it gains
 #
-# With few images, and only if the change is one that the task allows. Five images of each class, and each kind of augmentation by
-# itself. We expect a gain from small turns and shifts, since hands write that way, and a loss from mirroring: a mirrored digit
-# is no digit.
+# With few images, and only if the change is one that the task allows. Five images of each class, and each kind of
+# augmentation by itself. We expect a gain from small turns and shifts, since hands write that way, and a loss from
+# mirroring: a mirrored digit is no digit.
 
 
 # %%
@@ -1387,9 +1442,10 @@ record(
 )
 
 # %% [markdown]
-# With few images, turns and shifts gain more than the draws differ. The gain shrinks with the number of images, and with 100 of
-# each class none is left that we can show: then the data hold the variations already, and a network this small has to spend
-# some of its strength on images that nobody wrote. Mirroring harms. Augmentation is knowledge about the task: wrong knowledge costs.
+# With few images, turns and shifts gain more than the draws differ. The gain shrinks with the number of images, and
+# with 100 of each class none is left that we can show: then the data hold the variations already, and a network this
+# small has to spend some of its strength on images that nobody wrote. Mirroring harms. Augmentation is knowledge about
+# the task: wrong knowledge costs.
 #
 # ## Summary
 #
@@ -1399,27 +1455,29 @@ record(
 # - pool forwards and backwards by hand: winners take the gradient, overlapping windows add up, averages share it;
 # - check a network before you train it: first loss log C, numeric gradients, 100 images by heart;
 # - choose the size of the first weights, an optimizer, a rate and a schedule, and read what a curve says;
-# - use weight decay, dropout, max-norm, batch normalisation, early stopping, ensembles and augmentation, and measure over several
-#   seeds whether they gain anything.
+# - use weight decay, dropout, max-norm, batch normalisation, early stopping, ensembles and augmentation, and measure
+#   over several seeds whether they gain anything.
 #
 # ## Exercises
 #
 # 1. (easy) Pool the 5 × 5 matrix with 2 × 2 windows at stride 1, forwards and backwards, by hand; then check with
 #    `max_pool_backward`. *Hint: there are ties.*
-# 2. (easy) What is the first loss of a network with 1,000 classes whose logits are all 0? And of one that gives the true class a logit of
-#    10? *Hint: log(1 + 999 e^−10).*
-# 3. (medium) Replace `Adam(1e-3)` in the comparison of regularisers by SGD with momentum at two rates. Does the order of the methods stay?
-#    *Hint: the argument `optimizer` of `train`.*
-# 4. (medium) Raise the share of wrong labels from 0 to .6. From where on does dropout gain more than the seeds differ? *Hint: `noisy`.*
-# 5. (medium) Give the deep network without batch norm the residual connections of topic 04, or a warm-up of the rate. Which of the two
-#    rescues it at more rates? *Hint: `training.WarmupHoldDecay` as the rate.*
-# 6. (hard) Fold a trained batch norm into the convolution before it: new weights and a bias that give the same output in inference.
-#    *Hint: multiply each filter by γ / √(σ² + ε).*
+# 2. (easy) What is the first loss of a network with 1,000 classes whose logits are all 0? And of one that gives the
+#    true class a logit of 10? *Hint: log(1 + 999 e^−10).*
+# 3. (medium) Replace `Adam(3e-3)` in the comparison of regularisers by SGD with momentum at two rates. Does the order
+#    of the methods stay? *Hint: the argument `optimizer` of `train`.*
+# 4. (medium) Raise the share of wrong labels from 0 to .6. From where on does dropout gain more than the seeds differ?
+#    *Hint: `noisy`.*
+# 5. (medium) Give the deep network without batch norm the residual connections of topic 04, or a warm-up of the rate.
+#    Which of the two rescues it at more rates? *Hint: `training.WarmupHoldDecay` as the rate.*
+# 6. (hard) Fold a trained batch norm into the convolution before it: new weights and a bias that give the same output
+#    in inference. *Hint: multiply each filter by γ / √(σ² + ε).*
 #
 # ## Further reading
 #
 # - X. Glorot and Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks*, AISTATS 2010.
-# - A. Krizhevsky, I. Sutskever and G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS 2012.
+# - A. Krizhevsky, I. Sutskever and G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS
+#   2012.
 # - N. Srivastava et al., *Dropout: a simple way to prevent neural networks from overfitting*, JMLR 15, 2014.
 # - S. Ioffe and C. Szegedy, *Batch normalization*, ICML 2015.
 # - K. He et al., *Delving deep into rectifiers*, ICCV 2015.

@@ -3,10 +3,10 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/02_layers_and_training.ipynb)
 #
-# **What does `fit` do that you could not write yourself?** Nothing. In this lab you write the parts of a training run: pooling and its
-# backward pass, softmax with cross-entropy, batch normalisation, dropout, max-norm, and the loop around them. The loop has to learn a
-# hundred handwritten digits by heart. After that Keras may take over, and you train a small network to a floor on
-# digits that it has never seen.
+# **What does `fit` do that you could not write yourself?** Nothing. In this lab you write the parts of a training run:
+# pooling and its backward pass, softmax with cross-entropy, batch normalisation, dropout, max-norm, and the loop around
+# them. The loop has to learn a hundred handwritten digits by heart. After that Keras may take over, and you train a
+# small network to a floor on digits that it has never seen.
 #
 # You will be able to
 #
@@ -15,7 +15,8 @@
 # - say what batch normalisation and dropout do in training and what they do at test time;
 # - train a small network with validation, and judge it on images that had no part in it.
 #
-# Plan two hours for it. There are eight gaps and two questions, 22 points. Use NumPy in the first seven gaps. It runs in a minute.
+# Plan two hours for it. There are eight gaps and two questions, 26 points. Use NumPy in the first seven gaps. It runs
+# in a minute.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -86,8 +87,8 @@ def agree(got, expected, hint):
 # %% [markdown]
 # ## 1. Max pooling (2 points)
 #
-# Write `max_pool(x, f, s)`: the largest value of each f × f window, the windows `s` apart, each channel on its own. A window that would
-# hang over the edge does not count.
+# Write `max_pool(x, f, s)`: the largest value of each f × f window, the windows `s` apart, each channel on its own. A
+# window that would hang over the edge does not count.
 #
 # In: `x`, an array (H, W, C); H and W may differ. Out: an array (h, w, C), h = (H − f) // s + 1 and w likewise.
 #
@@ -129,14 +130,14 @@ for shape, f, s in [((9, 6, 2), 3, 3), ((8, 8, 3), 2, 1), ((6, 11, 1), 4, 2), ((
 # %% [markdown]
 # ## 2. The way back (3 points)
 #
-# Write `max_pool_backward(x, above, f, s)`. `above` (h, w, C) is the gradient of the loss with respect to the output of `max_pool(x, f, s)`.
-# Return the gradient with respect to `x`, an array (H, W, C).
+# Write `max_pool_backward(x, above, f, s)`. `above` (h, w, C) is the gradient of the loss with respect to the output of
+# `max_pool(x, f, s)`. Return the gradient with respect to `x`, an array (H, W, C).
 #
-# The whole gradient of a window goes to its largest value. If several values of a window are the largest, the first one in reading order
-# gets it. Where windows overlap and one value wins several of them, its gradients add up.
+# The whole gradient of a window goes to its largest value. If several values of a window are the largest, the first one
+# in reading order gets it. Where windows overlap and one value wins several of them, its gradients add up.
 #
-# The check works the example of the lecture by hand, then compares with Keras. `np.unravel_index(window.argmax(), window.shape)` finds the
-# row and column of the first maximum of a matrix.
+# The check works the example of the lecture by hand, then compares with Keras. `np.unravel_index(window.argmax(),
+# window.shape)` finds the row and column of the first maximum of a matrix.
 
 
 # %% gap="pool-backward" stub="return the gradient with respect to x, (H, W, C)"
@@ -177,7 +178,8 @@ assert agree(steep, above, "a nudge along the gradient moves each maximum by wha
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Your two functions on the first image: what pooling keeps of it, and which pixels would get a gradient.
+# Your two functions on the first image: what pooling keeps of it, and which pixels would get a gradient. In the black
+# corners all four values of a window are 0, and the first one gets it.
 
 # %%
 digit = images[0] / 255.0
@@ -189,11 +191,12 @@ plots.show_images(pictures, titles=["image", "pooled", "gets a gradient"], colum
 # %% [markdown]
 # ## 3. Softmax and cross-entropy (3 points)
 #
-# Write `cross_entropy(logits, labels)`. In: `logits`, an array (N, C); `labels`, N ints. Out: a pair of the loss, the mean over the N images
-# of −log p of the true class, p = softmax of the logits, and its gradient with respect to the logits, an array (N, C).
+# Write `cross_entropy(logits, labels)`. In: `logits`, an array (N, C); `labels`, N ints. Out: a pair of the loss, the
+# mean over the N images of −log p of the true class, p = softmax of the logits, and its gradient with respect to the
+# logits, an array (N, C).
 #
-# The gradient of the mean is (p − one-hot labels) / N. Logits of a thousand must not overflow: take the largest logit of each row off
-# first, and take the logarithm of the sum rather than of p.
+# The gradient of the mean is (p − one-hot labels) / N. Logits of a thousand must not overflow: take the largest logit
+# of each row off first, and take the logarithm of the sum rather than of p.
 #
 # The check knows the loss of equal logits, differentiates numerically, and tries large logits.
 
@@ -246,13 +249,13 @@ assert agree(cross_entropy(np.tile(logits, (2, 1)), np.tile(truth, 2))[0], loss,
 #
 # Write `batch_norm(x, gamma, beta, mean, variance, training, momentum=0.99, epsilon=1e-3)`.
 #
-# In: `x`, a batch of maps (N, H, W, C); `gamma`, `beta` and the running `mean` and `variance`, arrays (C,). Out: three arrays, the output
-# (N, H, W, C) and the new running mean and variance (C,).
+# In: `x`, a batch of maps (N, H, W, C); `gamma`, `beta` and the running `mean` and `variance`, arrays (C,). Out: three
+# arrays, the output (N, H, W, C) and the new running mean and variance (C,).
 #
-# In training, each channel is normalised with its mean and variance over the batch *and* over all places (N, H and W; the variance is the
-# mean of the squared deviations, as `np.var` has it), and the running values move: new = momentum · old + (1 − momentum) · batch. At test
-# time, each channel is normalised with the running values, and they stay. Normalised means (x − mean) / √(variance + epsilon); times gamma,
-# plus beta. The arrays that come in stay as they are.
+# In training, each channel is normalised with its mean and variance over the batch *and* over all places (N, H and W;
+# the variance is the mean of the squared deviations, as `np.var` has it), and the running values move: new = momentum ·
+# old + (1 − momentum) · batch. At test time, each channel is normalised with the running values, and they stay.
+# Normalised means (x − mean) / √(variance + epsilon); times gamma, plus beta. The arrays that come in stay as they are.
 #
 # The check looks at means and variances, at both modes, and compares with Keras's layer.
 
@@ -307,8 +310,8 @@ assert agree(constant[0], np.ones((2, 3, 3, 1)), "a constant channel becomes bet
 # %% [markdown]
 # ### A question about neighbours (2 points)
 #
-# The next cell sends one image through your `batch_norm` in three batches: with dark neighbours, with bright ones, and at test time. It
-# draws the three outputs on one scale.
+# The next cell sends one image through your `batch_norm` in three batches: with dark neighbours, with bright ones, and
+# at test time. It draws the three outputs on one scale.
 
 # %%
 subject, dark = images[:1] / 255.0, np.zeros((7, image_size, image_size, 1))
@@ -326,24 +329,26 @@ for ax, (name, output) in zip(axes, outputs.items()):
 scale = figure.colorbar(drawn, ax=axes, label="output")
 
 # %% [markdown]
-# It is three times the same image. Why do the outputs differ, and why is that welcome in training and unwanted at test time? A colleague
-# evaluates a network in training mode, on a test set that is sorted by class. What goes wrong?
+# It is three times the same image. Why do the outputs differ, and why is that welcome in training and unwanted at test
+# time? A colleague evaluates a network in training mode, on a test set that is sorted by class. What goes wrong?
 
 # %% [markdown] question="neighbours" points=2
 # ### BEGIN SOLUTION
-# In training the mean and the variance are those of the batch, so every image is seen relative to its neighbours: beside dark images it comes
-# out bright, beside bright ones dark. In training the neighbours change in each step, so the network sees each image in slightly different
-# lights, which acts as a noise that regularises, and all gradients know about the normalisation. At test time an answer must not depend on which
-# other images happen to be asked about; the running statistics are the same for all. In a test set sorted by class, a batch holds one class
-# only. Its mean takes away what the images of the class have in common, which is just what the network needs to know.
+# In training the mean and the variance are those of the batch, so every image is seen relative to its neighbours:
+# beside dark images it comes out bright, beside bright ones dark. In training the neighbours change in each step, so
+# the network sees each image in slightly different lights, which acts as a noise that regularises, and all gradients
+# know about the normalisation. At test time an answer must not depend on which other images happen to be asked about;
+# the running statistics are the same for all. In a test set sorted by class, a batch holds one class only. Its mean
+# takes away what the images of the class have in common, which is just what the network needs to know.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 5. Dropout (2 points)
 #
-# Write `dropout(x, p, training, random)`. In training, set each value of `x` to zero with probability `p`, independently of the others, and
-# divide those that stay by 1 − p. At test time return `x` as it is. `random` is a NumPy generator: `random.random(x.shape)` gives numbers
-# between 0 and 1. `x` is an array of any shape, and `p` lies in [0, 1).
+# Write `dropout(x, p, training, random)`. In training, set each value of `x` to zero with probability `p`,
+# independently of the others, and divide those that stay by 1 − p. At test time return `x` as it is. `random` is a
+# NumPy generator: `random.random(x.shape)` gives numbers between 0 and 1. `x` is an array of any shape, and `p` lies in
+# [0, 1).
 #
 # The check counts zeros, looks at what became of the others, and at the mean.
 
@@ -378,10 +383,12 @@ assert not np.array_equal(half == 0, again == 0), "another generator gives anoth
 # %% [markdown]
 # ## 6. Max-norm (2 points)
 #
-# Write `max_norm(w, c)`: the weights that lead to one unit are shortened to the length `c` if they are longer, and left alone if not.
+# Write `max_norm(w, c)`: the weights that lead to one unit are shortened to the length `c` if they are longer, and left
+# alone if not.
 #
-# In: `w`, the kernel of a dense layer (inputs, units) or of a convolution (height, width, channels, filters): the units are the last axis in
-# both. Out: an array of the same shape. The length is √(sum of squares) over all axes but the last. A unit whose weights are all 0 stays 0.
+# In: `w`, the kernel of a dense layer (inputs, units) or of a convolution (height, width, channels, filters): the units
+# are the last axis in both. Out: an array of the same shape. The length is √(sum of squares) over all axes but the
+# last. A unit whose weights are all 0 stays 0.
 #
 # The check works two dense units by hand, and a convolution, where Keras's default axis is wrong.
 
@@ -412,7 +419,7 @@ assert agree(np.sqrt((max_norm(kernel, 4) ** 2).sum(axis=(0, 1, 2))), np.full(8,
 ### END HIDDEN TESTS
 
 # %%
-kernel = np.random.default_rng(seed).normal(0, np.linspace(0.05, 0.5, 24), (3, 3, 8, 24))
+kernel = np.random.default_rng(seed).normal(0, np.linspace(0.05, 1.5, 24), (3, 3, 8, 24))
 default = np.asarray(keras.constraints.MaxNorm(2)(kernel))
 norms = {
     name: np.sqrt((w**2).sum(axis=(0, 1, 2)))
@@ -424,17 +431,20 @@ plots.curves(norms, range(24), "filter", "length", {"c": 2}, ax=ax)
 # %% [markdown]
 # ## 7. The loop (3 points)
 #
-# Write `descend(parameters, gradients_of, x, y, rate, momentum, epochs, batch_size, seed)`, mini-batch gradient descent with momentum.
+# Write `descend(parameters, gradients_of, x, y, rate, momentum, epochs, batch_size, seed)`, mini-batch gradient descent
+# with momentum.
 #
 # - `parameters`: a list of arrays, the beginning. They stay as they are; work on copies.
 # - `gradients_of(parameters, x, y)` gives the loss on a batch and a list of gradients, one for each parameter.
 # - `x`, `y`: all images and labels, arrays of the same length N.
-# - In every epoch, visit the images in a new random order, drawn from one generator `np.random.default_rng(seed)`, in batches of
-#   `batch_size`; what is left over at the end of an epoch is left out. Image and label must stay together.
-# - In every step, for each parameter: v ← momentum · v − rate · gradient, then parameter ← parameter + v; v starts at 0.
+# - In every epoch, visit the images in a new random order, drawn from one generator `np.random.default_rng(seed)`, in
+#   batches of `batch_size`; what is left over at the end of an epoch is left out. Image and label must stay together.
+# - In every step, for each parameter: v ← momentum · v − rate · gradient, then parameter ← parameter + v; v starts at
+#   0.
 # - Out: a pair of the list of new parameters and the list of losses, one for each step, each taken before its update.
 #
-# The check works two steps by hand, listens to which images your loop visits, and then lets it learn 100 images by heart.
+# The check works two steps by hand, listens to which images your loop visits, and then lets it learn 100 images by
+# heart.
 
 
 # %% gap="descend" stub="return the trained parameters and the loss of every step"
@@ -504,8 +514,8 @@ assert agree(moved[0], np.full(2, 0.9), "each parameter by its own gradient") an
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# A network for your loop: two dense layers with a ReLU between. Its loss and the first gradient on the way back are your `cross_entropy`; the
-# rest is the chain rule.
+# A network for your loop: two dense layers with a ReLU between. Its loss and the first gradient on the way back are
+# your `cross_entropy`; the rest is the chain rule.
 
 
 # %%
@@ -556,27 +566,32 @@ plots.curves(courses, ylabel="loss", baselines={f"log {len(classes)}": np.log(le
 
 # %% [markdown] question="rates" points=2
 # ### BEGIN SOLUTION
-# At .0002 the loss falls in an almost straight, slow line: the rate is far too low, after 40 epochs the network knows next to nothing. At .005
-# it falls steadily and has not arrived. At .1 it falls within a few epochs and goes to 0: this is the one to take. At 3 it is at once larger than
-# log 10, jumps and ends at or above it, where the outputs no longer depend on the image: the steps are far too long. Next I would search
-# between .01 and 1 in factors of two or three, since the right size was bracketed in factors of twenty, and then let the rate fall towards the end.
+# At .0002 the loss falls in an almost straight, slow line: the rate is far too low, after 40 epochs the network knows
+# next to nothing. At .005 it falls steadily and has not arrived. At .1 it falls within a few epochs and goes to 0: this
+# is the one to take. At 3 it is at once larger than log 10, jumps and ends at or above it, where the outputs no longer
+# depend on the image: the steps are far too long. Next I would search between .01 and 1 in factors of two or three,
+# since the right size was bracketed in factors of twenty, and then let the rate fall towards the end.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 8. A network for images it has not seen (4 points)
 #
-# Now with Keras. Write `train_network()`: build a small convolutional network, train it on `images` and `labels`, watch it on
-# `validation_images` and `validation_labels`, and return the trained model and its history (a dict of lists, one value for each epoch).
+# Now with Keras. Write `train_network()`: build a small convolutional network, train it on `images` and `labels`, watch
+# it on `validation_images` and `validation_labels`, and return the trained model and its history (a dict of lists, one
+# value for each epoch).
 #
-# - The model takes the images as they are, (N, image_size, image_size, 1) with values from 0 to 255: put `layers.Rescaling(1 / 255)` first.
+# - The model takes the images as they are, (N, image_size, image_size, 1) with values from 0 to 255: put
+#   `layers.Rescaling(1 / 255)` first.
 # - It gives one number for each class (logits or probabilities).
 # - It has at most `largest` parameters.
-# - `training.compile_classifier(model, optimizer)` compiles a model that gives logits. `training.fit(model, (images, labels), epochs,
-#   batch_size=..., seed=seed, validation_data=(...), callbacks=[...])` trains it and returns a history; use at most `epochs` epochs.
-# - Two convolutions with pooling, one of the regularisers of this topic, and a rate that falls (`keras.optimizers.schedules.CosineDecay`, or
-#   `keras.callbacks.ReduceLROnPlateau`) are enough.
+# - `training.compile_classifier(model, optimizer)` compiles a model that gives logits. `training.fit(model, (images,
+#   labels), epochs, batch_size=..., seed=seed, validation_data=(...), callbacks=[...])` trains it and returns a
+#   history; use at most `epochs` epochs.
+# - Two convolutions with pooling, one of the regularisers of this topic, and a rate that falls
+#   (`keras.optimizers.schedules.CosineDecay`, or `keras.callbacks.ReduceLROnPlateau`) are enough.
 #
-# The check takes the test images, of which it shows you nothing before, and expects the share `floor` of them to be right.
+# The check takes the test images, of which it shows you nothing before, and expects the share `floor` of them to be
+# right.
 
 
 # %% gap="network" stub="build, compile and fit a small network; return it and its history"
@@ -652,16 +667,20 @@ record(test_accuracy=accuracy, first_loss=first, last_loss=np.mean(losses[-5:]),
 #
 # ## Exercises
 #
-# 1. (easy) Write `average_pool_backward`. Which of the checks of step 2 still hold for it? *Hint: each pixel of a window gets 1/f².*
-# 2. (easy) Leave the ReLU out of `two_layers`. Does the network still learn the 100 images? Why? *Hint: 100 points in 64 dimensions.*
-# 3. (medium) Write the backward pass of your batch normalisation, and check it numerically. *Hint: the mean and the variance depend on every
-#    value of the batch.*
-# 4. (medium) Add your `dropout` and `max_norm` to the loop and train on all images. Do they gain over five seeds, or do the seeds differ by
-#    more? *Hint: the lecture says in which setting to look.*
-# 5. (hard) Reach the floor with a tenth of the parameters. *Hint: global average pooling, and more steps.*
+# 1. (easy) Write `average_pool_backward`. Which of the checks of step 2 still hold for it? *Hint: each pixel of a
+#    window gets 1/f².*
+# 2. (easy) Leave the ReLU out of `two_layers`. Does the network still learn the 100 images? Why? *Hint: 100 points in
+#    64 dimensions.*
+# 3. (medium) Write the backward pass of your batch normalisation, and check it numerically. *Hint: the mean and the
+#    variance depend on every value of the batch.*
+# 4. (medium) Add your `dropout` and `max_norm` to the loop and train on all images. Do they gain over five seeds, or do
+#    the seeds differ by more? *Hint: the lecture says in which setting to look.*
+# 5. (hard) Reach the floor with less than 2,000 parameters. *Hint: global average pooling, and more steps.*
 #
 # ## Further reading
 #
-# - S. Ioffe and C. Szegedy, *Batch normalization: accelerating deep network training by reducing internal covariate shift*, ICML 2015.
+# - S. Ioffe and C. Szegedy, *Batch normalization: accelerating deep network training by reducing internal covariate
+#   shift*, ICML 2015.
 # - N. Srivastava et al., *Dropout: a simple way to prevent neural networks from overfitting*, JMLR 15, 2014.
-# - H. Xiao, K. Rasul and R. Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms*, 2017.
+# - H. Xiao, K. Rasul and R. Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning
+#   algorithms*, 2017.

@@ -163,7 +163,7 @@ def imagenet(name="MobileNetV2", include_top=False, weights="imagenet", **option
         ValueError: `keras.applications` has no such network.
         DataUnavailable: the weights are neither in Keras's folder (KERAS_HOME, else ~/.keras) nor to be had from the network.
     """
-    family = max((key for key in _PREPROCESSING if name.startswith(key)), key=len, default=None)
+    family = _family(name)
     build = getattr(keras.applications, name, None)
     if family is None or not isinstance(build, type(keras.applications.MobileNetV2)):
         raise ValueError(f"keras.applications has no network {name!r} that is known here")
@@ -199,6 +199,23 @@ def _unavailable(name, address):
         f"(from {address}), or set KERAS_HOME to a folder that holds models/; without it, "
         'utils.pretrained.load("glyphs") serves as the pretrained network.'
     )
+
+
+def preprocess(pixels, name):
+    """Pixels from 0 to 255 as the ImageNet weights of a network of `keras.applications` want them, by layers of the model.
+
+    Args:
+        pixels: (B, H, W, 3) tensor, RGB.
+        name: class in `keras.applications`. Where the class has a preprocessing of its own inside, nothing is done.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    return _preprocess(pixels, _PREPROCESSING[_family(name)])
+
+
+def _family(name):
+    return max((key for key in _PREPROCESSING if name.startswith(key)), key=len, default=None)
 
 
 def _preprocess(pixels, kind):

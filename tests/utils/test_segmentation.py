@@ -7,7 +7,7 @@ from keras import ops
 from sklearn.metrics import confusion_matrix
 
 from utils.segmentation import losses, metrics, unet
-from utils.segmentation.encoders import encoder
+from utils.segmentation.encoders import Enlarge, encoder
 from utils.segmentation.unet import valid_size
 
 CLASSES = 4
@@ -335,14 +335,24 @@ def test_the_valid_form_gives_the_logits_of_what_each_pixel_sees():
     np.testing.assert_allclose(part, whole[:, 4:, 8:], atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"stem_stride": 2}, {"upsampling": "bilinear", "dropout": 0.5}])
-def test_unet_takes_images_of_any_size_and_equals_its_padded_self(options):
+@pytest.mark.parametrize(
+    ("options", "to"),
+    [({}, (24, 36)), ({"stem_stride": 2}, (24, 40)), ({"upsampling": "bilinear", "dropout": 0.5}, (24, 36))],
+)
+def test_unet_takes_images_of_any_size_and_equals_its_padded_self(options, to):
     model = unet((None, None, 3), 5, (4, 6, 8), **options)
     image = np.random.default_rng(0).integers(0, 256, (2, 21, 34, 3), np.uint8)
     logits = model.predict_on_batch(image)
     assert logits.shape == (2, 21, 34, 5)
-    by_hand = np.pad(image, [(0, 0), (0, 3), (0, 6), (0, 0)], mode="edge")
+    by_hand = np.pad(image, [(0, 0), (0, to[0] - 21), (0, to[1] - 34), (0, 0)], mode="edge")
     np.testing.assert_allclose(logits, model.predict_on_batch(by_hand)[:, :21, :34], atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 8])
+def test_enlarge_is_bilinear_upsampling(factor):
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 2)).astype("float32")
+    expected = keras.layers.UpSampling2D(factor, interpolation="bilinear")(x)
+    np.testing.assert_allclose(*map(ops.convert_to_numpy, (Enlarge(factor)(x), expected)), atol=1e-5)
 
 
 def test_unet_is_saved_and_loaded(tmp_path):

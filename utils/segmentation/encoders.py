@@ -68,6 +68,48 @@ class CropLike(layers.Layer):
         return super().get_config() | {"centred": self.centred}
 
 
+@keras.saving.register_keras_serializable("convnets")
+class Enlarge(layers.Layer):
+    """Bilinear interpolation to `factor` times the height and width: (B, H, W, C) -> (B, fH, fW, C).
+
+    The same values as `keras.layers.UpSampling2D(factor, interpolation="bilinear")`, which on TensorFlow refuses images of unknown size.
+
+    Args:
+        factor: int of at least 1.
+    """
+
+    def __init__(self, factor, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, x):
+        for axis in (1, 2):
+            x = self._along(x, axis)
+        return x
+
+    def _along(self, x, axis):
+        size = ops.shape(x)[axis]
+        first, last = ((slice(None),) * axis + (place,) for place in (slice(0, 1), slice(size - 1, None)))
+        inner = (slice(None),) * axis
+        before = ops.concatenate([x[first], x[(*inner, slice(0, size - 1))]], axis=axis)
+        after = ops.concatenate([x[(*inner, slice(1, None))], x[last]], axis=axis)
+        # The f new pixels of each old one lie at (j + 1/2) / f - 1/2 from its centre, between it and a neighbour.
+        phases = []
+        for j in range(self.factor):
+            away = (j + 0.5) / self.factor - 0.5
+            phases.append((1 - abs(away)) * x + abs(away) * (before if away < 0 else after))
+        shape = list(ops.shape(x))
+        shape[axis] = size * self.factor
+        return ops.reshape(ops.stack(phases, axis=axis + 1), shape)
+
+    def compute_output_spec(self, x):
+        sizes = [n if n is None else n * self.factor for n in x.shape[1:3]]
+        return keras.KerasTensor((x.shape[0], *sizes, x.shape[3]), self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {"factor": self.factor}
+
+
 def padded(image, stride, name="pad"):
     """The image, padded to multiples of the stride where it may be necessary."""
     if all(n is not None and n % stride == 0 for n in image.shape[1:3]):

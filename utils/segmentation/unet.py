@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from utils.architectures.blocks import conv_bn_relu, conv_relu
-from utils.segmentation.encoders import CropLike, cropped, encoder, padded
+from utils.segmentation.encoders import CropLike, Enlarge, cropped, encoder, padded
 
 PAPER = (64, 128, 256, 512, 1024)
 
@@ -108,7 +108,7 @@ def unet(
     x = up_path(x, maps[:-1], widths, unit, padding, upsampling)
     x = layers.Conv2D(classes, 1, name="logits")(x)
     if strides[0] > 1:
-        x = layers.UpSampling2D(strides[0], interpolation="bilinear", name="enlarge")(x)
+        x = Enlarge(strides[0], name="enlarge")(x)
     if padding == "same":
         x = cropped(x, image)
     return keras.Model(image, x, name=name)
@@ -154,7 +154,7 @@ def up_path(x, maps, widths, unit, padding="same", upsampling="transposed"):
         if upsampling == "transposed":
             x = layers.Conv2DTranspose(width, 2, 2, kernel_initializer="he_normal", name=f"{where}_upsample")(x)
         else:
-            x = layers.UpSampling2D(2, interpolation=upsampling, name=f"{where}_upsample")(x)
+            x = (Enlarge if upsampling == "bilinear" else layers.UpSampling2D)(2, name=f"{where}_upsample")(x)
             x = unit(x, width, 3, name=f"{where}_narrow")
         if padding == "valid":
             skip = CropLike(centred=True, name=f"{where}_crop")(skip, x)

@@ -3,11 +3,12 @@
 import keras
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from keras import layers
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
-from utils.plots import block_diagram, stage_diagram
+from utils.plots import block_diagram, block_diagrams, stage_diagram
 
 matplotlib.use("Agg")
 
@@ -89,6 +90,17 @@ def test_words_of_special_layers():
     x = layers.MaxPooling2D(1, 2, name="c")(x)
     found = texts(block_diagram(keras.Model(image, x)))
     assert {"3×3 depthwise, /2", "3×3 conv, 8, d 2, 2 groups", "subsample, /2"} <= set(found)
+
+
+def test_several_blocks_stand_side_by_side_to_one_scale():
+    figure = block_diagrams({"a residual block": (residual(), "block"), "the whole net": residual()})
+    first, second = figure.axes
+    assert {"3×3 conv, 6", "+"} <= set(texts(first)) and "dense, 3" in texts(second)
+    assert [text.get_text() for text in figure.texts] == ["a residual block", "the whole net"]
+    inches = [ax.get_position().width * figure.get_figwidth() / abs(np.diff(ax.get_xlim())[0]) for ax in figure.axes]
+    assert inches[0] == pytest.approx(inches[1], rel=0.02) and first.get_position().x1 <= second.get_position().x0
+    assert first.get_position().y1 == pytest.approx(second.get_position().y1)
+    assert len(plt.get_fignums()) == 1
 
 
 def test_what_cannot_be_drawn_is_said():

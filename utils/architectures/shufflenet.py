@@ -109,7 +109,7 @@ def unit_v2(x, channels, strides, name, momentum=0.9):
     half = channels // 2
     style = {"momentum": momentum}
     if strides == 1:
-        idle, x = ops.split(x, 2, axis=-1)
+        idle, x = ChannelSplit(name=f"{name}_split")(x)
     else:
         idle = batch_norm(depthwise(x, 3, strides, name=f"{name}_side1"), f"{name}_side1_bn", **style)
         idle = conv_bn_relu(idle, half, 1, name=f"{name}_side2", **style)
@@ -118,6 +118,19 @@ def unit_v2(x, channels, strides, name, momentum=0.9):
     x = conv_bn_relu(x, half, 1, name=f"{name}_conv3", **style)
     x = layers.Concatenate(name=f"{name}_concat")([idle, x])
     return ChannelShuffle(2, name=f"{name}_shuffle")(x)
+
+
+@keras.saving.register_keras_serializable("utils")
+class ChannelSplit(layers.Layer):
+    """The first and the second half of the channels: (B, H, W, C) -> two of (B, H, W, C / 2)."""
+
+    each_place = True  # no place looks at another, and nothing is multiplied by weights
+
+    def call(self, x):
+        return tuple(ops.split(x, 2, axis=-1))
+
+    def compute_output_shape(self, input_shape):
+        return ((*input_shape[:-1], input_shape[-1] // 2),) * 2
 
 
 @keras.saving.register_keras_serializable("utils")

@@ -33,7 +33,7 @@ from utils.plots.base import (
     png,
     style,
 )
-from utils.plots.blocks import block_diagram, stage_diagram
+from utils.plots.blocks import block_diagram, block_diagrams, stage_diagram
 from utils.plots.charts import bars, confusion_matrix, curves, embedding, history, layer_bars, learning_curve, timeline
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
@@ -54,6 +54,7 @@ __all__ = [
     "YELLOW",
     "bars",
     "block_diagram",
+    "block_diagrams",
     "class_colour",
     "confusion_matrix",
     "curves",

@@ -75,6 +75,38 @@ def block_diagram(model, within=None, title=None, shapes=True, ax=None):
     return ax
 
 
+def block_diagrams(blocks, shapes=True, width=WIDTH):
+    """Draw several blocks side by side, all to one scale, tops aligned.
+
+    Args:
+        blocks: dict of title -> model, or pair (model, within), as in `block_diagram`.
+        shapes: whether to write shapes on the edges.
+        width: of the figure in inches, at most.
+
+    Returns:
+        Figure.
+    """
+    pairs = {title: block if isinstance(block, tuple) else (block, None) for title, block in blocks.items()}
+    sizes = []
+    for model, within in pairs.values():
+        figure = block_diagram(model, within, shapes=shapes).figure
+        sizes.append(figure.get_size_inches())
+        plt.close(figure)
+    wide = [max(size[0], 0.1 * len(title)) + 0.15 for title, size in zip(pairs, sizes)]
+    scale, above = min(1, width / sum(wide)), 0.3
+    height = scale * max(size[1] for size in sizes) + above
+    figure, left = plt.figure(figsize=(scale * sum(wide), height), layout="none"), 0.0
+    for (title, (model, within)), room, (own, tall) in zip(pairs.items(), wide, sizes):
+        share = own / sum(wide), scale * tall / height
+        ax = figure.add_axes((left + (room / sum(wide) - share[0]) / 2, 1 - above / height - share[1], *share))
+        block_diagram(model, within, shapes=shapes, ax=ax)
+        ax.set_anchor("N")
+        middle = left + room / sum(wide) / 2
+        figure.text(middle, 1 - 0.2 / height, title, ha="center", va="center", fontsize=min(11, 14 * scale))
+        left += room / sum(wide)
+    return figure
+
+
 @dataclass(eq=False)
 class _Node:
     layer: object  # the first of the layers in the box
@@ -182,6 +214,8 @@ def _words(layer):
         return f"subsample{stride()}", ""
     if kind == "Rescaling" and (layer.scale, layer.offset) == (-1, 1):
         return "1 − x", ""
+    if kind == "Rescaling" and layer.offset == 0:
+        return f"× {layer.scale:g}", ""
     if kind in ("MaxPooling2D", "AveragePooling2D"):
         return f"{size(layer.pool_size)} {'max' if kind[0] == 'M' else 'average'}-pool{stride()}", ""
     if kind == "Dense":
@@ -195,6 +229,9 @@ def _words(layer):
         "Concatenate": "concatenate",
         "Dropout": f"dropout {getattr(layer, 'rate', 0):g}",
         "ChannelPadding": "zero channels",
+        "ChannelShuffle": "shuffle",
+        "ChannelSplit": "split in halves",
+        "Join": "join",
     }
     return names.get(kind, kind if kind == kind.upper() else kind.replace("2D", "")), ""
 

@@ -411,6 +411,14 @@ def test_the_table_shows_budgets_and_bands(course, fake):
     assert "  took 0.75 minutes (90 CPU seconds / 120), its budget is 0.5" in said
 
 
+def test_a_notebook_that_broke_off_is_not_asked_for_its_later_metrics(course, fake):
+    fake.does["01/lecture"] = {"status": "failed", "error": ERROR, "metrics": {}}
+    _, said = go(course, "01/lecture")
+    assert "total" not in said
+    fake.does["01/lecture"] = {"metrics": {}}
+    assert "total missing" in go(course, "01/lecture")[1]
+
+
 def test_words_in_brackets_are_no_markup(course, fake):
     fake.does["01/lecture"] = {"status": "failed", "error": {**ERROR, "value": "[bold]x[/bold] [/nothing]"}}
     _, said = go(course, "01/lecture")

@@ -35,6 +35,7 @@ from utils.architectures.registry import (
     features,
     load_imagenet,
     names,
+    outline,
     register,
 )
 
@@ -47,5 +48,6 @@ __all__ = [
     "features",
     "load_imagenet",
     "names",
+    "outline",
     "register",
 ]

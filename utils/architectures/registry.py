@@ -125,6 +125,25 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
     return model
 
 
+def outline(name, input_shape=None, classes=None, include_top=True, **options):
+    """An architecture whose weights have shapes and no values: to count and to draw, without the time and memory they take.
+
+    Args:
+        name, input_shape, classes, include_top, options: as in `build`. In place of the name, a function of no arguments that
+            builds a model of your own.
+
+    Returns:
+        keras.Model with all layers and shapes. It cannot run, and its weights cannot be set.
+    """
+    from keras.src.backend.common import global_state  # no public way leads to this list
+
+    with keras.StatelessScope(initialize_variables=False):
+        model = name() if callable(name) else build(name, input_shape, classes, include_top, **options)
+    # The weights wait on it for their values, which the next scope that ends would give them.
+    global_state.set_global_attribute("uninitialized_variables", [])
+    return model
+
+
 def load_imagenet(model):
     """Load the ImageNet weights of `keras.applications` into a model of ours, with or without the top.
 
@@ -203,7 +222,8 @@ def features(model, levels):
         levels: sequence of ints: level l stands for a stride of 2^l pixels.
 
     Returns:
-        keras.Model on the same input that gives a list of maps (B, height / 2^l, width / 2^l, C), one per level.
+        keras.Model on the same input that gives a list of maps (B, height / 2^l, width / 2^l, C), one per level; for one level
+        alone the map itself, as all of Keras's models do.
 
     Raises:
         ValueError: the model has no map of a level.

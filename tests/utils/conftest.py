@@ -1,0 +1,29 @@
+import math
+import warnings
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+
+from utils import architectures, arithmetic
+
+
+@cache
+def counted(name, macs=False):
+    model = architectures.outline(name)
+    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    shapes = {"name": model.name, "input_shape": model.input_shape, "output_shape": model.output_shape}
+    if not macs:
+        return SimpleNamespace(params=trainable, **shapes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a layer that cannot be counted
+        total = arithmetic.totals(model)
+    assert total["params"] == total["trainable"] == trainable
+    return SimpleNamespace(**total, **shapes)
+
+
+@pytest.fixture(scope="session")
+def counts_of():
+    """Function from the name of an architecture to what its default form counts, built once for all tests: `params`, `name`,
+    `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
+    return counted

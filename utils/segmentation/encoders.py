@@ -4,6 +4,8 @@ A net halves the image several times, so its inner maps come out whole only if h
 `padded` repeats the last row and column up to the next multiple, and `cropped` takes the surplus off the logits again.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -124,7 +126,7 @@ def cropped(logits, image, name="crop"):
     return CropLike(name=name)(logits, image)
 
 
-def encoder(backbone, input_shape, levels=None, weights=None, **options):
+def encoder(backbone, input_shape, levels=None, weights=None, pools=False, **options):
     """A backbone that takes images as they come and gives a map for each level; level l has a stride of 2^l pixels.
 
     Args:
@@ -137,6 +139,7 @@ def encoder(backbone, input_shape, levels=None, weights=None, **options):
         input_shape: (height, width, channels); height and width None for any size.
         levels: sequence of ints; None: all that the backbone has.
         weights: None: ImageNet weights for a class of `keras.applications`, random ones for a name of `utils.architectures`.
+        pools: of VGG: whether a level's map is that of the pool which leads to it, as FCN takes them, in the place of the last convolution's.
         **options: further arguments of the architecture, such as `width` or `alpha`.
 
     Returns:
@@ -152,7 +155,7 @@ def encoder(backbone, input_shape, levels=None, weights=None, **options):
     elif backbone == "small" or backbone in pretrained.names():
         image, maps = _small(backbone, input_shape)
     elif backbone in architectures.names():
-        return _of_architecture(backbone, input_shape, levels, weights, options)
+        return _of_architecture(backbone, input_shape, levels, weights, pools, options)
     elif hasattr(keras.applications, str(backbone)):
         options = options | ({} if None in input_shape[:2] else {"input_shape": tuple(input_shape)})
         if input_shape[-1] != 3:
@@ -197,14 +200,18 @@ def _small(name, input_shape):
     return image, dict(zip(maps, found))
 
 
-def _of_architecture(name, input_shape, levels, weights, options):
+def _of_architecture(name, input_shape, levels, weights, pools, options):
     """A network of ours behind the preprocessing that its weights want."""
     body = architectures.build(
         name, tuple(input_shape), include_top=False, weights=None if weights == "random" else weights, **options
     )
     levels = _levels_of(body) if levels is None else list(levels)
     image = layers.Input(input_shape, name="image")
-    maps = architectures.features(body, levels)(preprocessed(image, name if weights == "imagenet" else None))
+    if pools:
+        body = keras.Model(body.input, [body.get_layer(f"pool{level}").output for level in levels], name=name)
+    else:
+        body = architectures.features(body, levels)
+    maps = body(preprocessed(image, name if weights == "imagenet" else None))
     model = keras.Model(image, maps if isinstance(maps, list) else [maps], name="encoder")
     model.levels = levels
     return model
@@ -238,10 +245,10 @@ def _last_of_each_stride(model):
         and len(layer.output.shape) == 4
         and not isinstance(layer, (layers.ZeroPadding2D, layers.InputLayer, layers.Rescaling))
     ]
-    image = keras.KerasTensor((1, 512, 512, model.inputs[0].shape[-1]))
-    specs = keras.Model(model.inputs[0], found).compute_output_spec(image)
-    maps = {}
-    for x, spec in zip(found, specs):
-        if 512 % spec.shape[1] == 0:
-            maps[(512 // spec.shape[1]).bit_length() - 1] = x
-    return maps
+    side = model.inputs[0].shape[1]
+    heights = [x.shape[1] for x in found]
+    if side is None:
+        side = 512
+        image = keras.KerasTensor((1, side, side, model.inputs[0].shape[-1]))
+        heights = [spec.shape[1] for spec in keras.Model(model.inputs[0], found).compute_output_spec(image)]
+    return {round(math.log2(side / height)): x for x, height in zip(found, heights)}

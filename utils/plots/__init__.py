@@ -39,6 +39,7 @@ from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
+from utils.plots.segmentation import show_label_maps
 
 __all__ = [
     "BLACK",
@@ -75,6 +76,7 @@ __all__ = [
     "show_filters",
     "show_fooling",
     "show_images",
+    "show_label_maps",
     "show_maps",
     "show_masks",
     "show_objects",

@@ -1,5 +1,6 @@
 """FCN, SegNet and DeepLab: counts, what their parts compute, images of any size; prediction by windows, tiles and flips."""
 
+import warnings
 from itertools import pairwise
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from utils import architectures
+from utils import architectures, arithmetic
 from utils.segmentation import deeplab, fcn8, fcn16, fcn32, inference, segnet, unet
 from utils.segmentation.deeplab import dilated
 from utils.segmentation.encoders import encoder
@@ -302,3 +303,14 @@ def test_overlapping_tiles_equal_the_whole_mirrored_image():
     np.testing.assert_allclose(found, whole[:, :47], atol=1e-5)
     with pytest.raises(ValueError, match="nothing to mirror"):
         inference.overlap_tile(unet((None, None, 3), 3, (4, 5)), image, tile=32)
+
+
+@pytest.mark.parametrize("output_stride", [32, 8])
+def test_what_only_interpolates_pads_and_cuts_has_no_macs(output_stride):
+    """No warning that something is not counted, and the sum is that of the convolutions."""
+    model = deeplab((40, 40, 1), 2, "vgg11", filters=8, output_stride=output_stride, decoder=False, width=1 / 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = arithmetic.layer_table(model)
+    assert set(table["type"][table["macs"] > 0]) == {"Conv2D"}
+    assert {"Enlarge", "PadToStride", "CropLike", "Spread"} <= set(table["type"])

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from utils import architectures
 from utils.architectures.blocks import conv_bn_relu, depthwise
-from utils.segmentation.encoders import Enlarge, cropped, padded, preprocessed
+from utils.segmentation.encoders import Enlarge, WithoutProducts, cropped, padded, preprocessed
 
 
 def deeplab(
@@ -117,7 +117,7 @@ def _conv3(x, filters, rate, separable, name):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Spread(layers.Layer):
+class Spread(WithoutProducts, layers.Layer):
     """One value per channel, everywhere: (B, 1, 1, C) and a map (B, H, W, any) -> (B, H, W, C)."""
 
     def call(self, x, like):
@@ -128,7 +128,7 @@ class Spread(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class DilatedMaxPooling(layers.Layer):
+class DilatedMaxPooling(WithoutProducts, layers.Layer):
     """Max-pooling of stride 1 whose window has holes: (B, H, W, C) -> (B, H, W, C) with padding "same".
 
     Args:

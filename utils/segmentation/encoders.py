@@ -13,8 +13,15 @@ from keras import layers, ops
 from utils import architectures, pretrained
 
 
+class WithoutProducts:
+    """Padding, cutting, interpolation: no convolution and no matrix product, so that `utils.arithmetic` counts no MACs."""
+
+    def macs(self, *input_shapes):
+        return 0
+
+
 @keras.saving.register_keras_serializable("convnets")
-class PadToStride(layers.Layer):
+class PadToStride(WithoutProducts, layers.Layer):
     """Repeats the last row and column until height and width are multiples of `stride`: (B, H, W, C) -> (B, H', W', C).
 
     On the far sides only, so that the grid of strides begins at the image's corner, as in training. Nothing is done where it fits already.
@@ -44,7 +51,7 @@ class PadToStride(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class CropLike(layers.Layer):
+class CropLike(WithoutProducts, layers.Layer):
     """Cuts a map to the height and width of another: (B, H, W, C), (B, h, w, ...) -> (B, h, w, C), h <= H, w <= W.
 
     Args:
@@ -71,7 +78,7 @@ class CropLike(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Enlarge(layers.Layer):
+class Enlarge(WithoutProducts, layers.Layer):
     """Bilinear interpolation to `factor` times the height and width: (B, H, W, C) -> (B, fH, fW, C).
 
     The same values as `keras.layers.UpSampling2D(factor, interpolation="bilinear")`, which on TensorFlow refuses images of unknown size.

@@ -48,7 +48,7 @@ reading: int = 240  # [2, 5000] steps of 50 images that each LeNet-5 is trained 
 pictures: str = "shapes_crops"  # {shapes_crops, fashion_mnist} what the newer designs are compared on
 examples: int = 600  # [20, 1600] training pictures of each class
 picture_size: int = 32  # [32, 48] height and width they are brought to
-steps: list[int] = [3000, 500, 250]  # steps of LeNet-5, the VGG-like net and the inception net: about the same CPU time
+steps: list[int] = [850, 240, 180]  # steps of LeNet-5, the VGG-like net and the inception net: about the same CPU time
 looks: int = 10  # [2, 50] times that a network is tested while it trains
 timed: int = 7  # [1, 100] forward passes over which the time of a network is the median
 
@@ -473,8 +473,8 @@ record(loss_at_low_rate=losses["rate 0.01"][:, -2:].mean(), loss_at_high_rate=lo
 #
 # > **What the slide says.** "The first network with ReLU." Rectified units are older: Fukushima's NeoCognitron has them
 # > (1980), Jarrett et al. (2009) found rectification to be the most important part of their networks, Nair and Hinton
-# > (2010) named the unit, and Glorot, Bordes and Bengio (2011) trained deep networks with it. AlexNet showed that it makes
-# > a *large* convolutional network train six times faster than tanh [paper].
+# > (2010) named the unit, and Glorot, Bordes and Bengio (2011) trained deep networks with it. The paper shows what it brings: a
+# > four-layer network on CIFAR-10 reaches 25 % training error six times sooner than with tanh [paper].
 
 # %% [markdown]
 # ## ZFNet, 2013

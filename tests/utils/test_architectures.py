@@ -115,6 +115,10 @@ def small(family):
     return architectures.build(name, shape, classes=4 if name != "lenet5" else 10, **options)
 
 
+# On the other backends those with layers of their own, which are what could differ there; JAX compiles every layer for minutes.
+PORTABLE = [family for family in SMALL if BACKEND == "tensorflow" or family in ("lenet", "resnet_cifar", "shufflenet")]
+
+
 def images(model, count=4):
     return np.random.default_rng(0).normal(size=(count, *model.input_shape[1:])).astype("float32")
 
@@ -348,7 +352,7 @@ def test_maps_have_the_sizes_of_the_paper(name, sizes):
     assert {layer: model.get_layer(layer).output.shape[1] for layer in sizes} == sizes
 
 
-@pytest.mark.parametrize("family", ["lenet", "fractalnet", "mobilenet_v3"])
+@pytest.mark.parametrize("family", ["lenet", "resnet_cifar", "shufflenet"])
 def test_an_outline_is_the_network_without_values(family):
     model, (name, shape, options) = small(family), SMALL[family]
     outline = architectures.outline(name, shape, classes=model.output_shape[-1], **options)
@@ -371,7 +375,7 @@ def test_an_outline_never_gets_values():
 # Running
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", PORTABLE)
 def test_a_small_net_runs_and_every_weight_moves(family):
     model = small(family)
     x = images(model, 8)
@@ -393,7 +397,7 @@ def test_a_small_net_runs_and_every_weight_moves(family):
     assert still == []
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", PORTABLE)
 def test_a_net_is_saved_and_loaded(family, tmp_path):
     model = small(family)
     model.save(tmp_path / "model.keras")
@@ -402,7 +406,7 @@ def test_a_net_is_saved_and_loaded(family, tmp_path):
     np.testing.assert_allclose(run(loaded, x), run(model, x), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["lenet", "vgg"])
+@pytest.mark.parametrize("family", ["lenet", "resnet_cifar"])
 def test_weights_from_a_file(family, tmp_path):
     model, (name, shape, options) = small(family), SMALL[family]
     path, classes = tmp_path / "model.weights.h5", model.output_shape[-1]
@@ -541,7 +545,7 @@ def twin(name, size, top=False):
     "name, size, options",
     [
         ("vgg16", 32, {"classes": 10}),
-        ("resnet50", 64, {"classes": 10}),
+        pytest.param("resnet50", 64, {"classes": 10}, marks=once),
     ],
 )
 def test_weights_of_keras_give_the_outputs_of_keras(name, size, options):

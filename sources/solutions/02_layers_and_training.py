@@ -649,9 +649,9 @@ np.add.at(confused, (test_labels, predictions), 1)
 plots.confusion_matrix(confused, classes=classes, title=f"{accuracy:.1%} of {len(test_labels):,} test images right")
 
 # %%
-wrong = np.flatnonzero(predictions != test_labels)[:16]
+wrong = np.flatnonzero(predictions != test_labels)[:8]
 if len(wrong):
-    plots.show_images(test_images[wrong], test_labels[wrong], predictions[wrong], classes=classes)
+    plots.show_images(test_images[wrong], test_labels[wrong], predictions[wrong], classes=classes, columns=4, tile=2)
 record(test_accuracy=accuracy, first_loss=first, last_loss=np.mean(losses[-5:]), parameters=parameters)
 
 # %% [markdown]

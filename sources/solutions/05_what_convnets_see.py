@@ -102,7 +102,9 @@ def trained(images, labels, steps, epochs=6):
     model = network()
     rate = training.WarmupHoldDecay(3e-3, steps, warmup=max(1, steps // 10))
     training.compile_classifier(model, keras.optimizers.AdamW(rate, weight_decay=1e-3))
-    order = np.random.default_rng(seed).permuted(np.tile(np.arange(len(images)), (-(-steps * 32 // len(images)), 1)), 1)
+    order = np.random.default_rng(seed).permuted(
+        np.tile(np.arange(len(images)), (-(-steps * 32 // len(images)), 1)), axis=1
+    )
     parts = np.array_split(order.ravel()[: steps // epochs * epochs * 32], epochs)
     training.fit(model, lambda epoch: (images[parts[epoch]], labels[parts[epoch]]), epochs, batch_size=32, seed=seed)
     return model
@@ -491,7 +493,7 @@ still = {
     for name, pixels in (("against the gradient", fooled), ("random signs", shaken))
 }
 said = sound.predict(fooled, verbose=0).argmax(axis=1)
-plots.show_images(fooled[:8], test_labels[right][:8], said[:8], shapes.CLASSES, columns=8, title="After the step")
+plots.show_images(fooled[:8], test_labels[right][:8], said[:8], shapes.CLASSES, columns=4, tile=1.7)
 
 # %%
 plots.bars(still, xlabel=f"share of {len(right)} images that is still right")

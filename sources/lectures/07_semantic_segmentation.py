@@ -1,0 +1,1260 @@
+# %% [markdown]
+# # 07 Semantic segmentation
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/07_semantic_segmentation.ipynb)
+#
+# **A classifier says "star". Which pixels does it mean?** It cannot tell: to become sure of *what* it sees, it has thrown
+# away *where*, stride by stride. Semantic segmentation wants both, a class for every pixel. This lecture follows the ways
+# in which networks have learnt to keep the place, or to get it back.
+#
+# You will be able to
+#
+# - tell semantic segmentation from its neighbours, and say who wants it, and how fast;
+# - compute pixel accuracy, IoU and Dice from one confusion matrix, and say which of them imbalance fools;
+# - turn a classifier of patches into a network that labels a whole image at once, and count what that saves;
+# - enlarge a map in four ways, and build FCN, SegNet, U-Net and a dilated network, for images of any size;
+# - choose a loss for rare classes, and see where each family errs when all train for the same time;
+# - start a U-Net from an encoder that has seen image labels only, and measure what that buys with few masks.
+#
+# It takes about an hour and a half to read and ten minutes to run.
+
+# %% tags=["setup"]
+# On Colab this installs the course; anywhere else it only looks whether the course is there.
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
+    address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    importlib.invalidate_caches()
+found = importlib.util.find_spec("utils")
+if found is None:
+    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+folders = list(found.submodule_search_locations or [])
+if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
+    hiding = found.origin or folders[0]
+    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+_ = importlib.import_module("utils")
+
+# %% tags=["parameters"]
+seed: int = 0  # [0, ] where the random numbers of this notebook start
+source: str = "shapes"  # a data set with masks, by name, or the path of a folder of images and masks
+image_size: int = 64  # [32, 1024] height and width that its images are brought to
+most: int = 4000  # [50, ] training images, at most
+tile: int = 64  # [32, 512] side of the pieces that they are cut into for training; divides image_size
+stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
+rare: str = "shapes/small"  # a data set in which most pixels are background
+rare_size: int = 96  # [32, 1024] height and width of its images
+rare_tile: int = 48  # [16, 512] side of their pieces; divides rare_size
+encoder: str = "crops"  # {crops, MobileNetV2} the network with image labels only: made here, or ImageNet's
+patch_steps: int = 500  # [10, 10000] steps of the classifier of patches
+loss_steps: int = 200  # [25, 10000] steps with each of the losses
+family_steps: list[int] = [800, 800, 450, 425, 600]  # FCN-32s, FCN-8s, SegNet, U-Net, dilated: equal in CPU seconds
+crops_steps: int = 400  # [10, 10000] steps of training on image labels
+few: list[int] = [10, 30, 100]  # images with masks for the last comparison
+few_steps: int = 150  # [25, 5000] steps on each of these few
+draws: int = 2  # [1, 10] choices of the few images
+
+# %%
+import tempfile
+import time
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from keras import layers, ops
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from sklearn.metrics import f1_score
+
+from utils import architectures, arithmetic, data, plots, training, transfer
+from utils.architectures.blocks import conv_bn_relu
+from utils.data import shapes
+from utils.layers import MaxPoolingWithIndices, MaxUnpooling
+from utils.plots.scenes import coloured
+from utils.results import record
+from utils.segmentation import deeplab, fcn8, fcn32, inference, losses, metrics, segnet, unet
+from utils.segmentation.fcn import enlarge
+from utils.segmentation.unet import valid_size
+from utils.session import start
+
+start(seed)
+
+# %% [markdown]
+# ## Five questions about one picture
+#
+# The course draws scenes of one to four shapes on a textured ground. They are synthesised, and synthesised data may not
+# represent the true distribution; in return every pixel's class is known without an error. We look for a scene that holds
+# two shapes of one class among others.
+
+# %%
+drawn = (shapes.scene(index, "test", image_size=(192, 192)) for index in range(200))
+scene = next(one for one in drawn if len(one.labels) > 3 and len(set(one.labels)) == 3)
+shape_names = data.describe("shapes").classes
+largest = int(np.argmax(scene.masks.sum(axis=(1, 2))))
+
+# %% tags=["thumbnail"]
+figure, axes = plt.subplots(1, 5, figsize=(10, 2.6))
+titles = ["classification", "localization", "detection", "semantic\nsegmentation", "instance\nsegmentation"]
+axes[0].imshow(scene.image)
+axes[0].set_xlabel(", ".join(shape_names[label] for label in sorted(set(scene.labels))), fontsize=9)
+one = slice(largest, largest + 1)
+plots.draw_objects(scene.image, scene.boxes[one], scene.labels[one], classes=shape_names, ax=axes[1])
+plots.draw_objects(scene.image, scene.boxes, scene.labels, classes=shape_names, ax=axes[2])
+axes[3].imshow(coloured(scene.image, scene.mask))
+plots.draw_objects(scene.image, masks=scene.masks, labels=np.arange(len(scene.labels)) + 7, names=False, ax=axes[4])
+for ax, title in zip(axes, titles):
+    ax.set_title(title, fontsize=10)
+    ax.set(xticks=[], yticks=[])
+
+# %% [markdown]
+# | task | question | answer |
+# |---|---|---|
+# | classification | which classes are in it? | one label, or several, for the image |
+# | localization | where is *the* object? | a label and one box |
+# | detection | where is each object? | a list of labels and boxes, of unknown length |
+# | **semantic segmentation** | which class is each pixel? | H × W labels, background included |
+# | instance segmentation | which object is each pixel? | a mask for each object |
+#
+# The fourth picture has one colour for a class, the fifth one for an object. Semantic segmentation knows no objects: two
+# shapes of one class that touch are one region. Does that matter? Count the regions of the true masks, and compare with
+# the number of shapes.
+
+# %%
+_, masks_of_scenes = data.arrays("shapes", "validation[:200]", target="mask")
+_, objects = data.arrays("shapes", "validation[:200]", target="boxes")
+regions = [sum(ndimage.label(mask == label)[1] for label in range(1, 7)) for mask in masks_of_scenes]
+shapes_there = (objects["labels"] >= 0).sum(axis=1)
+right = np.mean(np.array(regions) == shapes_there)
+print(f"regions = shapes in {right:.0%} of 200 scenes with one to four shapes")
+
+# %%
+_, crowded_masks = data.arrays("shapes/crowded", "validation[:200]", target="mask")
+_, crowded = data.arrays("shapes/crowded", "validation[:200]", target="boxes")
+crowded_regions = [sum(ndimage.label(mask == label)[1] for label in range(1, 7)) for mask in crowded_masks]
+crowded_there = (crowded["labels"] >= 0).sum(axis=1)
+jitter = np.random.default_rng(seed).uniform(-0.3, 0.3, (4, 200))
+figure, ax = plt.subplots(figsize=(5, 3.6))
+ax.plot(crowded_there + jitter[0], crowded_regions + jitter[1], "o", color=plots.VERMILLION, ms=3, label="crowded")
+ax.plot(shapes_there + jitter[2], regions + jitter[3], "o", color=plots.BLUE, ms=3, label="one to four shapes")
+ax.axline((0, 0), slope=1, color=plots.GREY, linestyle="--")
+ax.set(xlabel="shapes in the scene", ylabel="regions of the true mask", title="Counting by regions")
+ax.legend(fontsize=9)
+
+# %% [markdown]
+# Below the dashed line shapes have grown together; above it, one shape lies across another and cuts it in two. In crowded
+# scenes counting needs instances (topic 11), however good the masks are.
+#
+# ### Who wants it, and how fast
+#
+# | field | classes | why pixels, and not boxes | how soon |
+# |---|---|---|---|
+# | vehicles | road, kerb, people, cars | the free road has no box | many images a second |
+# | medicine | organ, tumour, nucleus | volumes and outlines are the finding | during the examination; overnight for slides |
+# | counting | cells, people, fruit | what covers what share of the area | seconds |
+# | aerial images | buildings, crops, water | areas in square metres | days, but square kilometres |
+# | fire | smoke, flames, burnt ground | where it stands and where it moves | minutes |
+#
+# Why does speed count? At 50 km/h a car moves 50 / 3.6 ≈ 14 m each second. A network that labels one image a second
+# finds a road that lies 14 m behind.
+
+# %%
+rates = np.array([1, 2, 5, 10, 30])
+metres = 50 / 3.6 / rates
+plots.bars(
+    {f"{rate} images/s": metre for rate, metre in zip(rates, metres)},
+    xlabel="metres driven between two answers at 50 km/h",
+)
+
+# %% [markdown]
+# At the end we come back to this picture with the speed of our own networks.
+#
+# ## The data
+#
+# Images with a label map each: 0 is background, class c of the list is c + 1, and 255 marks pixels that do not count, such
+# as an outline that the annotators were unsure of. Large images are cut into tiles, which gives more and smaller examples.
+
+
+# %%
+def examples(name, split, size, side):
+    """Tiles (N, side, side, 3) uint8 of the images of a split, brought to size x size, and their masks (N, side, side)."""
+    images, masks = data.arrays(name, split, size, channels=3, target="mask")
+    if stretch:
+        low, high = np.percentile(images, (1, 99.8), axis=(1, 2, 3), keepdims=True)
+        images = np.clip((images - low) * 255 / np.maximum(high - low, 1), 0, 255).astype("uint8")
+
+    def cut(array):
+        parts = array.reshape(len(array), size // side, side, size // side, side, *array.shape[3:])
+        return np.swapaxes(parts, 2, 3).reshape(-1, side, side, *array.shape[3:])
+
+    return cut(images), cut(masks)
+
+
+classes = data.describe(source).mask_classes
+available = data.describe(source).splits["train"]
+train_split = f"train[:{min(most, available)}]"
+train_images, train_masks = examples(source, train_split, image_size, tile)
+images, masks = examples(source, "validation", image_size, tile)
+print(f"{source}: {len(train_images):,} training tiles, {len(images):,} for validation, {len(classes)} classes")
+
+# %%
+with_all = np.argsort([-len(np.unique(mask)) for mask in masks], kind="stable")
+shown = with_all[:6]
+plots.show_masks(images[shown], masks[shown], classes=classes)
+
+# %% [markdown]
+# The same line reads other data: nuclei under the microscope (`nuclei`, the profile `real`), pets (`oxford_iiit_pet`),
+# street and living-room photographs (`voc`), or a folder of one's own with images and masks of the same names. We write
+# such a folder and give its path.
+
+# %%
+folder = tempfile.TemporaryDirectory()
+for number in range(6):
+    for kind, array in (("images", images[number]), ("masks", masks[number][..., None])):
+        path = pathlib.Path(folder.name, kind, f"scene{number}.png")
+        path.parent.mkdir(exist_ok=True)
+        keras.utils.save_img(path, array, scale=False)
+own_images, own_masks = data.arrays(folder.name, "train", target="mask")
+print(own_images.shape, own_masks.shape, "labels", np.unique(own_masks))
+
+# %% [markdown]
+# ## Measuring: one matrix, every score
+#
+# Count each pixel once, by its true class (row) and its predicted class (column). Everything else follows from that
+# **confusion matrix**. By hand, with two classes on twelve pixels: 2 of 3 pixels of class 1 are found, and 1 pixel of
+# background is taken for class 1. We expect 8, 1 / 1, 2.
+
+# %% tags=["nbval-check-output"]
+truth = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0]])
+guess = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0]])
+by_hand = np.zeros((2, 2), int)
+for true, guessed in zip(truth.ravel(), guess.ravel()):
+    by_hand[true, guessed] += 1
+print(by_hand.tolist(), "same as utils:", np.array_equal(by_hand, metrics.confusion(truth, guess, 2)))
+
+# %% [markdown]
+# For a class with $t$ true pixels, $p$ predicted ones and $i$ that are both:
+#
+# - **pixel accuracy**: the diagonal over everything, $\sum i / \sum t$; 10/12 here;
+# - **intersection over union** (IoU, Jaccard's index): $i / (t + p - i)$; for class 1 that is 2 / (3 + 3 − 2) = .5;
+# - **Dice**: $2i / (t + p)$, intersection over the *mean* size; 4/6 for class 1. Mean IoU and mean Dice average over classes.
+
+# %% tags=["nbval-check-output"]
+scores = metrics.scores(by_hand)
+print(f"pixel accuracy {scores['pixel_accuracy']:.3f}")
+for label in (0, 1):
+    print(f"class {label}: IoU {scores['iou'][label]:.3f}, Dice {scores['dice'][label]:.3f}")
+print(f"mean IoU {scores['mean_iou']:.3f}; F1 of class 1 {f1_score(truth.ravel(), guess.ravel()):.3f}")
+
+# %% [markdown]
+# Dice is the F1 score under another name: precision is $i / p$, recall $i / t$, and their harmonic mean is $2i / (t + p)$.
+# And since both use the same three numbers, each is a function of the other: Dice = 2 IoU / (1 + IoU). Dice is always the
+# larger figure; before two papers are compared, see which of the two they print.
+
+# %%
+iou = np.linspace(0, 1, 101)
+figure, ax = plt.subplots(figsize=(4, 3.4))
+ax.plot(iou, 2 * iou / (1 + iou), label="Dice")
+ax.plot(iou, iou, "--", color=plots.GREY, label="IoU")
+ax.plot(scores["iou"][1], scores["dice"][1], "o", color=plots.VERMILLION, label="class 1 above")
+ax.set(xlabel="IoU", ylabel="score", title="The same prediction, two figures")
+ax.legend(fontsize=9)
+
+# %% [markdown]
+# > **What the slide says.** "Dice = 2 · overlap / the total number of pixels." Read as the number of pixels of the image,
+# > that is wrong: it is the *sum of both regions' sizes*. Test: paste the same two regions into larger images. Nothing has
+# > changed about the prediction, so no score should change.
+
+# %% tags=["nbval-check-output"]
+for margin in (0, 2, 10):
+    t, g = (np.pad(values, margin) for values in (truth, guess))
+    overlap = np.sum(t * g)
+    print(f"margin {margin:2}: right {2 * overlap / (t.sum() + g.sum()):.3f}   by the slide {2 * overlap / t.size:.3f}")
+
+# %% [markdown]
+# ### Imbalance
+#
+# Scenes of small shapes. Our "network" answers *background* for every pixel. Predict: its pixel accuracy is the share of
+# background; its IoU is that same share for background and 0 for every other class.
+
+# %%
+rare_classes = data.describe(rare).mask_classes
+rare_images, rare_masks = examples(rare, "train[:500]", rare_size, rare_tile)
+rare_val_images, rare_val_masks = examples(rare, "validation[:100]", rare_size, rare_tile)
+nothing = metrics.scores(metrics.confusion(rare_val_masks, np.zeros_like(rare_val_masks), len(rare_classes)))
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
+plots.bars(
+    {"pixel accuracy": nothing["pixel_accuracy"], "mean accuracy": nothing["mean_accuracy"], "mean IoU": nothing["mean_iou"], "mean Dice": nothing["mean_dice"]},
+    xlabel="score of 'all background'", ax=axes[0],
+)  # fmt: skip
+share = np.bincount(rare_masks.ravel(), minlength=256)[: len(rare_classes)] / rare_masks.size
+axes[1].bar(rare_classes, share, color=plots.BLUE)
+axes[1].set(ylabel="share of the pixels", yscale="log")
+axes[1].tick_params(axis="x", rotation=60)
+
+# %% [markdown]
+# With small shapes that is more than 95 %, and not one of them is found. Mean accuracy and mean IoU give each class one vote, and are not fooled:
+# a score of one over the number of classes is what knowing nothing is worth. (Quoting 95 % *without* the share of
+# background says nothing at all.)
+#
+# IoU has a blind spot of its own. Let a disc of radius r be predicted one pixel too large all around: IoU = r² / (r + 1)².
+# For r = 25 that is .92, for r = 4 it is .64: the same outline, one pixel off. Small objects are judged harshly, outlines
+# of large ones hardly at all. The **boundary F score** asks what share of the outline lies within a tolerance.
+
+# %%
+rows, columns = np.mgrid[:96, :96] - 47.5
+distance = np.hypot(rows, columns)
+table = {}
+for radius in (4, 9, 25):
+    disc, bloated = (distance < radius).astype(int), (distance < radius + 1).astype(int)
+    found = metrics.scores(metrics.confusion(disc, bloated, 2))["iou"][1]
+    outline = metrics.boundary_f(disc, bloated, 2, tolerance=2.0)[1]
+    table[f"radius {radius}"] = {"r² / (r + 1)²": radius**2 / (radius + 1) ** 2, "IoU": found, "boundary F": outline}
+pd.DataFrame(table).T.round(3)
+
+# %% [markdown]
+# Last, *when* to divide: add up one matrix over the whole data set and divide once. The mean of images' scores is another
+# number, and where a class is missing from an image, its score there is 0/0.
+#
+# ## From a classifier to a label map
+#
+# ### A patch for every pixel
+#
+# The first convolutional segmenters (Ciresan et al. 2012, membranes in electron micrographs) were classifiers: cut out the
+# patch around a pixel, classify it, write the class at the pixel, go to the next one. We build such a classifier: 32 × 32
+# patches, two convolutions, a dense layer, scores.
+
+
+# %%
+def patch_classifier(side=32):
+    """Scores of the pixel in the middle of a patch; convolutions without padding."""
+    return keras.Sequential(
+        [
+            layers.Input((side, side, 3)),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            layers.Conv2D(16, 5, activation="relu", name="conv1"),  # 28 x 28
+            layers.MaxPooling2D(2),  # 14 x 14
+            layers.Conv2D(32, 3, activation="relu", name="conv2"),  # 12 x 12
+            layers.MaxPooling2D(2),  # 6 x 6
+            layers.Flatten(),
+            layers.Dense(64, activation="relu", name="fc1"),  # reads 6 * 6 * 32 numbers
+            layers.Dense(len(classes), name="fc2"),
+        ]
+    )
+
+
+def pad(images):
+    """Sixteen pixels more on every side, mirrored, so that every pixel has a patch around it."""
+    return np.pad(images, ((0, 0), (16, 16), (16, 16), (0, 0)), mode="reflect")
+
+
+# %% [markdown]
+# Training patches: half of them around background, half around pixels of other classes. Pixel (row, column) of the image
+# is the one at the middle of the patch that begins at (row, column) of the padded image.
+
+# %%
+rng = np.random.default_rng(seed)
+count = patch_steps * 64
+chosen = rng.integers(len(train_images), size=4 * count)
+where = rng.integers(tile, size=(2, 4 * count))
+centre = train_masks[chosen, *where]
+kept = np.concatenate([np.flatnonzero(centre == 0)[: count // 2], np.flatnonzero((centre > 0) & (centre < 255))])[
+    :count
+]
+kept = rng.permutation(kept)[: len(kept) // 64 * 64]
+framed = pad(train_images)
+patches = np.stack([framed[i, r : r + 32, c : c + 32] for i, r, c in zip(chosen[kept], *where[:, kept])])
+patch_net = training.compile_classifier(patch_classifier(), keras.optimizers.AdamW(2e-3))
+history = patch_net.fit(patches, centre[kept], batch_size=64, shuffle=False, verbose=0)
+print(f"{len(patches):,} patches, accuracy while training {history.history['accuracy'][-1]:.2f} (half are background)")
+del patches, framed
+
+# %% [markdown]
+# ### What it costs
+#
+# Multiply-accumulates (MACs) of one patch: 28² · 75 · 16 + 12² · 144 · 32 + 1,152 · 64 + 64 · C. There is a patch for
+# every pixel, and two neighbouring patches share 31 of their 32 columns, whose convolutions are computed again and again.
+
+# %%
+per_patch = arithmetic.totals(patch_net)["macs"]
+expected = 28**2 * 75 * 16 + 12**2 * 144 * 32 + 1152 * 64 + 64 * len(classes)
+print(
+    f"{per_patch:,} MACs a patch (expected {expected:,}), {per_patch * tile**2 / 1e9:.2f} billion for {tile} x {tile} pixels"
+)
+
+# %% [markdown]
+# ### There are no dense layers
+#
+# `fc1` reads a 6 × 6 × 32 map: it *is* a 6 × 6 convolution without padding that happens to fit in one place. `fc2` reads
+# 64 channels at one place: a 1 × 1 convolution. So the same weights, reshaped, make a network that takes an image of any
+# size and gives a score wherever the patch network would have stood, in one pass (Long et al. 2015; OverFeat before it).
+
+
+# %%
+def convolutional(classifier):
+    """The same network with convolutions in the place of dense layers, and the same weights."""
+    model = keras.Sequential([layers.Input((None, None, 3)), *classifier.layers[:5]])
+    model.add(layers.Conv2D(64, 6, activation="relu", name="fc1_convolution"))
+    model.add(layers.Conv2D(len(classes), 1, name="fc2_convolution"))
+    for name in ("fc1", "fc2"):
+        layer = model.get_layer(f"{name}_convolution")
+        kernel, bias = classifier.get_layer(name).get_weights()
+        layer.set_weights([kernel.reshape(layer.kernel.shape), bias])
+    return model
+
+
+dense_net = convolutional(patch_net)
+
+# %% [markdown]
+# Two poolings: its outputs lie 4 pixels apart. On an image of 96 × 96 we expect (96 − 32) / 4 + 1 = 17 × 17 of them, and the
+# output (i, j) to be that of the patch that begins at (4i, 4j).
+
+# %%
+framed = pad(images[shown[:1]])  # (1, tile + 32, tile + 32, 3)
+at_once = ops.convert_to_numpy(dense_net(framed))[0]
+one_by_one = np.stack([framed[0, r : r + 32, c : c + 32] for r in range(0, tile + 1, 4) for c in range(0, tile + 1, 4)])
+one_by_one = transfer.predict(patch_net, one_by_one).reshape(at_once.shape)
+print(at_once.shape, "agree:", np.allclose(at_once, one_by_one, atol=1e-3))
+
+# %% [markdown]
+# How much is saved? The patch network needs 17 · 17 · 1.68 million MACs for these places, the convolutional one has
+# computed every shared value once. Count both, and time both, beside a patch for *every* pixel.
+
+# %%
+pixels = np.stack([framed[0, r : r + 32, c : c + 32] for r in range(tile) for c in range(tile)])
+seconds = {}
+for name, work in {
+    "a patch for every pixel": lambda: transfer.predict(patch_net, pixels),
+    "a patch every 4 pixels": lambda: transfer.predict(patch_net, pixels.reshape(tile, tile, 32, 32, 3)[::4, ::4].reshape(-1, 32, 32, 3)),
+    "convolutions, every 4 pixels": lambda: dense_net.predict_on_batch(framed),
+}.items():  # fmt: skip
+    work()
+    began = time.perf_counter()
+    labels_of_patches = work().argmax(axis=-1)
+    seconds[name] = 1000 * (time.perf_counter() - began)
+    if name == "a patch for every pixel":
+        sliding = labels_of_patches.reshape(tile, tile)
+    elif name == "convolutions, every 4 pixels":
+        coarse = labels_of_patches[0][: tile // 4, : tile // 4]
+
+# %%
+at_once_macs = arithmetic.totals(dense_net, framed.shape[1:])["macs"]
+macs = np.array([per_patch * tile**2, per_patch * (tile // 4 + 1) ** 2, at_once_macs]) / 1e9
+figure, axes = plt.subplots(2, 1, figsize=(8, 3.4))
+plots.bars(dict(zip(seconds, macs)), xlabel="billion MACs", ax=axes[0])
+plots.bars(seconds, xlabel="milliseconds on this machine", ax=axes[1])
+record(saved_macs=macs[1] / macs[2])
+
+# %%
+figure, axes = plt.subplots(1, 4, figsize=(8, 2.4))
+pictures = [coloured(images[shown[0]], mask) for mask in (masks[shown[0]], sliding, coarse.repeat(4, 0).repeat(4, 1))]
+titles = ["image", "truth", "patch by patch", "in one pass, stride 4"]
+for ax, picture, title in zip(axes, [images[shown[0]], *pictures], titles):
+    ax.imshow(picture)
+    ax.set_title(title, fontsize=10)
+    ax.set_axis_off()
+
+# %% [markdown]
+# Two things to see. The answers are the same at the same places; **dense evaluation** is not an approximation. And its map
+# is coarse, since every pooling halves it. (One can run the network on the image shifted by 0 to 3 pixels in each direction
+# and interlace the 16 maps, *shift and stitch*: all pixels, still a fraction of the work.) The labels themselves are ragged and wrong in many
+# places: this classifier sees 32 pixels and nothing beyond.
+#
+# ### The price of stride
+#
+# A classifier of photographs pools five times. 224 pixels become 112, 56, 28, 14, and 7.
+
+# %% tags=["nbval-check-output"]
+n, sizes = 224, []
+for _ in range(5):
+    n = arithmetic.output_size(n, 2, 2)
+    sizes.append(n)
+print(sizes, "of a stride of", 224 // n)
+
+# %% [markdown]
+# > **What the slide says.** "VGG's last map of a 224 × 224 image is 20 × 20." It is 7 × 7: 224 / 32. A map of 20 × 20 comes
+# > from an image of 640 × 640.
+#
+# How bad is that? Suppose that a network makes *no* mistake, but answers only once for every s × s pixels, with the class
+# that most of them have. Enlarge its answers, and compare with the truth: no network of that stride can do better by
+# repeating its answers.
+
+
+# %%
+def coarsest(masks, stride):
+    """The most frequent class of each stride x stride block, repeated over the block."""
+    blocks = masks.reshape(len(masks), tile // stride, stride, tile // stride, stride)
+    votes = np.stack([(blocks == label).sum(axis=(2, 4)) for label in range(len(classes))])
+    return votes.argmax(axis=0).repeat(stride, axis=1).repeat(stride, axis=2)
+
+
+strides = [1, 2, 4, 8, 16, 32]
+best = {stride: metrics.scores(metrics.confusion(masks, coarsest(masks, stride), len(classes))) for stride in strides}
+figure, ax = plt.subplots(figsize=(8, 3))
+runs = {kind: [best[stride][kind] for stride in strides] for kind in ("pixel_accuracy", "mean_iou")}
+plots.curves(runs, x=strides, xlabel="stride", ylabel="best possible score", log_x=True, ax=ax)
+ax.set_xticks(strides, strides)
+record(best_iou_8=best[8]["mean_iou"], best_iou_32=best[32]["mean_iou"])
+
+# %%
+figure, axes = plt.subplots(2, 6, figsize=(8, 3))
+for column, stride in enumerate(strides):
+    for row, index in enumerate(shown[:2]):
+        axes[row, column].imshow(coloured(images[index], coarsest(masks[[index]], stride)[0]))
+        axes[row, column].set_axis_off()
+    axes[0, column].set_title(f"stride {stride}" if stride > 1 else "truth", fontsize=10)
+
+# %% [markdown]
+# At stride 32 a perfect answer is still useless, and pixel accuracy hides it again. (The FCN paper has the same table for
+# photographs of 500 pixels: 86.1 % mean IoU at 32, 96.4 % at 8 [paper]. Their objects are larger.) So two things are
+# needed: finer maps, and a better way to enlarge them.
+#
+# ## Enlarging a map, in four ways
+#
+# Nearest neighbour repeats. Bilinear interpolation mixes the four nearest centres. Neither has a parameter. On 2 × 2 numbers:
+
+# %%
+small = np.array([[0.0, 4.0], [8.0, 4.0]], "float32")
+batch = small[None, :, :, None]  # (1, 2, 2, 1)
+nearest = ops.convert_to_numpy(layers.UpSampling2D(2)(batch))[0, :, :, 0]
+bilinear = ops.convert_to_numpy(layers.UpSampling2D(2, interpolation="bilinear")(batch))[0, :, :, 0]
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.9), width_ratios=[1, 2, 2])
+for ax, values, title in zip(axes, (small, nearest, bilinear), ("a map", "nearest", "bilinear")):
+    plots.number_matrix(values, shade="RdBu", title=title, ax=ax)
+
+# %% [markdown]
+# **Unpooling** remembers where each maximum was (the *pooling indices*, or *switches*), and puts the values back there, with
+# zeros elsewhere. It needs to know the way down.
+
+# %%
+before = np.array([[1, 5, 2, 0], [3, 2, 4, 7], [6, 0, 1, 1], [2, 8, 9, 3]], "float32")
+pooled, places = MaxPoolingWithIndices(2)(before[None, :, :, None])
+changed = pooled * 10  # whatever the network does in between
+back = MaxUnpooling(2)(changed, places)
+figure, axes = plt.subplots(1, 4, figsize=(8, 2.6), width_ratios=[2, 1, 1, 2])
+panels = {"before pooling": before, "maxima": pooled, "places\n(row · 4 + column)": places, "unpooled, times 10": back}
+for ax, (title, values) in zip(axes, panels.items()):
+    plots.number_matrix(np.squeeze(ops.convert_to_numpy(values)), shade="RdBu", title=title, ax=ax)
+
+# %% [markdown]
+# A **transposed convolution** writes its kernel, times the value, around each place, and adds up where the copies overlap
+# (topic 01). Its size is (n − 1)s − 2p + f; n = 2, s = 2, p = 1, f = 4 gives 4. Its kernel is learnt, and interpolation is one of its
+# possible values: the 4 × 4 kernel below is the outer product of .25 .75 .75 .25. FCN starts from it.
+
+# %% tags=["nbval-check-output"]
+values = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype("float32")
+image = layers.Input((6, 6, 3))
+learnable = keras.Model(image, enlarge(image, 2))
+ours = ops.convert_to_numpy(learnable(values))
+keras_ours = ops.convert_to_numpy(layers.UpSampling2D(2, interpolation="bilinear")(values))
+inside = np.abs(ours - keras_ours)[:, 1:-1, 1:-1].max()
+print(ours.shape, learnable.count_params(), "weights; equal inside:", bool(inside < 1e-5))
+print("kernel of a channel, in sixteenths:", (16 * learnable.get_weights()[0][:, :, 0, 0]).astype(int).tolist())
+
+# %% [markdown]
+# All four on a real map: one channel of pooled brightness, enlarged four times. A transposed convolution with *random*
+# weights shows its checkerboard: with f = 3 and s = 2 some places get four copies, others one (topic 01).
+
+# %%
+grey = images[shown[1]].mean(axis=-1, dtype="float32")[None, :, :, None]
+down1, places1 = MaxPoolingWithIndices(2)(grey)
+down2, places2 = MaxPoolingWithIndices(2)(down1)
+up = {
+    "pooled twice": down2,
+    "nearest": layers.UpSampling2D(4)(down2),
+    "bilinear": layers.UpSampling2D(4, interpolation="bilinear")(down2),
+    "unpooling": MaxUnpooling(2)(MaxUnpooling(2)(down2, places2), places1),
+}
+random_kernel = layers.Conv2DTranspose(
+    1, 3, 2, padding="same", kernel_initializer=keras.initializers.RandomUniform(0, 0.5, seed=1)
+)
+up["transposed, random"] = random_kernel(random_kernel(down2))
+figure, axes = plt.subplots(1, 6, figsize=(8, 1.9))
+for ax, (title, values) in zip(axes, {"image": grey, **up}.items()):
+    ax.imshow(np.squeeze(ops.convert_to_numpy(values)))
+    ax.set_title(title, fontsize=9)
+    ax.set_axis_off()
+
+# %% [markdown]
+# | | parameters | needs | gives |
+# |---|---|---|---|
+# | nearest | none | | blocks |
+# | bilinear | none | | smooth, no detail |
+# | unpooling | none | the indices of the way down | sparse, at the right places; convolutions must fill the gaps |
+# | transposed convolution | f · f · channels in · channels out | | whatever it learns; checkerboards if f is no multiple of s |
+#
+# ## The families
+#
+# From here on every builder of `utils.segmentation` gives a Keras model from uint8 images to logits (batch, H, W, classes), a
+# score for each class at each pixel.
+#
+# ### FCN: a classifier, made convolutional, with skips
+#
+# Long, Shelhamer and Darrell (2015) take VGG16, make its dense layers convolutions, score the last map with a 1 × 1
+# convolution, and enlarge the scores 32 times: **FCN-32s**. The map of stride 16 before the last pool knows less about
+# classes and more about places: **FCN-16s** scores it too, adds the twice enlarged coarser scores, and enlarges 16 times.
+# **FCN-8s** adds those of stride 8.
+
+# %%
+figure, ax = plt.subplots(figsize=(8, 2.9))
+columns = {"image": 0, "pool3\n1/8": 2, "pool4\n1/16": 3.3, "pool5, fc6, fc7\n1/32": 4.8}
+for name, x in columns.items():
+    ax.text(x, 2, name, ha="center", va="center", bbox={"boxstyle": "round", "fc": "white", "ec": plots.BLUE})
+for (_, a), (_, b) in zip(list(columns.items())[:-1], list(columns.items())[1:]):
+    ax.annotate("", (b - 0.62, 2), (a + 0.42, 2), arrowprops={"arrowstyle": "->"})
+for x, y, name in ((4.8, 1.2, "score"), (3.3, 0.6, "score, + 2×"), (2, 0, "score, + 2×")):
+    ax.text(x, y, name, ha="center", va="center", bbox={"boxstyle": "round", "fc": "white", "ec": plots.VERMILLION})
+    ax.annotate("", (x, y + 0.15), (x, 1.75), arrowprops={"arrowstyle": "->", "color": plots.VERMILLION})
+for (x, y), (to_x, to_y) in zip(((4.8, 1.2), (3.3, 0.6)), ((3.3, 0.6), (2, 0))):
+    ax.annotate(
+        "", (to_x + 0.5, to_y + 0.1), (x - 0.25, y - 0.05), arrowprops={"arrowstyle": "->", "color": plots.VERMILLION}
+    )
+for y, name in ((1.2, "32× : FCN-32s"), (0.6, "16× : FCN-16s"), (0, "8× : FCN-8s")):
+    ax.text(6.5, y, name, va="center")
+    start_x = {1.2: 5.1, 0.6: 3.85, 0: 2.55}[y]
+    ax.annotate("", (6.45, y), (start_x, y), arrowprops={"arrowstyle": "->", "color": plots.GREEN})
+ax.set(xlim=(-0.5, 8), ylim=(-0.4, 2.4))
+ax.set_axis_off()
+
+# %% [markdown]
+# With VGG16 and 21 classes: the convolutions' 14,714,688 parameters, fc6 and fc7 as convolutions 102,764,544 + 16,781,312,
+# three scorings (4,097 + 513 + 257) · 21, and the enlarging kernels 4 · 4 · 21² twice and 16 · 16 · 21² once. `outline` builds
+# a network whose weights have shapes and no values, to count and to draw.
+
+# %% tags=["nbval-check-output"]
+paper = architectures.outline(lambda: fcn8((224, 224, 3), classes=21))
+enlarging = (2 * 4 * 4 + 16 * 16) * 21**2
+expected = 14_714_688 + 102_764_544 + 16_781_312 + (4097 + 513 + 257) * 21 + enlarging
+print(f"FCN-8s: {paper.count_params():,} parameters, expected {expected:,}; {enlarging:,} of them enlarge")
+
+# %% [markdown]
+# Nothing in it asks for an image of 224 pixels. Images that the stride does not divide are padded inside, and the answer
+# is cut back. A small one, with the narrow VGG that we shall train below:
+
+# %%
+narrow = {"backbone": "vgg13", "width": 0.25, "batch_norm": True}  # a quarter of VGG13's filters
+any_size = fcn8((None, None, 3), len(classes), units=None, **narrow)
+for height, width in ((64, 64), (50, 83), (200, 120)):
+    blank = np.zeros((1, height, width, 3), "uint8")
+    print(f"{height} x {width} ->", any_size.predict_on_batch(blank).shape)
+
+# %% [markdown]
+# ### DeconvNet and SegNet: there and back by the same way
+#
+# Noh, Hong and Han (2015) turn VGG16 around: behind fc7 stands its mirror image, from 1 × 1 through transposed
+# convolutions and *unpooling* back to 224 × 224. The two dense layers, now on both sides, make it large:
+
+# %%
+fc6, fc7 = 7 * 7 * 512 * 4096 + 4096, 4096 * 4096 + 4096
+back_from_fc7 = 7 * 7 * 4096 * 512 + 512
+print(
+    f"about {(2 * 14_714_688 + fc6 + fc7 + back_from_fc7) / 1e6:.0f} million parameters (without batch normalisation)"
+)
+small_segnet = architectures.outline(lambda: segnet((224, 224, 3), classes=21))
+print(f"SegNet: {arithmetic.totals(small_segnet)['trainable'] / 1e6:.1f} million")
+
+# %% [markdown]
+# **SegNet** (Badrinarayanan, Kendall and Cipolla 2015) leaves the dense layers out. What is kept from the way down is the
+# *places* of the maxima alone, two bits for each 2 × 2 window, where FCN and U-Net keep maps of floats. Unpooling puts values back to these
+# places; ordinary convolutions fill the gaps. There is no transposed convolution to learn.
+
+# %%
+plots.stage_diagram(
+    architectures.outline(lambda: segnet((64, 64, 3), len(classes), stages=((16, 2), (32, 2), (64, 2)))),
+    stages=["image", "conv1_2_relu", "conv2_2_relu", "conv3_2_relu", "unpool3", "unpool2", "unpool1", "logits"],
+    title="A SegNet of three stages",
+)
+
+# %% [markdown]
+# ### U-Net: the whole map goes across
+#
+# Ronneberger, Fischer and Brox (2015) had 30 images of cell membranes. Their network has a **contracting** path (two 3 × 3
+# convolutions, pool, twice the channels) and an **expanding** one: enlarge by a 2 × 2 transposed convolution, then
+# **concatenate** the map of the same size from the contracting path, then two 3 × 3 convolutions. FCN adds *scores*; U-Net
+# joins *features*, and lets convolutions decide what to make of them.
+
+# %%
+figure, ax = plt.subplots(figsize=(8, 3.2))
+widths = (64, 128, 256, 512, 1024)
+for stage, width in enumerate(widths):
+    half = 3 / 2**stage
+    for side in (-1, 1) if stage < 4 else (0,):
+        x = side * (4.4 - stage)
+        bar = plt.Rectangle((x - 0.06 - width / 6000, -stage * 0.9 - half / 8), 0.12 + width / 3000, 0.25 + half / 4)
+        bar.set(facecolor=plots.BLUE if side < 0 else plots.GREEN if side else plots.GREY, alpha=0.8)
+        ax.add_patch(bar)
+        ax.text(x, -stage * 0.9 - half / 8 - 0.28, width, ha="center", fontsize=9)
+    if stage < 4:
+        ax.annotate(
+            "", (4.1 - stage, -stage * 0.9 + 0.1), (stage - 4.1, -stage * 0.9 + 0.1), arrowprops={"arrowstyle": "->"}
+        )
+        ax.text(0, -stage * 0.9 + 0.16, "concatenate" if stage == 0 else "", ha="center", fontsize=9)
+ax.text(-4.4, 1, "contracting", ha="center", color=plots.BLUE)
+ax.text(4.4, 1, "expanding", ha="center", color=plots.GREEN)
+ax.set(xlim=(-5, 5), ylim=(-4.4, 1.3))
+ax.set_axis_off()
+
+# %% [markdown]
+# The paper convolves without padding, so an image of 572 pixels gives an answer for the 388 in the middle: each of the four
+# steps down takes 4 pixels and halves, the bottom takes 4, each step up doubles and takes 4. Large images are labelled in
+# tiles whose answers fit together without a seam (*overlap-tile*). With one channel in and two classes out:
+
+# %% tags=["nbval-check-output"]
+original = architectures.outline(lambda: unet((572, 572, 1), classes=2, padding="valid"))
+print(f"{original.count_params():,} parameters, 572 -> {original.output_shape[1]}")
+print({n: valid_size(n) for n in (188, 284, 572)})
+
+# %% [markdown]
+# Today's usual form pads its convolutions and normalises batches; that is the one we train.
+#
+# ### Dilation: do not lose the places at all
+#
+# Why pool, if one has to come back? Because a pixel of a pooled map sees more. A **dilated** (or *atrous*, with holes) convolution
+# sees more without pooling: its taps lie d pixels apart. Chen et al. (DeepLab 2015) take the stride out of the last
+# stages and dilate what follows by as much. The weights stay the same, and every value of the old, coarse map is there in the
+# new, finer one; between them lie new ones (Yu and Koltun 2016 stack 1, 1, 2, 4, 8, 16 in this way).
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.9))
+for ax, d in zip(axes, (1, 2, 4)):
+    reach = np.zeros((17, 17))
+    taps = 8 + d * np.arange(-1, 2)
+    reach[np.ix_(taps, taps)] = 1
+    ax.imshow(reach, cmap="Blues", vmin=0, vmax=1.3)
+    ax.set(title=f"d = {d}: 9 weights, sees {2 * d + 1} × {2 * d + 1}", xticks=[], yticks=[])
+
+# %%
+n = 1
+for d in (1, 2, 4, 8):
+    n += 2 * d
+    print(f"3 x 3 at d = {d}: the chain sees {n} x {n}")
+
+# %% [markdown]
+# **Atrous spatial pyramid pooling** (ASPP, DeepLabv2 and v3) looks at that map with several dilations side by side, and at the mean of the whole
+# image, and mixes what they find: the same object may be small or large. v3+ adds a small decoder with a map of stride 4, for the outlines.
+# Removing stride costs no parameter and much work:
+
+# %%
+shape = (tile, tile, 3)
+aspp = {"filters": 64, "rates": (1, 2, 4), "decoder": False}
+rows = {}
+for stride in (32, 16, 8, 4):
+    model = architectures.outline(
+        lambda s=stride: deeplab(shape, len(classes), output_stride=s, low_level=1, **aspp, **narrow)
+    )
+    total = arithmetic.totals(model)
+    rows[f"stride {stride}"] = {
+        "last map": f"{tile // stride} × {tile // stride}",
+        "parameters": total["trainable"],
+        "million MACs": round(total["macs"] / 1e6),
+        "activations, MB": round(total["activation_bytes"] / 1e6, 2),
+    }
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# ### Side by side
+#
+# Five small networks for tiles, all with a quarter of VGG13's filters (U-Net with its own 16-32-64-128), so that they differ in how
+# they come back, and in little else. FCN-32s answers on a map of 2 × 2.
+
+# %%
+builders = {
+    "FCN-32s": lambda: fcn32(shape, len(classes), units=None, **narrow),
+    "FCN-8s": lambda: fcn8(shape, len(classes), units=None, **narrow),
+    "SegNet": lambda: segnet(shape, len(classes), stages=((16, 2), (32, 2), (64, 2), (128, 2), (128, 2))),
+    "U-Net": lambda: unet(shape, len(classes), widths=(16, 32, 64, 128)),
+    "dilated": lambda: deeplab(shape, len(classes), output_stride=8, **aspp, **narrow),
+}
+totals = {name: arithmetic.totals(architectures.outline(build)) for name, build in builders.items()}
+figure, axes = plt.subplots(3, 1, figsize=(8, 5.4))
+for ax, (key, label, unit) in zip(
+    axes,
+    (
+        ("trainable", "thousand parameters", 1e3),
+        ("macs", "million MACs", 1e6),
+        ("activation_bytes", "activations, MB", 1e6),
+    ),
+):
+    plots.bars({name: total[key] / unit for name, total in totals.items()}, xlabel=label, ax=ax)
+
+# %% [markdown]
+# FCN-32s has more parameters than FCN-8s for one reason: a transposed convolution that enlarges 32 times has kernels of 64 × 64, from
+# every class to every class. Full resolution is dear in work and memory, and parameters tell nothing about either. Before they train: which of the five will
+# draw the best outlines, and which will know best *what* it sees?
+#
+# ## Losses
+#
+# Every pixel is a classification, so the natural loss is the mean **cross-entropy** of the pixels, −log p of the true class. Where
+# background fills 97 %, it also fills 97 % of the loss. How far does a network get that learns nothing but *how
+# frequent* each class is, and answers that at every pixel? We compare four losses, each with its best constant answer, as a
+# share of the loss of the uniform answer.
+
+# %%
+weights = losses.class_weights(rare_masks, len(rare_classes), "median")
+loss_functions = {
+    "cross-entropy": losses.CrossEntropy(),
+    "weighted": losses.CrossEntropy(class_weights=weights),
+    "focal": losses.Focal(gamma=2.0),
+    "Dice": losses.Dice(),
+}
+sample = rare_masks[:64]
+left = {}
+for name, loss in loss_functions.items():
+    trials = [np.log(share + 1e-9) * scale for scale in np.linspace(0, 1.5, 31)]  # from uniform past the frequencies
+    values = [
+        float(loss(sample, np.broadcast_to(trial, (*sample.shape, len(share))).astype("float32"))) for trial in trials
+    ]
+    left[name] = min(values) / values[0]
+plots.bars(left, xlabel="loss left by the best constant answer, as a share of the uniform answer's")
+
+# %% [markdown]
+# With cross-entropy nine tenths of the loss are gone before a single shape is found; what is left to learn from the shapes is
+# a small part of a small number. Weights and Dice leave nearly all of it. Three remedies:
+#
+# - **Weights**: each pixel's loss times a weight of its class; here the median frequency over the class's (Eigen and Fergus 2015).
+# - **Focal loss** (Lin et al. 2017): times $(1 - p)^\gamma$, so that pixels which are right already fall silent, whatever their class. It does not ask for rare classes from the start (see the bar); it does so later, once
+#   the background is easy.
+# - **Dice loss** (Milletari et al. 2016): 1 − the mean of the classes' Dice scores, with probabilities in the place of
+#   predictions. A region counts as a whole, so its size cancels. (Many add it to the cross-entropy, which has the steadier gradient.)
+
+# %%
+p = np.linspace(0.01, 1, 200)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), width_ratios=[1.4, 1])
+plots.curves(
+    {f"gamma {gamma}" + (" (cross-entropy)" if gamma == 0 else ""): -((1 - p) ** gamma) * np.log(p) for gamma in (0, 1, 2, 5)},
+    x=p, xlabel="probability of the true class", ylabel="focal loss of the pixel", ax=axes[0],
+)  # fmt: skip
+axes[0].set_ylim(0, 3)
+axes[1].bar(rare_classes, weights, color=plots.BLUE)
+axes[1].set(ylabel="weight", title="median frequency", yscale="log")
+axes[1].tick_params(axis="x", rotation=60)
+
+# %% [markdown]
+# Dice by hand, on one class: the truth has 4 pixels, the network gives them .9 and six background pixels .5. Intersection 3.6,
+# sizes 4 and 3.6 + 3 = 6.6: we expect 1 − 7.2 / 10.6 = .321. A hundred times as much background that is predicted
+# right changes nothing in it, while cross-entropy falls to a thirtieth.
+
+# %% tags=["nbval-check-output"]
+for background in (10, 1000):
+    t = np.array([1] * 4 + [0] * (6 + background))[None, None]
+    foreground = np.array([0.9] * 4 + [0.5] * 6 + [1e-6] * background)[None, None]
+    logits = np.log(np.stack([1 - foreground, foreground], axis=-1)).astype("float32")
+    dice_value = float(losses.dice(t, logits, background=False))
+    print(
+        f"{background:4} easy pixels: Dice loss {dice_value:.3f}, cross-entropy {float(losses.cross_entropy(t, logits)):.3f}"
+    )
+
+# %% [markdown]
+# ### Which one helps?
+#
+# A small U-Net, the same first weights, the same tiles in the same order; only the loss differs. Each training step draws
+# tiles and flips some of them, masks along with images. The rate rises for a tenth of the steps, stays, and falls to 0.
+
+
+# %%
+def batches(images, masks, count):
+    """A function of the epoch: `count` pairs drawn from these, flipped by chance, both in the same way."""
+
+    def one(epoch):
+        rng = np.random.default_rng([seed, epoch])
+        rounds = -(-count // len(images))
+        chosen = np.concatenate([rng.permutation(len(images)) for _ in range(rounds)])[:count]
+        x, y = images[chosen], masks[chosen]
+        for axis in (1, 2):
+            turned = rng.random(count) < 0.5
+            x[turned], y[turned] = np.flip(x[turned], axis), np.flip(y[turned], axis)
+        return x, y
+
+    return one
+
+
+def train(model, images, masks, steps, loss=None, rate=2e-3, batch_size=16):
+    """Train for so many steps; gives the history, an entry for each 25 steps."""
+    schedule = training.WarmupHoldDecay(rate, steps, warmup=steps // 10)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0)
+    model.compile(optimizer, loss or losses.CrossEntropy(), jit_compile=training.jit_compile())
+    drawn = batches(images, masks, 25 * batch_size)
+    return training.fit(model, drawn, steps // 25, batch_size=batch_size, seed=seed).history
+
+
+# %%
+loss_scores, loss_labels = {}, {}
+for name, loss in loss_functions.items():
+    keras.utils.set_random_seed(seed)
+    model = unet((rare_tile, rare_tile, 3), len(rare_classes), widths=(16, 32, 64))
+    train(model, rare_images, rare_masks, loss_steps, loss)
+    loss_scores[name] = metrics.evaluate(model, (rare_val_images, rare_val_masks), len(rare_classes))
+    loss_labels[name] = inference.predict(model, rare_val_images[:400])
+
+# %%
+foreground = {}
+for name, result in loss_scores.items():
+    matrix = result["confusion"]
+    hit = matrix[1:, 1:].sum()  # any class but background, where there is one
+    foreground[name] = {"precision": hit / max(matrix[:, 1:].sum(), 1), "recall": hit / matrix[1:].sum()}
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
+plots.bars(
+    {name: result["mean_iou"] for name, result in loss_scores.items()},
+    xlabel="mean IoU",
+    baselines={"all background": nothing["mean_iou"]},
+    ax=axes[0],
+)
+for index, (name, values) in enumerate(foreground.items()):
+    axes[1].plot(values["recall"], values["precision"], "o", color=plots.class_colour(index), label=name, ms=8)
+axes[1].set(xlabel="recall of 'some object'", ylabel="precision", xlim=(0, 1.05), ylim=(0, 1.05))
+axes[1].legend(fontsize=9)
+
+# %%
+busy = np.argsort([-np.sum(mask > 0) for mask in rare_val_masks[:400]], kind="stable")[:4]
+found = {name: values[busy] for name, values in loss_labels.items()}
+plots.show_label_maps(rare_val_images[busy], rare_val_masks[busy], found, rare_classes)
+record(**{f"iou_{name.replace('-', '_').lower()}": result["mean_iou"] for name, result in loss_scores.items()})
+
+# %% [markdown]
+# Cross-entropy is careful: it says "object" only where that is likely, so it has the precision. Weights turn that around: every
+# shape is found, with a thick rim of background around it. Dice and focal loss lie between. Which one to take depends on what a miss costs, and what a false
+# alarm; and on the number to be reported, since weighting by class optimises mean *accuracy*, and Dice mean Dice.
+#
+# ## The families on equal time
+#
+# Now the five networks, on the scenes. A fair comparison fixes what is scarce. Equal *steps* would favour the dear ones; we
+# give each the same CPU seconds, counted in steps that were measured beforehand (a budget of steps repeats exactly, one of seconds does
+# not). The papers train for days on photographs and start from ImageNet's weights; here it is about a minute, from scratch.
+
+# %%
+models, seconds, curves = {}, {}, {}
+for (name, build), steps in zip(builders.items(), family_steps):
+    keras.utils.set_random_seed(seed)
+    models[name] = build()
+    began = time.process_time()
+    curves[name] = train(models[name], train_images, train_masks, steps)["loss"]
+    seconds[name] = time.process_time() - began
+plots.bars(seconds, xlabel="CPU seconds of training, on this machine")
+
+# %%
+results, labels = {}, {}
+for name, model in models.items():
+    results[name] = metrics.evaluate(model, (images, masks), len(classes), tolerance=1.5)
+    labels[name] = inference.predict(model, images)
+figure, ax = plt.subplots(figsize=(8, 3))
+plots.curves(
+    curves,
+    x={n: (np.arange(len(c)) + 1) / len(c) for n, c in curves.items()},
+    xlabel="share of the time",
+    ylabel="loss",
+    ax=ax,
+)
+
+# %%
+rows = {
+    name: {
+        "steps": steps,
+        "pixel accuracy": result["pixel_accuracy"],
+        "mean IoU": result["mean_iou"],
+        "mean Dice": result["mean_dice"],
+        "boundary F": result["mean_boundary_f"],
+    }
+    for (name, result), steps in zip(results.items(), family_steps)
+}
+background = metrics.scores(metrics.confusion(masks, np.zeros_like(masks), len(classes)))
+rows["all background"] = {
+    "pixel accuracy": background["pixel_accuracy"],
+    "mean IoU": background["mean_iou"],
+    "mean Dice": background["mean_dice"],
+}
+pd.DataFrame(rows).T.round(3).astype(object).fillna("")
+
+# %%
+ious = {name: result["iou"] for name, result in results.items()}
+figure, ax = plt.subplots(figsize=(8, 3))
+for index, (name, values) in enumerate(ious.items()):
+    ax.bar(np.arange(len(classes)) + 0.16 * (index - 2), values, 0.15, color=plots.class_colour(index), label=name)
+ax.set_xticks(range(len(classes)), classes)
+ax.set(ylabel="IoU", title="By class")
+ax.legend(fontsize=9, ncols=5, loc="lower center", bbox_to_anchor=(0.5, -0.35))
+record(
+    iou_fcn32=results["FCN-32s"]["mean_iou"],
+    iou_fcn8=results["FCN-8s"]["mean_iou"],
+    iou_segnet=results["SegNet"]["mean_iou"],
+    iou_unet=results["U-Net"]["mean_iou"],
+    iou_dilated=results["dilated"]["mean_iou"],
+)
+
+# %% [markdown]
+# In so short a time the order follows two things: how many steps a family can afford, and how fine its answers are.
+#
+# ### What they draw
+
+# %%
+plots.show_label_maps(images[shown], masks[shown], {name: found[shown] for name, found in labels.items()}, classes)
+
+# %% [markdown]
+# ### Where they err: outlines
+#
+# For each pixel we know how far it is from the nearest pixel of another class. A network whose map is coarse should err
+# near outlines, and one that does not understand what it sees should err everywhere.
+
+
+# %%
+def distance_to_outline(mask):
+    """For each pixel of (H, W) the distance to the nearest pixel of another class."""
+    distance = np.full(mask.shape, np.inf)
+    for label in np.unique(mask):
+        inside = mask == label
+        if not inside.all():
+            distance[inside] = ndimage.distance_transform_edt(inside)[inside]
+    return distance
+
+
+edges = [1.5, 2.5, 4.5, 8.5]
+bins = np.digitize(np.stack([distance_to_outline(mask) for mask in masks]), edges)
+bin_names = ["1", "2", "3-4", "5-8", "9 and more"]
+counted = masks != 255
+error = {
+    name: [np.mean(found[(bins == b) & counted] != masks[(bins == b) & counted]) for b in range(5)]
+    for name, found in labels.items()
+}
+figure, ax = plt.subplots(figsize=(8, 3))
+plots.curves(error, x=range(5), xlabel="pixels from the nearest outline", ylabel="share of wrong pixels", ax=ax)
+ax.set_xticks(range(5), bin_names)
+
+# %%
+some = shown[:3]
+errors = {name: found[some] for name, found in labels.items()}
+plots.show_label_maps(images[some], masks[some], errors, classes, errors=True)
+
+# %% [markdown]
+# ### Where they err: small objects
+#
+# Take each region of the true mask by itself. What share of its pixels gets the right class? Regions by size, measured by
+# the diameter of a disc of that area.
+
+# %%
+diameters, recalls = [], {name: [] for name in labels}
+for index, mask in enumerate(masks):
+    for label in np.setdiff1d(np.unique(mask), (0, 255)):
+        parts, number = ndimage.label(mask == label)
+        for part in range(1, number + 1):
+            inside = parts == part
+            diameters.append(2 * np.sqrt(inside.sum() / np.pi))
+            for name, found in labels.items():
+                recalls[name].append(np.mean(found[index][inside] == label))
+limits = np.quantile(diameters, [0.2, 0.4, 0.6, 0.8])
+size_bins = np.digitize(diameters, limits)
+by_size = {name: [np.mean(np.array(values)[size_bins == b]) for b in range(5)] for name, values in recalls.items()}
+
+# %%
+figure, ax = plt.subplots(figsize=(8, 3))
+plots.curves(
+    by_size,
+    x=range(5),
+    xlabel="diameter of the region, pixels (fifths of all regions)",
+    ylabel="share of its pixels found",
+    ax=ax,
+)
+bounds = [min(diameters), *limits, max(diameters)]
+ax.set_xticks(range(5), [f"{bounds[b]:.0f}-{bounds[b + 1]:.0f}" for b in range(5)])
+record(
+    unet_small=by_size["U-Net"][0],
+    fcn32_small=by_size["FCN-32s"][0],
+    unet_outline_error=error["U-Net"][0],
+    fcn8_outline_error=error["FCN-8s"][0],
+)
+
+# %% [markdown]
+# Coarse maps err at outlines and lose small objects; fine maps have good outlines, and where they err, they mistake whole regions.
+#
+# ### How fast they are
+#
+# One tile at a time, after warm-up, the median of 100, on this machine.
+
+# %%
+speed = {}
+for name, model in models.items():
+    times = []
+    for _ in range(105):
+        began = time.perf_counter()
+        model.predict_on_batch(images[:1]).argmax(axis=-1)
+        times.append(time.perf_counter() - began)
+    speed[name] = 1 / np.median(times[5:])
+plots.bars(speed, xlabel=f"images of {tile} × {tile} pixels a second", baselines={"a camera: 25": 25})
+
+# %% [markdown]
+# Tiles of this size are no street scenes: an image of 1,280 × 960 has 300 times as many pixels as one of 64 × 64, and takes about 300 times
+# as long. That is why vehicles have accelerators, and why much work goes into networks that do this at 30 images a second.
+#
+# ## Few masks: an encoder that has seen image labels only
+#
+# A mask costs minutes of somebody's work, an image label seconds. Can a network learn *what things look like* from labels, and only *where
+# they end* from masks? The contracting path of a U-Net may be any classifier without its top. Ours: seven convolutions,
+# four with stride 2, trained to name single shapes in crops. It never sees a scene or a mask. (Profile `real`: MobileNetV2, trained on
+# ImageNet's 1,000 classes of photographs, put to work on nuclei under the microscope.)
+
+
+# %%
+def trunk(classes=None):
+    """Seven convolutions on images of any size, maps of the levels 1 to 4 (strides 2 to 16); with `classes`, a classifier."""
+    image = layers.Input((None, None, 3))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    for number, (filters, stride) in enumerate(((24, 2), (48, 2), (48, 1), (96, 2), (96, 1), (160, 2), (160, 1)), 1):
+        x = conv_bn_relu(x, filters, 3, stride, name=f"conv{number}")
+    if classes:
+        x = layers.Dense(classes, name="logits")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, x, name="trunk")
+
+
+# %%
+if encoder == "crops":
+    crops, crop_labels = data.arrays("shapes_crops", "train[:8000]")
+    named = trunk(6)
+    rate = training.WarmupHoldDecay(2e-3, crops_steps, warmup=crops_steps // 10)
+    training.compile_classifier(named, keras.optimizers.AdamW(rate, weight_decay=1e-3))
+    x, y = transfer.repeat(crops, crop_labels, crops_steps, batch_size=64, seed=seed)
+    named.fit(x, y, batch_size=64, shuffle=False, verbose=0)
+    held_out, held_out_labels = data.arrays("shapes_crops", "validation")
+    named_right = np.mean(transfer.predict(named, held_out).argmax(axis=1) == held_out_labels)
+    print(f"{named_right:.3f} of {len(held_out)} held-out crops named right (chance .17)")
+    plots.show_images(held_out[:10], held_out_labels[:10], classes=shape_names, columns=10)
+    del x, y
+
+# %% [markdown]
+# Then, for 10, 30 and 100 images *with masks*: the same U-Net twice, with the encoder's weights as they are now, and with random
+# ones. Everything is trained; pretrained batch norms keep their statistics, random ones get theirs from the training images
+# at the end (both pitfalls of topic 06: with ten images, running statistics do not settle by themselves).
+
+
+# %%
+def with_encoder(pretrained):
+    """A U-Net on the trunk or on MobileNetV2."""
+    size = (image_size, image_size, 3)
+    if encoder == "MobileNetV2":
+        weights = "imagenet" if pretrained else "random"
+        return unet(
+            size, len(classes), backbone="MobileNetV2", weights=weights, levels=[1, 2, 3, 4], widths=(24, 32, 64)
+        )
+    body = trunk()
+    if pretrained:
+        transfer.copy_layers(named, body, 7)
+    return unet(size, len(classes), backbone=body, levels=[1, 2, 3, 4], widths=(24, 32, 64))
+
+
+def learn(pretrained, pictures, truths):
+    keras.utils.set_random_seed(seed)
+    model = with_encoder(pretrained)
+    for layer in training.leaf_layers(model.get_layer("encoder")):
+        layer.trainable = not (pretrained and isinstance(layer, layers.BatchNormalization))
+    train(model, pictures, truths, few_steps, batch_size=8)
+    return transfer.recalibrate_batch_norm(model, pictures, batch_size=32)
+
+
+# %%
+enough = f"train[:{min(400, available)}]"
+whole_images, whole_masks = examples(source, enough, image_size, image_size)
+test_images, test_masks = examples(source, "test[:300]", image_size, image_size)
+rows, last = [], {}
+for draw in range(draws):
+    order = np.random.default_rng([seed, draw]).permutation(len(whole_images))
+    for count in few:
+        for name, pretrained in (("encoder from image labels", True), ("all from scratch", False)):
+            model = learn(pretrained, whole_images[order[:count]], whole_masks[order[:count]])
+            score = metrics.evaluate(model, (test_images, test_masks), len(classes))["mean_iou"]
+            rows.append({"images": count, "mean IoU": score, "method": name})
+            last[name, count] = inference.predict(model, test_images[:4])
+
+# %%
+table = pd.DataFrame(rows)
+trivial = {"all background": np.zeros_like(test_masks)}
+if len(classes) == 2:  # bright objects on dark ground: what does a threshold find?
+    grey = test_images.mean(axis=-1)
+    trivial["brightness (Otsu)"] = np.stack([image > threshold_otsu(image) for image in grey]).astype("uint8")
+trivial = {
+    name: metrics.scores(metrics.confusion(test_masks, found, len(classes)))["mean_iou"]
+    for name, found in trivial.items()
+}
+figure, ax = plt.subplots(figsize=(8, 3.2))
+plots.learning_curve(table, "images", "mean IoU", xlabel="training images with masks", baselines=trivial, ax=ax)
+average = table.groupby(["method", "images"])["mean IoU"].mean()
+gains = average["encoder from image labels"] - average["all from scratch"]
+record(
+    gain_fewest=gains.iloc[0], gain_most=gains.iloc[-1], few_pretrained=average["encoder from image labels"].iloc[-1]
+)
+
+# %%
+found = {"from labels": last["encoder from image labels", few[0]], "from scratch": last["all from scratch", few[0]]}
+plots.show_label_maps(test_images[:4], test_masks[:4], found, classes, title=f"{few[0]} images with masks")
+
+# %% [markdown]
+# With the fewest masks the encoder from image labels is far ahead; the more masks there are, the less it matters.
+#
+# ## Images of any size
+#
+# All five families are convolutions from end to end. Train on tiles, and label an image of another size in one pass, or, if it does not fit
+# into memory, window by window, with overlaps that are blended: `inference.sliding_window`. Our U-Net has seen squares of one size only.
+
+# %%
+if source.startswith("shapes"):
+    wide = shapes.scene(3, "test", config="crowded", image_size=(tile * 2, tile * 3), radius=(6, 13))
+    big, big_mask = wide.image, wide.mask
+else:
+    big, big_mask = (array[0] for array in examples(source, "test[:1]", image_size, image_size))
+in_one = inference.predict(models["U-Net"], big)
+in_windows = inference.sliding_window(models["U-Net"], big, window=tile, overlap=0.5)
+agree = np.mean(in_one == in_windows)
+figure, axes = plt.subplots(2, 2, figsize=(8, 5.6))
+panels = {
+    "image": big,
+    "truth": coloured(big, big_mask),
+    "in one pass": coloured(big, in_one),
+    f"in windows of {tile}": coloured(big, in_windows),
+}
+for ax, (title, picture) in zip(axes.flat, panels.items()):
+    ax.imshow(picture)
+    ax.set_title(title, fontsize=10)
+    ax.set_axis_off()
+record(windows_agree=agree)
+
+# %% [markdown]
+# The two answers agree but for some pixels at the windows' edges, where a window sees padding in the place of the image.
+#
+# ## Summary
+#
+# You can now
+#
+# - say what semantic segmentation answers, what it does not (how many?), and who needs it how fast;
+# - compute every score from one confusion matrix, and distrust a pixel accuracy that comes without the share of background;
+# - turn a patch classifier into a fully convolutional network, and count what is saved; name the price of stride;
+# - enlarge by repetition, interpolation, unpooling, transposed convolution; build FCN, SegNet, U-Net and a dilated net;
+# - choose between cross-entropy, weights, focal and Dice loss by the share of the rarest class;
+# - compare on equal time, and look for errors by distance from outlines and by size of objects;
+# - start from an encoder that knows image labels when masks are few.
+#
+# ## Exercises
+#
+# 1. (easy) Draw IoU of a square of side a that is predicted one pixel shifted to the right, against a. From which size on is it above .9?
+#    *Hint: intersection (a − 1) a, union (a + 1) a.*
+# 2. (easy) Replace `unpooling=True` by `False` in SegNet and train it again. What do the pooling indices buy, and where: in mean IoU or in
+#    the boundary score? *Hint: `segnet(..., unpooling=False)`.*
+# 3. (medium) Shift and stitch: run `dense_net` on the padded image shifted by 0 to 3 pixels in both directions, interlace the 16 maps, and compare with
+#    `sliding`. *Hint: `framed[:, r:, c:]`, and `out[r::4, c::4] = ...`.*
+# 4. (medium) U-Net's weight map makes the ground between touching objects count more. Draw `losses.border_weights` for a crowded
+#    scene, and train with it. *Hint: instance masks are in `target="boxes"`; pass the maps as sample weights.*
+# 5. (medium) Freeze the encoder altogether (`model.get_layer("encoder").trainable = False`) at 10 and at 100 images. Which is better,
+#    and why does it turn? *Hint: what can the path up still learn?*
+# 6. (hard) Give each family four times the steps. Does the order change? *Hint: which of the limits that we saw is one of
+#    resolution, and which one of training?*
+#
+# ## Further reading
+#
+# - D. Ciresan, A. Giusti, L. Gambardella and J. Schmidhuber, *Deep neural networks segment neuronal membranes in electron microscopy images*, NIPS 2012.
+# - J. Long, E. Shelhamer and T. Darrell, *Fully convolutional networks for semantic segmentation*, CVPR 2015.
+# - H. Noh, S. Hong and B. Han, *Learning deconvolution network for semantic segmentation*, ICCV 2015.
+# - O. Ronneberger, P. Fischer and T. Brox, *U-Net: convolutional networks for biomedical image segmentation*, MICCAI 2015.
+# - V. Badrinarayanan, A. Kendall and R. Cipolla, *SegNet: a deep convolutional encoder-decoder architecture for image segmentation*, PAMI 2017.
+# - F. Yu and V. Koltun, *Multi-scale context aggregation by dilated convolutions*, ICLR 2016.
+# - L.-C. Chen et al., *Encoder-decoder with atrous separable convolution for semantic image segmentation*, ECCV 2018 (DeepLabv3+).
+# - F. Milletari, N. Navab and S.-A. Ahmadi, *V-Net: fully convolutional neural networks for volumetric medical image segmentation*, 3DV 2016 (Dice loss).
+# - T.-Y. Lin et al., *Focal loss for dense object detection*, ICCV 2017.
+# - G. Csurka, D. Larlus and F. Perronnin, *What is a good evaluation measure for semantic segmentation?*, BMVC 2013 (boundaries).

@@ -77,6 +77,7 @@ from utils.layers import MaxPoolingWithIndices, MaxUnpooling
 from utils.plots.scenes import coloured
 from utils.results import record
 from utils.segmentation import deeplab, fcn8, fcn32, inference, losses, metrics, segnet, unet
+from utils.segmentation.deeplab import aspp
 from utils.segmentation.fcn import enlarge
 from utils.segmentation.unet import valid_size
 from utils.session import start
@@ -632,7 +633,8 @@ print(f"FCN-8s: {paper.count_params():,} parameters, expected {expected:,}; {enl
 
 # %% [markdown]
 # Nothing in it asks for an image of 224 pixels. Images that the stride does not divide are padded inside, and the answer
-# is cut back. A small one, with the narrow VGG that we shall train below:
+# is cut back. (The paper pads every image by 100 pixels and crops at the end; ours pads the convolutions, with the same
+# parameters.) A small one, with the narrow VGG that we shall train below, which has no fc6 and fc7:
 
 # %%
 narrow = {"backbone": "vgg13", "width": 0.25, "batch_norm": True}  # a quarter of VGG13's filters
@@ -734,16 +736,23 @@ for d in (1, 2, 4, 8):
 
 # %% [markdown]
 # **Atrous spatial pyramid pooling** (ASPP, DeepLabv2 and v3) looks at that map with several dilations side by side, and at the mean of the whole
-# image, and mixes what they find: the same object may be small or large. v3+ adds a small decoder with a map of stride 4, for the outlines.
+# image, and mixes what they find: the same object may be small or large. ("Spread" gives every place the mean of the image.) v3+ adds a small
+# decoder with a map of stride 4, for the outlines.
+
+# %%
+last_map = layers.Input((8, 8, 128))
+plots.block_diagram(keras.Model(last_map, aspp(last_map, 64, rates=(1, 2, 4))))
+
+# %% [markdown]
 # Removing stride costs no parameter and much work:
 
 # %%
 shape = (tile, tile, 3)
-aspp = {"filters": 64, "rates": (1, 2, 4), "decoder": False}
+pyramid = {"filters": 64, "rates": (1, 2, 4), "decoder": False}
 rows = {}
 for stride in (32, 16, 8, 4):
     model = architectures.outline(
-        lambda s=stride: deeplab(shape, len(classes), output_stride=s, low_level=1, **aspp, **narrow)
+        lambda s=stride: deeplab(shape, len(classes), output_stride=s, low_level=1, **pyramid, **narrow)
     )
     total = arithmetic.totals(model)
     rows[f"stride {stride}"] = {
@@ -766,7 +775,7 @@ builders = {
     "FCN-8s": lambda: fcn8(shape, len(classes), units=None, **narrow),
     "SegNet": lambda: segnet(shape, len(classes), stages=((16, 2), (32, 2), (64, 2), (128, 2), (128, 2))),
     "U-Net": lambda: unet(shape, len(classes), widths=(16, 32, 64, 128)),
-    "dilated": lambda: deeplab(shape, len(classes), output_stride=8, **aspp, **narrow),
+    "dilated": lambda: deeplab(shape, len(classes), output_stride=8, **pyramid, **narrow),
 }
 totals = {name: arithmetic.totals(architectures.outline(build)) for name, build in builders.items()}
 figure, axes = plt.subplots(3, 1, figsize=(8, 5.4))

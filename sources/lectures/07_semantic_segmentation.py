@@ -3,9 +3,9 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/07_semantic_segmentation.ipynb)
 #
-# **A classifier says "star". Which pixels does it mean?** It cannot tell: to become sure of *what* it sees, it has thrown
-# away *where*, stride by stride. Semantic segmentation wants both, a class for every pixel. This lecture follows the ways
-# in which networks have learnt to keep the place, or to get it back.
+# **A classifier says "star". Which pixels does it mean?** It cannot tell: to become sure of *what* it sees, it has
+# thrown away *where*, stride by stride. Semantic segmentation wants both, a class for every pixel. This lecture
+# follows the ways in which networks have learnt to keep the place, or to get it back.
 #
 # You will be able to
 #
@@ -87,9 +87,9 @@ start(seed)
 # %% [markdown]
 # ## Five questions about one picture
 #
-# The course draws scenes of one to four shapes on a textured ground. They are synthesised, and synthesised data may not
-# represent the true distribution; in return every pixel's class is known without an error. We look for a scene that holds
-# two shapes of one class among others.
+# The course draws scenes of one to four shapes on a textured ground. They are synthesised, and synthesised data may
+# not represent the true distribution; in return every pixel's class is known without an error. We look for a scene
+# that holds two shapes of one class among others.
 
 # %%
 drawn = (shapes.scene(index, "test", image_size=(192, 192)) for index in range(200))
@@ -120,9 +120,9 @@ for ax, title in zip(axes, titles):
 # | **semantic segmentation** | which class is each pixel? | H × W labels, background included |
 # | instance segmentation | which object is each pixel? | a mask for each object |
 #
-# The fourth picture has one colour for a class, the fifth one for an object. Semantic segmentation knows no objects: two
-# shapes of one class that touch are one region. Does that matter? Count the regions of the true masks, and compare with
-# the number of shapes.
+# The fourth picture has one colour for a class, the fifth one for an object. Semantic segmentation knows no objects:
+# two shapes of one class that touch are one region. Does that matter? Count the regions of the true masks, and
+# compare with the number of shapes.
 
 # %%
 _, masks_of_scenes = data.arrays("shapes", "validation[:200]", target="mask")
@@ -146,8 +146,8 @@ ax.set(xlabel="shapes in the scene", ylabel="regions of the true mask", title="C
 ax.legend(fontsize=9)
 
 # %% [markdown]
-# Below the dashed line shapes have grown together; above it, one shape lies across another and cuts it in two. In crowded
-# scenes counting needs instances (topic 11), however good the masks are.
+# Below the dashed line shapes have grown together; above it, one shape lies across another and cuts it in two. In
+# crowded scenes counting needs instances (topic 11), however good the masks are.
 #
 # ### Who wants it, and how fast
 #
@@ -175,8 +175,9 @@ plots.bars(
 #
 # ## The data
 #
-# Images with a label map each: 0 is background, class c of the list is c + 1, and 255 marks pixels that do not count, such
-# as an outline that the annotators were unsure of. Large images are cut into tiles, which gives more and smaller examples.
+# Images with a label map each: 0 is background, class c of the list is c + 1, and 255 marks pixels that do not count,
+# such as an outline that the annotators were unsure of. Large images are cut into tiles, which gives more and smaller
+# examples.
 
 
 # %%
@@ -207,9 +208,9 @@ shown = with_all[:6]
 plots.show_masks(images[shown], masks[shown], classes=classes)
 
 # %% [markdown]
-# The same line reads other data: nuclei under the microscope (`nuclei`, the profile `real`), pets (`oxford_iiit_pet`),
-# street and living-room photographs (`voc`), or a folder of one's own with images and masks of the same names. We write
-# such a folder and give its path.
+# The same line reads other data: nuclei under the microscope (`nuclei`, the profile `real`), pets
+# (`oxford_iiit_pet`), street and living-room photographs (`voc`), or a folder of one's own with images and masks of
+# the same names. We write such a folder and give its path.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -241,7 +242,8 @@ print(by_hand.tolist(), "same as utils:", np.array_equal(by_hand, metrics.confus
 #
 # - **pixel accuracy**: the diagonal over everything, $\sum i / \sum t$; 10/12 here;
 # - **intersection over union** (IoU, Jaccard's index): $i / (t + p - i)$; for class 1 that is 2 / (3 + 3 − 2) = .5;
-# - **Dice**: $2i / (t + p)$, intersection over the *mean* size; 4/6 for class 1. Mean IoU and mean Dice average over classes.
+# - **Dice**: $2i / (t + p)$, intersection over the *mean* size; 4/6 for class 1. Mean IoU and mean Dice average over
+#   classes.
 
 # %% tags=["nbval-check-output"]
 scores = metrics.scores(by_hand)
@@ -251,9 +253,9 @@ for label in (0, 1):
 print(f"mean IoU {scores['mean_iou']:.3f}; F1 of class 1 {f1_score(truth.ravel(), guess.ravel()):.3f}")
 
 # %% [markdown]
-# Dice is the F1 score under another name: precision is $i / p$, recall $i / t$, and their harmonic mean is $2i / (t + p)$.
-# And since both use the same three numbers, each is a function of the other: Dice = 2 IoU / (1 + IoU). Dice is always the
-# larger figure; before two papers are compared, see which of the two they print.
+# Dice is the F1 score under another name: precision is $i / p$, recall $i / t$, and their harmonic mean is
+# $2i / (t + p)$. And since both use the same three numbers, each is a function of the other: Dice = 2 IoU / (1 +
+# IoU). Dice is always the larger figure; before two papers are compared, see which of the two they print.
 
 # %%
 iou = np.linspace(0, 1, 101)
@@ -265,9 +267,9 @@ ax.set(xlabel="IoU", ylabel="score", title="The same prediction, two figures")
 ax.legend(fontsize=9)
 
 # %% [markdown]
-# > **What the slide says.** "Dice = 2 · overlap / the total number of pixels." Read as the number of pixels of the image,
-# > that is wrong: it is the *sum of both regions' sizes*. Test: paste the same two regions into larger images. Nothing has
-# > changed about the prediction, so no score should change.
+# > **What the slide says.** "Dice = 2 · overlap / the total number of pixels." Read as the number of pixels of the
+# > image, that is wrong: it is the *sum of both regions' sizes*. Test: paste the same two regions into larger images.
+# > Nothing has changed about the prediction, so no score should change.
 
 # %% tags=["nbval-check-output"]
 for margin in (0, 2, 10):
@@ -278,8 +280,8 @@ for margin in (0, 2, 10):
 # %% [markdown]
 # ### Imbalance
 #
-# Scenes of small shapes. Our "network" answers *background* for every pixel. Predict: its pixel accuracy is the share of
-# background; its IoU is that same share for background and 0 for every other class.
+# Scenes of small shapes. Our "network" answers *background* for every pixel. Predict: its pixel accuracy is the share
+# of background; its IoU is that same share for background and 0 for every other class.
 
 # %%
 rare_classes = data.describe(rare).mask_classes
@@ -297,13 +299,14 @@ axes[1].set(ylabel="share of the pixels", yscale="log")
 axes[1].tick_params(axis="x", rotation=60)
 
 # %% [markdown]
-# With small shapes that is more than 95 %, and not one of them is found. Mean accuracy and mean IoU give each class one vote, and are not fooled:
-# a score of one over the number of classes is what knowing nothing is worth. (Quoting 95 % *without* the share of
-# background says nothing at all.)
+# With small shapes that is more than 95 %, and not one of them is found. Mean accuracy and mean IoU give each class
+# one vote, and are not fooled: a score of one over the number of classes is what knowing nothing is worth. (Quoting
+# 95 % *without* the share of background says nothing at all.)
 #
-# IoU has a blind spot of its own. Let a disc of radius r be predicted one pixel too large all around: IoU = r² / (r + 1)².
-# For r = 25 that is .92, for r = 4 it is .64: the same outline, one pixel off. Small objects are judged harshly, outlines
-# of large ones hardly at all. The **boundary F score** asks what share of the outline lies within a tolerance.
+# IoU has a blind spot of its own. Let a disc of radius r be predicted one pixel too large all around: IoU = r² / (r +
+# 1)². For r = 25 that is .92, for r = 4 it is .64: the same outline, one pixel off. Small objects are judged harshly,
+# outlines of large ones hardly at all. The **boundary F score** asks what share of the outline lies within a
+# tolerance.
 
 # %%
 rows, columns = np.mgrid[:96, :96] - 47.5
@@ -317,16 +320,16 @@ for radius in (4, 9, 25):
 pd.DataFrame(table).T.round(3)
 
 # %% [markdown]
-# Last, *when* to divide: add up one matrix over the whole data set and divide once. The mean of images' scores is another
-# number, and where a class is missing from an image, its score there is 0/0.
+# Last, *when* to divide: add up one matrix over the whole data set and divide once. The mean of images' scores is
+# another number, and where a class is missing from an image, its score there is 0/0.
 #
 # ## From a classifier to a label map
 #
 # ### A patch for every pixel
 #
-# The first convolutional segmenters (Ciresan et al. 2012, membranes in electron micrographs) were classifiers: cut out the
-# patch around a pixel, classify it, write the class at the pixel, go to the next one. We build such a classifier: 32 × 32
-# patches, two convolutions, a dense layer, scores.
+# The first convolutional segmenters (Ciresan et al. 2012, membranes in electron micrographs) were classifiers: cut
+# out the patch around a pixel, classify it, write the class at the pixel, go to the next one. We build such a
+# classifier: 32 × 32 patches, two convolutions, a dense layer, scores.
 
 
 # %%
@@ -353,8 +356,8 @@ def pad(images):
 
 
 # %% [markdown]
-# Training patches: half of them around background, half around pixels of other classes. Pixel (row, column) of the image
-# is the one at the middle of the patch that begins at (row, column) of the padded image.
+# Training patches: half of them around background, half around pixels of other classes. Pixel (row, column) of the
+# image is the one at the middle of the patch that begins at (row, column) of the padded image.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -377,7 +380,8 @@ del patches, framed
 # ### What it costs
 #
 # Multiply-accumulates (MACs) of one patch: 28² · 75 · 16 + 12² · 144 · 32 + 1,152 · 64 + 64 · C. There is a patch for
-# every pixel, and two neighbouring patches share 31 of their 32 columns, whose convolutions are computed again and again.
+# every pixel, and two neighbouring patches share 31 of their 32 columns, whose convolutions are computed again and
+# again.
 
 # %%
 per_patch = arithmetic.totals(patch_net)["macs"]
@@ -389,9 +393,10 @@ print(
 # %% [markdown]
 # ### There are no dense layers
 #
-# `fc1` reads a 6 × 6 × 32 map: it *is* a 6 × 6 convolution without padding that happens to fit in one place. `fc2` reads
-# 64 channels at one place: a 1 × 1 convolution. So the same weights, reshaped, make a network that takes an image of any
-# size and gives a score wherever the patch network would have stood, in one pass (Long et al. 2015; OverFeat before it).
+# `fc1` reads a 6 × 6 × 32 map: it *is* a 6 × 6 convolution without padding that happens to fit in one place. `fc2`
+# reads 64 channels at one place: a 1 × 1 convolution. So the same weights, reshaped, make a network that takes an
+# image of any size and gives a score wherever the patch network would have stood, in one pass (Long et al. 2015;
+# OverFeat before it).
 
 
 # %%
@@ -410,8 +415,8 @@ def convolutional(classifier):
 dense_net = convolutional(patch_net)
 
 # %% [markdown]
-# Two poolings: its outputs lie 4 pixels apart. On an image of 96 × 96 we expect (96 − 32) / 4 + 1 = 17 × 17 of them, and the
-# output (i, j) to be that of the patch that begins at (4i, 4j).
+# Two poolings: its outputs lie 4 pixels apart. On an image of 96 × 96 we expect (96 − 32) / 4 + 1 = 17 × 17 of them,
+# and the output (i, j) to be that of the patch that begins at (4i, 4j).
 
 # %%
 framed = pad(images[shown[:1]])  # (1, tile + 32, tile + 32, 3)
@@ -459,10 +464,10 @@ for ax, picture, title in zip(axes, [images[shown[0]], *pictures], titles):
     ax.set_axis_off()
 
 # %% [markdown]
-# Two things to see. The answers are the same at the same places; **dense evaluation** is not an approximation. And its map
-# is coarse, since every pooling halves it. (One can run the network on the image shifted by 0 to 3 pixels in each direction
-# and interlace the 16 maps, *shift and stitch*: all pixels, still a fraction of the work.) The labels themselves are ragged and wrong in many
-# places: this classifier sees 32 pixels and nothing beyond.
+# Two things to see. The answers are the same at the same places; **dense evaluation** is not an approximation. And
+# its map is coarse, since every pooling halves it. (One can run the network on the image shifted by 0 to 3 pixels in
+# each direction and interlace the 16 maps, *shift and stitch*: all pixels, still a fraction of the work.) The labels
+# themselves are ragged and wrong in many places: this classifier sees 32 pixels and nothing beyond.
 #
 # ### The price of stride
 #
@@ -476,12 +481,12 @@ for _ in range(5):
 print(sizes, "of a stride of", 224 // n)
 
 # %% [markdown]
-# > **What the slide says.** "VGG's last map of a 224 × 224 image is 20 × 20." It is 7 × 7: 224 / 32. A map of 20 × 20 comes
-# > from an image of 640 × 640.
+# > **What the slide says.** "VGG's last map of a 224 × 224 image is 20 × 20." It is 7 × 7: 224 / 32. A map of 20 × 20
+# > comes from an image of 640 × 640.
 #
-# How bad is that? Suppose that a network makes *no* mistake, but answers only once for every s × s pixels, with the class
-# that most of them have. Enlarge its answers, and compare with the truth: no network of that stride can do better by
-# repeating its answers.
+# How bad is that? Suppose that a network makes *no* mistake, but answers only once for every s × s pixels, with the
+# class that most of them have. Enlarge its answers, and compare with the truth: no network of that stride can do
+# better by repeating its answers.
 
 
 # %%
@@ -509,13 +514,14 @@ for column, stride in enumerate(strides):
     axes[0, column].set_title(f"stride {stride}" if stride > 1 else "truth", fontsize=10)
 
 # %% [markdown]
-# At stride 32 a perfect answer is still useless, and pixel accuracy hides it again. (The FCN paper has the same table for
-# photographs of 500 pixels: 86.1 % mean IoU at 32, 96.4 % at 8 [paper]. Their objects are larger.) So two things are
-# needed: finer maps, and a better way to enlarge them.
+# At stride 32 a perfect answer is still useless, and pixel accuracy hides it again. (The FCN paper has the same table
+# for photographs of 500 pixels: 86.1 % mean IoU at 32, 96.4 % at 8 [paper]. Their objects are larger.) So two things
+# are needed: finer maps, and a better way to enlarge them.
 #
 # ## Enlarging a map, in four ways
 #
-# Nearest neighbour repeats. Bilinear interpolation mixes the four nearest centres. Neither has a parameter. On 2 × 2 numbers:
+# Nearest neighbour repeats. Bilinear interpolation mixes the four nearest centres. Neither has a parameter. On 2 × 2
+# numbers:
 
 # %%
 small = np.array([[0.0, 4.0], [8.0, 4.0]], "float32")
@@ -527,8 +533,8 @@ for ax, values, title in zip(axes, (small, nearest, bilinear), ("a map", "neares
     plots.number_matrix(values, shade="RdBu", title=title, ax=ax)
 
 # %% [markdown]
-# **Unpooling** remembers where each maximum was (the *pooling indices*, or *switches*), and puts the values back there, with
-# zeros elsewhere. It needs to know the way down.
+# **Unpooling** remembers where each maximum was (the *pooling indices*, or *switches*), and puts the values back
+# there, with zeros elsewhere. It needs to know the way down.
 
 # %%
 before = np.array([[1, 5, 2, 0], [3, 2, 4, 7], [6, 0, 1, 1], [2, 8, 9, 3]], "float32")
@@ -541,9 +547,10 @@ for ax, (title, values) in zip(axes, panels.items()):
     plots.number_matrix(np.squeeze(ops.convert_to_numpy(values)), shade="RdBu", title=title, ax=ax)
 
 # %% [markdown]
-# A **transposed convolution** writes its kernel, times the value, around each place, and adds up where the copies overlap
-# (topic 01). Its size is (n − 1)s − 2p + f; n = 2, s = 2, p = 1, f = 4 gives 4. Its kernel is learnt, and interpolation is one of its
-# possible values: the 4 × 4 kernel below is the outer product of .25 .75 .75 .25. FCN starts from it.
+# A **transposed convolution** writes its kernel, times the value, around each place, and adds up where the copies
+# overlap (topic 01). Its size is (n − 1)s − 2p + f; n = 2, s = 2, p = 1, f = 4 gives 4. Its kernel is learnt, and
+# interpolation is one of its possible values: the 4 × 4 kernel below is the outer product of .25 .75 .75 .25. FCN
+# starts from it.
 
 # %% tags=["nbval-check-output"]
 values = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype("float32")
@@ -556,8 +563,8 @@ print(ours.shape, learnable.count_params(), "weights; equal inside:", bool(insid
 print("kernel of a channel, in sixteenths:", (16 * learnable.get_weights()[0][:, :, 0, 0]).astype(int).tolist())
 
 # %% [markdown]
-# All four on a real map: one channel of pooled brightness, enlarged four times. A transposed convolution with *random*
-# weights shows its checkerboard: with f = 3 and s = 2 some places get four copies, others one (topic 01).
+# All four on a real map: one channel of pooled brightness, enlarged four times. A transposed convolution with
+# *random* weights shows its checkerboard: with f = 3 and s = 2 some places get four copies, others one (topic 01).
 
 # %%
 grey = images[shown[1]].mean(axis=-1, dtype="float32")[None, :, :, None]
@@ -589,15 +596,15 @@ for ax, (title, values) in zip(axes, {"image": grey, **up}.items()):
 #
 # ## The families
 #
-# From here on every builder of `utils.segmentation` gives a Keras model from uint8 images to logits (batch, H, W, classes), a
-# score for each class at each pixel.
+# From here on every builder of `utils.segmentation` gives a Keras model from uint8 images to logits (batch, H, W,
+# classes), a score for each class at each pixel.
 #
 # ### FCN: a classifier, made convolutional, with skips
 #
 # Long, Shelhamer and Darrell (2015) take VGG16, make its dense layers convolutions, score the last map with a 1 × 1
-# convolution, and enlarge the scores 32 times: **FCN-32s**. The map of stride 16 before the last pool knows less about
-# classes and more about places: **FCN-16s** scores it too, adds the twice enlarged coarser scores, and enlarges 16 times.
-# **FCN-8s** adds those of stride 8.
+# convolution, and enlarge the scores 32 times: **FCN-32s**. The map of stride 16 before the last pool knows less
+# about classes and more about places: **FCN-16s** scores it too, adds the twice enlarged coarser scores, and enlarges
+# 16 times. **FCN-8s** adds those of stride 8.
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 2.9))
@@ -621,9 +628,9 @@ ax.set(xlim=(-0.5, 8), ylim=(-0.4, 2.4))
 ax.set_axis_off()
 
 # %% [markdown]
-# With VGG16 and 21 classes: the convolutions' 14,714,688 parameters, fc6 and fc7 as convolutions 102,764,544 + 16,781,312,
-# three scorings (4,097 + 513 + 257) · 21, and the enlarging kernels 4 · 4 · 21² twice and 16 · 16 · 21² once. `outline` builds
-# a network whose weights have shapes and no values, to count and to draw.
+# With VGG16 and 21 classes: the convolutions' 14,714,688 parameters, fc6 and fc7 as convolutions 102,764,544 +
+# 16,781,312, three scorings (4,097 + 513 + 257) · 21, and the enlarging kernels 4 · 4 · 21² twice and 16 · 16 · 21²
+# once. `outline` builds a network whose weights have shapes and no values, to count and to draw.
 
 # %% tags=["nbval-check-output"]
 paper = architectures.outline(lambda: fcn8((224, 224, 3), classes=21))
@@ -632,9 +639,9 @@ expected = 14_714_688 + 102_764_544 + 16_781_312 + (4097 + 513 + 257) * 21 + enl
 print(f"FCN-8s: {paper.count_params():,} parameters, expected {expected:,}; {enlarging:,} of them enlarge")
 
 # %% [markdown]
-# Nothing in it asks for an image of 224 pixels. Images that the stride does not divide are padded inside, and the answer
-# is cut back. (The paper pads every image by 100 pixels and crops at the end; ours pads the convolutions, with the same
-# parameters.) A small one, with the narrow VGG that we shall train below, which has no fc6 and fc7:
+# Nothing in it asks for an image of 224 pixels. Images that the stride does not divide are padded inside, and the
+# answer is cut back. (The paper pads every image by 100 pixels and crops at the end; ours pads the convolutions, with
+# the same parameters.) A small one, with the narrow VGG that we shall train below, which has no fc6 and fc7:
 
 # %%
 narrow = {"backbone": "vgg13", "width": 0.25, "batch_norm": True}  # a quarter of VGG13's filters
@@ -659,9 +666,9 @@ small_segnet = architectures.outline(lambda: segnet((224, 224, 3), classes=21))
 print(f"SegNet: {arithmetic.totals(small_segnet)['trainable'] / 1e6:.1f} million")
 
 # %% [markdown]
-# **SegNet** (Badrinarayanan, Kendall and Cipolla 2015) leaves the dense layers out. What is kept from the way down is the
-# *places* of the maxima alone, two bits for each 2 × 2 window, where FCN and U-Net keep maps of floats. Unpooling puts values back to these
-# places; ordinary convolutions fill the gaps. There is no transposed convolution to learn.
+# **SegNet** (Badrinarayanan, Kendall and Cipolla 2015) leaves the dense layers out. What is kept from the way down is
+# the *places* of the maxima alone, two bits for each 2 × 2 window, where FCN and U-Net keep maps of floats. Unpooling
+# puts values back to these places; ordinary convolutions fill the gaps. There is no transposed convolution to learn.
 
 # %%
 plots.stage_diagram(
@@ -673,10 +680,10 @@ plots.stage_diagram(
 # %% [markdown]
 # ### U-Net: the whole map goes across
 #
-# Ronneberger, Fischer and Brox (2015) had 30 images of cell membranes. Their network has a **contracting** path (two 3 × 3
-# convolutions, pool, twice the channels) and an **expanding** one: enlarge by a 2 × 2 transposed convolution, then
-# **concatenate** the map of the same size from the contracting path, then two 3 × 3 convolutions. FCN adds *scores*; U-Net
-# joins *features*, and lets convolutions decide what to make of them.
+# Ronneberger, Fischer and Brox (2015) had 30 images of cell membranes. Their network has a **contracting** path (two
+# 3 × 3 convolutions, pool, twice the channels) and an **expanding** one: enlarge by a 2 × 2 transposed convolution,
+# then **concatenate** the map of the same size from the contracting path, then two 3 × 3 convolutions. FCN adds
+# *scores*; U-Net joins *features*, and lets convolutions decide what to make of them.
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3.2))
@@ -700,9 +707,10 @@ ax.set(xlim=(-5, 5), ylim=(-4.4, 1.3))
 ax.set_axis_off()
 
 # %% [markdown]
-# The paper convolves without padding, so an image of 572 pixels gives an answer for the 388 in the middle: each of the four
-# steps down takes 4 pixels and halves, the bottom takes 4, each step up doubles and takes 4. Large images are labelled in
-# tiles whose answers fit together without a seam (*overlap-tile*). With one channel in and two classes out:
+# The paper convolves without padding, so an image of 572 pixels gives an answer for the 388 in the middle: each of
+# the four steps down takes 4 pixels and halves, the bottom takes 4, each step up doubles and takes 4. Large images
+# are labelled in tiles whose answers fit together without a seam (*overlap-tile*). With one channel in and two
+# classes out:
 
 # %% tags=["nbval-check-output"]
 original = architectures.outline(lambda: unet((572, 572, 1), classes=2, padding="valid"))
@@ -714,10 +722,11 @@ print({n: valid_size(n) for n in (188, 284, 572)})
 #
 # ### Dilation: do not lose the places at all
 #
-# Why pool, if one has to come back? Because a pixel of a pooled map sees more. A **dilated** (or *atrous*, with holes) convolution
-# sees more without pooling: its taps lie d pixels apart. Chen et al. (DeepLab 2015) take the stride out of the last
-# stages and dilate what follows by as much. The weights stay the same, and every value of the old, coarse map is there in the
-# new, finer one; between them lie new ones (Yu and Koltun 2016 stack 1, 1, 2, 4, 8, 16 in this way).
+# Why pool, if one has to come back? Because a pixel of a pooled map sees more. A **dilated** (or *atrous*, with
+# holes) convolution sees more without pooling: its taps lie d pixels apart. Chen et al. (DeepLab 2015) take the
+# stride out of the last stages and dilate what follows by as much. The weights stay the same, and every value of the
+# old, coarse map is there in the new, finer one; between them lie new ones (Yu and Koltun 2016 stack 1, 1, 2, 4, 8,
+# 16 in this way).
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.9))
@@ -735,9 +744,9 @@ for d in (1, 2, 4, 8):
     print(f"3 x 3 at d = {d}: the chain sees {n} x {n}")
 
 # %% [markdown]
-# **Atrous spatial pyramid pooling** (ASPP, DeepLabv2 and v3) looks at that map with several dilations side by side, and at the mean of the whole
-# image, and mixes what they find: the same object may be small or large. ("Spread" gives every place the mean of the image.) v3+ adds a small
-# decoder with a map of stride 4, for the outlines.
+# **Atrous spatial pyramid pooling** (ASPP, DeepLabv2 and v3) looks at that map with several dilations side by side,
+# and at the mean of the whole image, and mixes what they find: the same object may be small or large. ("Spread" gives
+# every place the mean of the image.) v3+ adds a small decoder with a map of stride 4, for the outlines.
 
 # %%
 last_map = layers.Input((8, 8, 128))
@@ -766,8 +775,8 @@ pd.DataFrame(rows).T
 # %% [markdown]
 # ### Side by side
 #
-# Five small networks for tiles, all with a quarter of VGG13's filters (U-Net with its own 16-32-64-128), so that they differ in how
-# they come back, and in little else. FCN-32s answers on a map of 2 × 2.
+# Five small networks for tiles, all with a quarter of VGG13's filters (U-Net with its own 16-32-64-128), so that they
+# differ in how they come back, and in little else. FCN-32s answers on a map of 2 × 2.
 
 # %%
 builders = {
@@ -790,16 +799,17 @@ for ax, (key, label, unit) in zip(
     plots.bars({name: total[key] / unit for name, total in totals.items()}, xlabel=label, ax=ax)
 
 # %% [markdown]
-# FCN-32s has more parameters than FCN-8s for one reason: a transposed convolution that enlarges 32 times has kernels of 64 × 64, from
-# every class to every class. Full resolution is dear in work and memory, and parameters tell nothing about either. Before they train: which of the five will
-# draw the best outlines, and which will know best *what* it sees?
+# FCN-32s has more parameters than FCN-8s for one reason: a transposed convolution that enlarges 32 times has kernels
+# of 64 × 64, from every class to every class. Full resolution is dear in work and memory, and parameters tell nothing
+# about either. Before they train: which of the five will draw the best outlines, and which will know best *what* it
+# sees?
 #
 # ## Losses
 #
-# Every pixel is a classification, so the natural loss is the mean **cross-entropy** of the pixels, −log p of the true class. Where
-# background fills 97 %, it also fills 97 % of the loss. How far does a network get that learns nothing but *how
-# frequent* each class is, and answers that at every pixel? We compare four losses, each with its best constant answer, as a
-# share of the loss of the uniform answer.
+# Every pixel is a classification, so the natural loss is the mean **cross-entropy** of the pixels, −log p of the true
+# class. Where background fills 97 %, it also fills 97 % of the loss. How far does a network get that learns nothing
+# but *how frequent* each class is, and answers that at every pixel? We compare four losses, each with its best
+# constant answer, as a share of the loss of the uniform answer.
 
 # %%
 weights = losses.class_weights(rare_masks, len(rare_classes), "median")
@@ -820,14 +830,17 @@ for name, loss in loss_functions.items():
 plots.bars(left, xlabel="loss left by the best constant answer, as a share of the uniform answer's")
 
 # %% [markdown]
-# With cross-entropy nine tenths of the loss are gone before a single shape is found; what is left to learn from the shapes is
-# a small part of a small number. Weights and Dice leave nearly all of it. Three remedies:
+# With cross-entropy nine tenths of the loss are gone before a single shape is found; what is left to learn from the
+# shapes is a small part of a small number. Weights and Dice leave nearly all of it. Three remedies:
 #
-# - **Weights**: each pixel's loss times a weight of its class; here the median frequency over the class's (Eigen and Fergus 2015).
-# - **Focal loss** (Lin et al. 2017): times $(1 - p)^\gamma$, so that pixels which are right already fall silent, whatever their class. It does not ask for rare classes from the start (see the bar); it does so later, once
-#   the background is easy.
-# - **Dice loss** (Milletari et al. 2016): 1 − the mean of the classes' Dice scores, with probabilities in the place of
-#   predictions. A region counts as a whole, so its size cancels. (Many add it to the cross-entropy, which has the steadier gradient.)
+# - **Weights**: each pixel's loss times a weight of its class; here the median frequency over the class's (Eigen and
+#   Fergus 2015).
+# - **Focal loss** (Lin et al. 2017): times $(1 - p)^\gamma$, so that pixels which are right already fall silent,
+#   whatever their class. It does not ask for rare classes from the start (see the bar); it does so later, once the
+#   background is easy.
+# - **Dice loss** (Milletari et al. 2016): 1 − the mean of the classes' Dice scores, with probabilities in the place
+#   of predictions. A region counts as a whole, so its size cancels. (Many add it to the cross-entropy, which has the
+#   steadier gradient.)
 
 # %%
 p = np.linspace(0.01, 1, 200)
@@ -842,9 +855,9 @@ axes[1].set(ylabel="weight", title="median frequency", yscale="log")
 axes[1].tick_params(axis="x", rotation=60)
 
 # %% [markdown]
-# Dice by hand, on one class: the truth has 4 pixels, the network gives them .9 and six background pixels .5. Intersection 3.6,
-# sizes 4 and 3.6 + 3 = 6.6: we expect 1 − 7.2 / 10.6 = .321. A hundred times as much background that is predicted
-# right changes nothing in it, while cross-entropy falls to a thirtieth.
+# Dice by hand, on one class: the truth has 4 pixels, the network gives them .9 and six background pixels .5.
+# Intersection 3.6, sizes 4 and 3.6 + 3 = 6.6: we expect 1 − 7.2 / 10.6 = .321. A hundred times as much background
+# that is predicted right changes nothing in it, while cross-entropy falls to a thirtieth.
 
 # %% tags=["nbval-check-output"]
 for background in (10, 1000):
@@ -859,8 +872,9 @@ for background in (10, 1000):
 # %% [markdown]
 # ### Which one helps?
 #
-# A small U-Net, the same first weights, the same tiles in the same order; only the loss differs. Each training step draws
-# tiles and flips some of them, masks along with images. The rate rises for a tenth of the steps, stays, and falls to 0.
+# A small U-Net, the same first weights, the same tiles in the same order; only the loss differs. Each training step
+# draws tiles and flips some of them, masks along with images. The rate rises for a tenth of the steps, stays, and
+# falls to 0.
 
 
 # %%
@@ -923,15 +937,17 @@ plots.show_label_maps(rare_val_images[busy], rare_val_masks[busy], found, rare_c
 record(**{f"iou_{name.replace('-', '_').lower()}": result["mean_iou"] for name, result in loss_scores.items()})
 
 # %% [markdown]
-# Cross-entropy is careful: it says "object" only where that is likely, so it has the precision. Weights turn that around: every
-# shape is found, with a thick rim of background around it. Dice and focal loss lie between. Which one to take depends on what a miss costs, and what a false
-# alarm; and on the number to be reported, since weighting by class optimises mean *accuracy*, and Dice mean Dice.
+# Cross-entropy is careful: it says "object" only where that is likely, so it has the precision. Weights turn that
+# around: every shape is found, with a thick rim of background around it. Dice and focal loss lie between. Which one
+# to take depends on what a miss costs, and what a false alarm; and on the number to be reported, since weighting by
+# class optimises mean *accuracy*, and Dice mean Dice.
 #
 # ## The families on equal time
 #
-# Now the five networks, on the scenes. A fair comparison fixes what is scarce. Equal *steps* would favour the dear ones; we
-# give each the same CPU seconds, counted in steps that were measured beforehand (a budget of steps repeats exactly, one of seconds does
-# not). The papers train for days on photographs and start from ImageNet's weights; here it is about a minute, from scratch.
+# Now the five networks, on the scenes. A fair comparison fixes what is scarce. Equal *steps* would favour the dear
+# ones; we give each the same CPU seconds, counted in steps that were measured beforehand (a budget of steps repeats
+# exactly, one of seconds does not). The papers train for days on photographs and start from ImageNet's weights; here
+# it is about a minute, from scratch.
 
 # %%
 models, seconds, curves = {}, {}, {}
@@ -1003,8 +1019,8 @@ plots.show_label_maps(images[shown], masks[shown], {name: found[shown] for name,
 # %% [markdown]
 # ### Where they err: outlines
 #
-# For each pixel we know how far it is from the nearest pixel of another class. A network whose map is coarse should err
-# near outlines, and one that does not understand what it sees should err everywhere.
+# For each pixel we know how far it is from the nearest pixel of another class. A network whose map is coarse should
+# err near outlines, and one that does not understand what it sees should err everywhere.
 
 
 # %%
@@ -1038,8 +1054,8 @@ plots.show_label_maps(images[some], masks[some], errors, classes, errors=True)
 # %% [markdown]
 # ### Where they err: small objects
 #
-# Take each region of the true mask by itself. What share of its pixels gets the right class? Regions by size, measured by
-# the diameter of a disc of that area.
+# Take each region of the true mask by itself. What share of its pixels gets the right class? Regions by size,
+# measured by the diameter of a disc of that area.
 
 # %%
 diameters, recalls = [], {name: [] for name in labels}
@@ -1074,7 +1090,8 @@ record(
 )
 
 # %% [markdown]
-# Coarse maps err at outlines and lose small objects; fine maps have good outlines, and where they err, they mistake whole regions.
+# Coarse maps err at outlines and lose small objects; fine maps have good outlines, and where they err, they mistake
+# whole regions.
 #
 # ### How fast they are
 #
@@ -1092,15 +1109,17 @@ for name, model in models.items():
 plots.bars(speed, xlabel=f"images of {tile} × {tile} pixels a second", baselines={"a camera: 25": 25})
 
 # %% [markdown]
-# Tiles of this size are no street scenes: an image of 1,280 × 960 has 300 times as many pixels as one of 64 × 64, and takes about 300 times
-# as long. That is why vehicles have accelerators, and why much work goes into networks that do this at 30 images a second.
+# Tiles of this size are no street scenes: an image of 1,280 × 960 has 300 times as many pixels as one of 64 × 64, and
+# takes about 300 times as long. That is why vehicles have accelerators, and why much work goes into networks that do
+# this at 30 images a second.
 #
 # ## Few masks: an encoder that has seen image labels only
 #
-# A mask costs minutes of somebody's work, an image label seconds. Can a network learn *what things look like* from labels, and only *where
-# they end* from masks? The contracting path of a U-Net may be any classifier without its top. Ours: seven convolutions,
-# four with stride 2, trained to name single shapes in crops. It never sees a scene or a mask. (Profile `real`: MobileNetV2, trained on
-# ImageNet's 1,000 classes of photographs, put to work on nuclei under the microscope.)
+# A mask costs minutes of somebody's work, an image label seconds. Can a network learn *what things look like* from
+# labels, and only *where they end* from masks? The contracting path of a U-Net may be any classifier without its top.
+# Ours: seven convolutions, four with stride 2, trained to name single shapes in crops. It never sees a scene or a
+# mask. (Profile `real`: MobileNetV2, trained on ImageNet's 1,000 classes of photographs, put to work on nuclei under
+# the microscope.)
 
 
 # %%
@@ -1130,9 +1149,10 @@ if encoder == "crops":
     del x, y
 
 # %% [markdown]
-# Then, for 10, 30 and 100 images *with masks*: the same U-Net twice, with the encoder's weights as they are now, and with random
-# ones. Everything is trained; pretrained batch norms keep their statistics, random ones get theirs from the training images
-# at the end (both pitfalls of topic 06: with ten images, running statistics do not settle by themselves).
+# Then, for 10, 30 and 100 images *with masks*: the same U-Net twice, with the encoder's weights as they are now, and
+# with random ones. Everything is trained; pretrained batch norms keep their statistics, random ones get theirs from
+# the training images at the end (both pitfalls of topic 06: with ten images, running statistics do not settle by
+# themselves).
 
 
 # %%
@@ -1200,8 +1220,9 @@ plots.show_label_maps(test_images[:4], test_masks[:4], found, classes, title=f"{
 #
 # ## Images of any size
 #
-# All five families are convolutions from end to end. Train on tiles, and label an image of another size in one pass, or, if it does not fit
-# into memory, window by window, with overlaps that are blended: `inference.sliding_window`. Our U-Net has seen squares of one size only.
+# All five families are convolutions from end to end. Train on tiles, and label an image of another size in one pass,
+# or, if it does not fit into memory, window by window, with overlaps that are blended: `inference.sliding_window`.
+# Our U-Net has seen squares of one size only.
 
 # %%
 if source.startswith("shapes"):
@@ -1226,44 +1247,54 @@ for ax, (title, picture) in zip(axes.flat, panels.items()):
 record(windows_agree=agree)
 
 # %% [markdown]
-# The two answers agree but for some pixels at the windows' edges, where a window sees padding in the place of the image.
+# The two answers agree but for some pixels at the windows' edges, where a window sees padding in the place of the
+# image.
 #
 # ## Summary
 #
 # You can now
 #
 # - say what semantic segmentation answers, what it does not (how many?), and who needs it how fast;
-# - compute every score from one confusion matrix, and distrust a pixel accuracy that comes without the share of background;
+# - compute every score from one confusion matrix, and distrust a pixel accuracy that comes without the share of
+#   background;
 # - turn a patch classifier into a fully convolutional network, and count what is saved; name the price of stride;
-# - enlarge by repetition, interpolation, unpooling, transposed convolution; build FCN, SegNet, U-Net and a dilated net;
+# - enlarge by repetition, interpolation, unpooling, transposed convolution; build FCN, SegNet, U-Net and a dilated
+#   net;
 # - choose between cross-entropy, weights, focal and Dice loss by the share of the rarest class;
 # - compare on equal time, and look for errors by distance from outlines and by size of objects;
 # - start from an encoder that knows image labels when masks are few.
 #
 # ## Exercises
 #
-# 1. (easy) Draw IoU of a square of side a that is predicted one pixel shifted to the right, against a. From which size on is it above .9?
-#    *Hint: intersection (a − 1) a, union (a + 1) a.*
-# 2. (easy) Replace `unpooling=True` by `False` in SegNet and train it again. What do the pooling indices buy, and where: in mean IoU or in
-#    the boundary score? *Hint: `segnet(..., unpooling=False)`.*
-# 3. (medium) Shift and stitch: run `dense_net` on the padded image shifted by 0 to 3 pixels in both directions, interlace the 16 maps, and compare with
-#    `sliding`. *Hint: `framed[:, r:, c:]`, and `out[r::4, c::4] = ...`.*
-# 4. (medium) U-Net's weight map makes the ground between touching objects count more. Draw `losses.border_weights` for a crowded
-#    scene, and train with it. *Hint: instance masks are in `target="boxes"`; pass the maps as sample weights.*
-# 5. (medium) Freeze the encoder altogether (`model.get_layer("encoder").trainable = False`) at 10 and at 100 images. Which is better,
-#    and why does it turn? *Hint: what can the path up still learn?*
-# 6. (hard) Give each family four times the steps. Does the order change? *Hint: which of the limits that we saw is one of
-#    resolution, and which one of training?*
+# 1. (easy) Draw IoU of a square of side a that is predicted one pixel shifted to the right, against a. From which
+#    size on is it above .9? *Hint: intersection (a − 1) a, union (a + 1) a.*
+# 2. (easy) Replace `unpooling=True` by `False` in SegNet and train it again. What do the pooling indices buy, and
+#    where: in mean IoU or in the boundary score? *Hint: `segnet(..., unpooling=False)`.*
+# 3. (medium) Shift and stitch: run `dense_net` on the padded image shifted by 0 to 3 pixels in both directions,
+#    interlace the 16 maps, and compare with `sliding`. *Hint: `framed[:, r:, c:]`, and `out[r::4, c::4] = ...`.*
+# 4. (medium) U-Net's weight map makes the ground between touching objects count more. Draw `losses.border_weights`
+#    for a crowded scene, and train with it. *Hint: instance masks are in `target="boxes"`; pass the maps as sample
+#    weights.*
+# 5. (medium) Freeze the encoder altogether (`model.get_layer("encoder").trainable = False`) at 10 and at 100 images.
+#    Which is better, and why does it turn? *Hint: what can the path up still learn?*
+# 6. (hard) Give each family four times the steps. Does the order change? *Hint: which of the limits that we saw is
+#    one of resolution, and which one of training?*
 #
 # ## Further reading
 #
-# - D. Ciresan, A. Giusti, L. Gambardella and J. Schmidhuber, *Deep neural networks segment neuronal membranes in electron microscopy images*, NIPS 2012.
+# - D. Ciresan, A. Giusti, L. Gambardella and J. Schmidhuber, *Deep neural networks segment neuronal membranes in
+#   electron microscopy images*, NIPS 2012.
 # - J. Long, E. Shelhamer and T. Darrell, *Fully convolutional networks for semantic segmentation*, CVPR 2015.
 # - H. Noh, S. Hong and B. Han, *Learning deconvolution network for semantic segmentation*, ICCV 2015.
-# - O. Ronneberger, P. Fischer and T. Brox, *U-Net: convolutional networks for biomedical image segmentation*, MICCAI 2015.
-# - V. Badrinarayanan, A. Kendall and R. Cipolla, *SegNet: a deep convolutional encoder-decoder architecture for image segmentation*, PAMI 2017.
+# - O. Ronneberger, P. Fischer and T. Brox, *U-Net: convolutional networks for biomedical image segmentation*, MICCAI
+#   2015.
+# - V. Badrinarayanan, A. Kendall and R. Cipolla, *SegNet: a deep convolutional encoder-decoder architecture for image
+#   segmentation*, PAMI 2017.
 # - F. Yu and V. Koltun, *Multi-scale context aggregation by dilated convolutions*, ICLR 2016.
-# - L.-C. Chen et al., *Encoder-decoder with atrous separable convolution for semantic image segmentation*, ECCV 2018 (DeepLabv3+).
-# - F. Milletari, N. Navab and S.-A. Ahmadi, *V-Net: fully convolutional neural networks for volumetric medical image segmentation*, 3DV 2016 (Dice loss).
+# - L.-C. Chen et al., *Encoder-decoder with atrous separable convolution for semantic image segmentation*, ECCV 2018
+#   (DeepLabv3+).
+# - F. Milletari, N. Navab and S.-A. Ahmadi, *V-Net: fully convolutional neural networks for volumetric medical image
+#   segmentation*, 3DV 2016 (Dice loss).
 # - T.-Y. Lin et al., *Focal loss for dense object detection*, ICCV 2017.
-# - G. Csurka, D. Larlus and F. Perronnin, *What is a good evaluation measure for semantic segmentation?*, BMVC 2013 (boundaries).
+# - G. Csurka, D. Larlus and F. Perronnin, *What is a good evaluation measure for semantic segmentation?*, BMVC 2013
+#   (boundaries).

@@ -3,8 +3,9 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/07_semantic_segmentation.ipynb)
 #
-# **A class for every pixel, from a network of your own.** You will write the scores that judge it, the half of a U-Net that
-# brings the places back, a loss for regions, and the training. Then you will label an image of a size that the network has never met.
+# **A class for every pixel, from a network of your own.** You will write the scores that judge it, the half of a
+# U-Net that brings the places back, a loss for regions, and the training. Then you will label an image of a size that
+# the network has never met.
 #
 # You will be able to
 #
@@ -63,8 +64,8 @@ from utils.segmentation.encoders import Enlarge
 session.start(seed)
 
 # %% [markdown]
-# Images with a mask each: a class for every pixel, 0 for background, 255 for pixels that do not count. You learn from the training
-# images; the test images stay in their drawer until the last checks.
+# Images with a mask each: a class for every pixel, 0 for background, 255 for pixels that do not count. You learn from
+# the training images; the test images stay in their drawer until the last checks.
 
 
 # %%
@@ -85,12 +86,12 @@ plots.show_masks(train_images[:6], train_masks[:6], classes=classes)
 
 # %% [markdown]
 # ## 1. The confusion matrix (2 points)
-# Write `confusion(truth, predicted, classes, ignore=255)`: a matrix with a row for each true class and a column for each predicted one,
-# each pixel counted once; pixels whose true label is `ignore` not at all.
+# Write `confusion(truth, predicted, classes, ignore=255)`: a matrix with a row for each true class and a column for
+# each predicted one, each pixel counted once; pixels whose true label is `ignore` not at all.
 #
-# In: two integer arrays of one shape, any number of axes. Out: (classes, classes) integers. No loop over pixels: 500 test masks have four and a half million
-# of them. One number for each pair (truth, prediction) and `np.bincount` will do. The check counts a small example by
-# hand, and times a large one.
+# In: two integer arrays of one shape, any number of axes. Out: (classes, classes) integers. No loop over pixels: 500
+# test masks have four and a half million of them. One number for each pair (truth, prediction) and `np.bincount` will
+# do. The check counts a small example by hand, and times a large one.
 
 
 # %% gap="confusion" stub="count the pixels by true class (row) and predicted class (column)"
@@ -122,15 +123,16 @@ assert confusion(np.full((2, 2), 255), np.zeros((2, 2), int), 2).tolist() == [[0
 
 # %% [markdown]
 # ## 2. Every score from it (2 points)
-# Write `scores(matrix)`. With $t$ the true pixels of a class, $p$ the predicted ones and $i$ those that are both, return a dict of
+# Write `scores(matrix)`. With $t$ the true pixels of a class, $p$ the predicted ones and $i$ those that are both,
+# return a dict of
 #
 # - `pixel_accuracy`: the share of all pixels that are right, a float;
 # - `iou`: for each class $i / (t + p - i)$, an array;
 # - `dice`: for each class $2i / (t + p)$, an array;
 # - `mean_iou`: the mean IoU of the classes that occur, in truth or prediction, a float.
 #
-# A class with $t = p = 0$ has no score: NaN in the arrays, and left out of the mean. The check uses a matrix that can be worked out
-# in the head.
+# A class with $t = p = 0$ has no score: NaN in the arrays, and left out of the mean. The check uses a matrix that can
+# be worked out in the head.
 
 
 # %% gap="scores" stub="return pixel_accuracy, iou, dice and mean_iou of a confusion matrix"
@@ -189,8 +191,8 @@ plots.bars({"pixel accuracy": nothing["pixel_accuracy"], "mean IoU": chance}, xl
 # 2. **concatenate** `skip`, the map of that size from the contracting path, and the enlarged map along the channels;
 # 3. `double_conv(..., width)` on both together.
 #
-# In: Keras tensors x (B, h, w, C) and skip (B, 2h, 2w, S). Out: (B, 2h, 2w, width). The check counts the parameters, which tell
-# whether the maps were joined or added, and looks whether the answer listens to both.
+# In: Keras tensors x (B, h, w, C) and skip (B, 2h, 2w, S). Out: (B, 2h, 2w, width). The check counts the parameters,
+# which tell whether the maps were joined or added, and looks whether the answer listens to both.
 
 
 # %%
@@ -242,7 +244,8 @@ assert sum(isinstance(layer, layers.Conv2DTranspose) for layer in wide.layers) =
 # 3. for each width but the last: `double_conv`, keep the map, `MaxPooling2D(2)`;
 # 4. the bottom: `double_conv` with the last width;
 # 5. back up with `expand`, from the smallest kept map to the largest, with the width that the map has;
-# 6. a 1 × 1 convolution to `classes` logits, and `Enlarge(2)`, bilinear interpolation that takes maps of any size, back to the image's size; no softmax.
+# 6. a 1 × 1 convolution to `classes` logits, and `Enlarge(2)`, bilinear interpolation that takes maps of any size,
+#    back to the image's size; no softmax.
 #
 # The check counts parameters and sizes, and looks whether one pixel of the image reaches a logit far away *and* near.
 
@@ -292,9 +295,9 @@ assert build_unet(3, (4, 6)).predict_on_batch(np.zeros((1, 16, 16, 3))).shape ==
 #
 # with $p$ the softmax of the logits, $t$ the one-hot labels, and sums over all pixels of all images of the batch.
 #
-# In: labels (B, H, W) int, logits (B, H, W, C). Out: a scalar tensor. A class that is in no label has dice 0 whatever the network does: leave
-# it out of the mean. Use `keras.ops` (`softmax`, `one_hot`, `sum`), since NumPy has no gradients. The check works an example by hand and
-# looks whether a step down the gradient lowers the loss.
+# In: labels (B, H, W) int, logits (B, H, W, C). Out: a scalar tensor. A class that is in no label has dice 0 whatever
+# the network does: leave it out of the mean. Use `keras.ops` (`softmax`, `one_hot`, `sum`), since NumPy has no
+# gradients. The check works an example by hand and looks whether a step down the gradient lowers the loss.
 
 
 # %% gap="dice" stub="one minus the mean Dice score of the classes in the labels, with probabilities"
@@ -345,7 +348,8 @@ for _ in range(3):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Cross-entropy guides every pixel from the first step, Dice asks for the small classes. You will train with their sum.
+# Cross-entropy guides every pixel from the first step, Dice asks for the small classes. You will train with their
+# sum.
 
 
 # %%
@@ -357,11 +361,12 @@ def loss(y_true, logits):
 
 # %% [markdown]
 # ## 6. Flip both (1 point)
-# Write `flip(images, masks, rng)`: each pair is mirrored left to right with probability one half and, independently, upside down with
-# probability one half. Image and mask of a pair always move together; pairs are independent of each other.
+# Write `flip(images, masks, rng)`: each pair is mirrored left to right with probability one half and, independently,
+# upside down with probability one half. Image and mask of a pair always move together; pairs are independent of each
+# other.
 #
-# In: images (N, H, W, 3), masks (N, H, W), a NumPy Generator. Out: new images and masks; the ones that come in stay as they are. The
-# check flips 400 pairs and follows where a marked corner goes.
+# In: images (N, H, W, 3), masks (N, H, W), a NumPy Generator. Out: new images and masks; the ones that come in stay
+# as they are. The check flips 400 pairs and follows where a marked corner goes.
 
 
 # %% gap="flip" stub="return images and masks, each pair flipped by chance along either axis"
@@ -397,15 +402,16 @@ assert not np.array_equal(again, turned), "another generator gives other flips"
 # %% [markdown]
 # ## 7. Train (3 points)
 # Write `train(model, images, masks, steps)`. Compile the model with `loss`, an optimizer of your choice, and
-# `jit_compile=training.jit_compile()`; then take exactly `steps` steps on batches of `batch_size` pairs, drawn anew and flipped
-# anew in every pass. Return the list of losses, an entry for each pass or part of one.
+# `jit_compile=training.jit_compile()`; then take exactly `steps` steps on batches of `batch_size` pairs, drawn anew
+# and flipped anew in every pass. Return the list of losses, an entry for each pass or part of one.
 #
-# `training.WarmupHoldDecay(peak, steps, warmup=...)` is a rate that rises, stays and falls, and AdamW with a peak of 2e-3, `weight_decay=1e-4` and
-# `clipnorm=5.0` a good start. `model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)` on arrays whose length is a multiple
-# of `batch_size` takes len(x) / batch_size steps: leave the remainder of a pass out.
+# `training.WarmupHoldDecay(peak, steps, warmup=...)` is a rate that rises, stays and falls, and AdamW with a peak of
+# 2e-3, `weight_decay=1e-4` and `clipnorm=5.0` a good start.
+# `model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)` on arrays whose length is a multiple of
+# `batch_size` takes len(x) / batch_size steps: leave the remainder of a pass out.
 #
-# The first check trains a tiny net and counts its steps (1 point). The second wants a mean IoU of `floor` on the test images
-# (2 points).
+# The first check trains a tiny net and counts its steps (1 point). The second wants a mean IoU of `floor` on the test
+# images (2 points).
 
 
 # %% gap="train" stub="compile, and take so many steps on flipped pairs; return the losses"
@@ -493,12 +499,14 @@ plots.show_masks(
 
 # %% [markdown]
 # ## 8. Another size (2 points)
-# The network was trained on squares. It is a chain of convolutions, so it takes any image whose sides its stride, 16, divides. Write
-# `predict(model, image, stride=16)` for one image of *any* size: repeat the last row and the last column until both sides are multiples of
-# the stride (`np.pad` with `mode="edge"`), predict, take the class with the largest logit, and cut back to the image's size.
+# The network was trained on squares. It is a chain of convolutions, so it takes any image whose sides its stride, 16,
+# divides. Write `predict(model, image, stride=16)` for one image of *any* size: repeat the last row and the last
+# column until both sides are multiples of the stride (`np.pad` with `mode="edge"`), predict, take the class with the
+# largest logit, and cut back to the image's size.
 #
-# In: a model, an image (H, W, 3). Out: labels (H, W), integers. Padding goes below and to the right, so that the grid of strides begins at the
-# image's corner, as in training. The check uses a model that refuses sides which 16 does not divide.
+# In: a model, an image (H, W, 3). Out: labels (H, W), integers. Padding goes below and to the right, so that the grid
+# of strides begins at the image's corner, as in training. The check uses a model that refuses sides which 16 does not
+# divide.
 
 
 # %% gap="predict" stub="pad to multiples of the stride, predict, take the class, cut back"
@@ -549,8 +557,8 @@ assert predict(judge, picture[:1, :1]).shape == (1, 1)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# A crowd of shapes on a wide image, where the network has only ever seen up to four on a square. (With another source: a test image at one and a half
-# times the size it was trained on.)
+# A crowd of shapes on a wide image, where the network has only ever seen up to four on a square. (With another
+# source: a test image at one and a half times the size it was trained on.)
 
 # %%
 if source.startswith("shapes"):
@@ -574,8 +582,8 @@ results.record(wide_iou=wide_iou)
 
 # %% [markdown]
 # ## 9. Where does it err? (2 points)
-# Two pictures of the errors on the test images: the share of wrong pixels by distance from the nearest outline, and all wrong pixels of
-# four images.
+# Two pictures of the errors on the test images: the share of wrong pixels by distance from the nearest outline, and
+# all wrong pixels of four images.
 
 
 # %%
@@ -606,17 +614,19 @@ plots.show_label_maps(
 )
 
 # %% [markdown] question="errors" points=2
-# Describe the two kinds of errors that you see, and say for each what causes it and what would reduce it: a finer map, more training, another
-# loss, more classes of images? Which of the two does mean IoU punish more, and which would pixel accuracy show at all?
+# Describe the two kinds of errors that you see, and say for each what causes it and what would reduce it: a finer
+# map, more training, another loss, more classes of images? Which of the two does mean IoU punish more, and which
+# would pixel accuracy show at all?
 #
 # ### BEGIN SOLUTION
-# First, a rim of wrong pixels along outlines, one or two pixels wide. The network answers on a map of half the image's size and enlarges it by
-# interpolation, so that it cannot place an outline better than that; and the pixels there are mixtures of two colours. A finer map (no
-# stem of stride 2) or a boundary-aware loss would reduce it, more training only a little. Second, whole regions of the wrong class, or missed:
-# often small or half covered shapes, or the part of one that looks like something else. These are errors of recognition; more training, more
-# images and a wider view help, a finer map does not. Mean IoU punishes the second kind more, since a confused region counts against
-# both classes and a missed small class pulls its whole vote down; a rim costs large shapes little, small ones much.
-# Pixel accuracy shows neither: five pixels of six are background, and nearly all of them are right.
+# First, a rim of wrong pixels along outlines, one or two pixels wide. The network answers on a map of half the
+# image's size and enlarges it by interpolation, so that it cannot place an outline better than that; and the pixels
+# there are mixtures of two colours. A finer map (no stem of stride 2) or a boundary-aware loss would reduce it, more
+# training only a little. Second, whole regions of the wrong class, or missed: often small or half covered shapes, or
+# the part of one that looks like something else. These are errors of recognition; more training, more images and a
+# wider view help, a finer map does not. Mean IoU punishes the second kind more, since a confused region counts
+# against both classes and a missed small class pulls its whole vote down; a rim costs large shapes little, small ones
+# much. Pixel accuracy shows neither: five pixels of six are background, and nearly all of them are right.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -625,24 +635,27 @@ plots.show_label_maps(
 # You can now
 #
 # - count scores that imbalance does not fool, and say what becomes of a class that is nowhere;
-# - build a U-Net whose every parameter you can account for, and train it with a loss of your own to a mean IoU several times that of
-#   "all background";
+# - build a U-Net whose every parameter you can account for, and train it with a loss of your own to a mean IoU
+#   several times that of "all background";
 # - move masks along with their images, and label an image of a size that the network was not made for;
 # - tell errors of place from errors of recognition.
 #
 # ## Exercises
 #
-# 1. (easy) Train with the cross-entropy alone, then with Dice alone. Which classes gain, and how do the curves differ in the first hundred
-#    steps? *Hint: change `loss`.*
-# 2. (medium) Leave the skip connections out (`expand` without `skip`). By how much does mean IoU fall, and the share of wrong pixels at the
-#    outlines? *Hint: the bars of part 9.*
-# 3. (medium) Average the predictions over the four flipped views of each image. What does it gain? *Hint: average probabilities, and flip
-#    them back first; `utils.segmentation.inference.predict(..., flips=...)` compares.*
-# 4. (hard) Take your own images: a folder with `images` and `masks` of the same names, as `source`. *Hint: `data.describe(folder)`
-#    says what was found; twenty pairs are enough if the encoder is pretrained, see the lecture.*
+# 1. (easy) Train with the cross-entropy alone, then with Dice alone. Which classes gain, and how do the curves differ
+#    in the first hundred steps? *Hint: change `loss`.*
+# 2. (medium) Leave the skip connections out (`expand` without `skip`). By how much does mean IoU fall, and the share
+#    of wrong pixels at the outlines? *Hint: the bars of part 9.*
+# 3. (medium) Average the predictions over the four flipped views of each image. What does it gain? *Hint: average
+#    probabilities, and flip them back first; `utils.segmentation.inference.predict(..., flips=...)` compares.*
+# 4. (hard) Take your own images: a folder with `images` and `masks` of the same names, as `source`. *Hint:
+#    `data.describe(folder)` says what was found; twenty pairs are enough if the encoder is pretrained, see the
+#    lecture.*
 #
 # ## Further reading
 #
-# - O. Ronneberger, P. Fischer, T. Brox, *U-Net: convolutional networks for biomedical image segmentation*, MICCAI 2015.
-# - F. Milletari, N. Navab, S.-A. Ahmadi, *V-Net: fully convolutional neural networks for volumetric medical image segmentation*, 3DV 2016.
+# - O. Ronneberger, P. Fischer, T. Brox, *U-Net: convolutional networks for biomedical image segmentation*, MICCAI
+#   2015.
+# - F. Milletari, N. Navab, S.-A. Ahmadi, *V-Net: fully convolutional neural networks for volumetric medical image
+#   segmentation*, 3DV 2016.
 # - J. Long, E. Shelhamer, T. Darrell, *Fully convolutional networks for semantic segmentation*, CVPR 2015.

@@ -43,6 +43,7 @@ seed: int = 0  # [0, ] where the random numbers of this notebook start
 source: str = "shapes"  # a data set with masks, by name, or the path of a folder of images and masks
 image_size: int = 64  # [32, 1024] height and width that its images are brought to
 most: int = 4000  # [50, ] training images, at most
+tested: int = 500  # [10, ] images for validation, at most
 tile: int = 64  # [32, 512] side of the pieces that they are cut into for training; divides image_size
 stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
 rare: str = "shapes/small"  # a data set in which most pixels are background
@@ -199,7 +200,7 @@ classes = data.describe(source).mask_classes
 available = data.describe(source).splits["train"]
 train_split = f"train[:{min(most, available)}]"
 train_images, train_masks = examples(source, train_split, image_size, tile)
-images, masks = examples(source, "validation", image_size, tile)
+images, masks = examples(source, f"validation[:{tested}]", image_size, tile)
 print(f"{source}: {len(train_images):,} training tiles, {len(images):,} for validation, {len(classes)} classes")
 
 # %%
@@ -286,7 +287,7 @@ for margin in (0, 2, 10):
 # %%
 rare_classes = data.describe(rare).mask_classes
 rare_images, rare_masks = examples(rare, "train[:500]", rare_size, rare_tile)
-rare_val_images, rare_val_masks = examples(rare, "validation[:100]", rare_size, rare_tile)
+rare_val_images, rare_val_masks = examples(rare, f"validation[:{min(tested, 100)}]", rare_size, rare_tile)
 nothing = metrics.scores(metrics.confusion(rare_val_masks, np.zeros_like(rare_val_masks), len(rare_classes)))
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
 plots.bars(
@@ -1182,7 +1183,7 @@ def learn(pretrained, pictures, truths):
 # %%
 enough = f"train[:{min(400, available)}]"
 whole_images, whole_masks = examples(source, enough, image_size, image_size)
-test_images, test_masks = examples(source, "test[:300]", image_size, image_size)
+test_images, test_masks = examples(source, f"test[:{min(tested, 300)}]", image_size, image_size)
 rows, last = [], {}
 for draw in range(draws):
     order = np.random.default_rng([seed, draw]).permutation(len(whole_images))

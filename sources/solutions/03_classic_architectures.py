@@ -432,11 +432,11 @@ def vgg_like(image, classes):
 
 
 def inception_like(image, classes):
-    x = convolutions(image, "16 M 32 M", conv_bn)
-    x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
-    x = inception(x, 32, 24, 48, 8, 16, 16, conv_bn)
+    x = convolutions(image, "16 M 48 M", conv_bn)
+    x = inception(x, 24, 24, 48, 8, 16, 16, conv_bn)
+    x = inception(x, 32, 32, 64, 8, 24, 24, conv_bn)
     x = layers.MaxPooling2D(2)(x)
-    x = inception(x, 48, 32, 64, 8, 24, 24, conv_bn)
+    x = inception(x, 64, 48, 96, 12, 32, 32, conv_bn)
     return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
     ### END SOLUTION
 

@@ -303,20 +303,19 @@ plots.show_images(
 )
 
 # %% [markdown]
-# And its 84 units below the scores, drawn as the 7 × 12 pixels they are compared with: for one image of each digit, and the
-# mean over all test images of the digit. Faintly, the network has learnt to *draw* the pattern of the digit it reads. Faintly,
-# because our loss asks only that the right pattern be nearer than the others.
+# Its scores are minus the squared distances of the 84 units to the ten patterns. The mean distance of the test images of each
+# digit (rows) to each pattern (columns), where 84 is what a code of zeros would have: the smallest of each row should stand on
+# the diagonal. It need not come near 0, since our loss asks only that the right pattern be nearer than the others.
 
 # %%
-code = keras.Model(reader.input, reader.get_layer("head_f6").output)
-patterns = -transfer.predict(code, x_test).reshape(-1, 12, 7)  # ink dark
-shown = transfer.draw(test_labels, 1, seed)
-means = np.stack([patterns[test_labels == digit].mean(axis=0) for digit in range(len(classes))])
-figure, axes = plt.subplots(3, 10, figsize=(8, 3.6))
-for row, pictures_ in enumerate((x_test[shown, :, :, 0], patterns[shown], means)):
-    for ax, picture in zip(axes[row], pictures_):
-        ax.imshow(picture, vmin=-1, vmax=1)
-        ax.set_axis_off()
+distances = -transfer.predict(reader, x_test)  # (test images, 10)
+table = np.stack([distances[test_labels == digit].mean(axis=0) for digit in range(len(classes))])
+figure, ax = plt.subplots(figsize=(5, 4.2))
+plots.number_matrix(table.round().astype(int), shade="viridis", ax=ax)
+ax.set(xlabel="pattern", ylabel="digit")
+print(
+    "smallest on the diagonal in", np.sum(table.argmin(axis=1) == np.arange(len(classes))), "of", len(classes), "rows"
+)
 
 # %% [markdown]
 # ## AlexNet, 2012
@@ -715,7 +714,7 @@ plots.stage_diagram(inception, title="GoogLeNet")
 
 # %% [markdown]
 # The same table prints parameters and operations for each row. Are they those of this network? We add up ours by the stage
-# with which a layer's name begins. (The print's K is 1,024: with 1,000 nothing agrees.) A cross marks what is off by more
+# with which a layer's name begins. (The print's K is 1,024: with 1,000 hardly anything agrees.) A cross marks what is off by more
 # than 1 %, or by more than the rounding of a million.
 
 # %%
@@ -873,9 +872,9 @@ plots.bars(ratios, "times", baselines={"same": 1}, title="Three claims, judged")
 # > - *"The number of parameters stayed about the same."* For ResNet-152 against AlexNet, yes: 60.2 against 61.0 million. On the
 # >   way there it fell to a ninth (GoogLeNet), and in VGG it more than doubled. Parameters tell little about accuracy.
 # > - *"Five times slower."* Which network, and counted how? In MACs ResNet-152 costs 15.6 times AlexNet, VGG-16 21 times,
-# >   ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine: where this was written, ResNet-152 took 5.4
-# >   times as long as AlexNet for one image, so there the claim holds, VGG-16 8.6 and GoogLeNet 1.2 times. AlexNet is slow for
-# >   its MACs: it reads 244 MB of weights, most of which one image uses once.
+# >   ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine: where this was written, ResNet-152 took
+# >   about five times as long as AlexNet for one image, so there the claim holds, VGG-16 nine times, GoogLeNet hardly longer.
+# >   AlexNet is slow for its MACs: it reads 244 MB of weights, most of which one image uses once.
 
 # %% [markdown]
 # ### Weeks of training
@@ -981,12 +980,13 @@ record(
 )
 
 # %% [markdown]
-# For ten seconds LeNet-5 leads: with a tenth of their MACs or less it takes five steps for one of theirs. Then it flattens, and the newer
-# two pass it. Between those two the bands overlap nearly all the way: with one run of each, either order could have come
-# out. And the VGG-like net costs nearly twice the MACs of the inception net, yet takes no more time for a step: twenty small
-# convolutions keep a processor less busy than seven larger ones. **MACs are not seconds.** All this holds for drawn shapes of 32
-# × 32, a dozen CPU seconds and sizes that we chose. On ImageNet, after days of training, GoogLeNet came out ahead of VGG with a
-# tenth of its MACs.
+# For ten seconds LeNet-5 leads: with a tenth of their MACs or less it takes five steps for one of theirs. Then it flattens, the
+# VGG-like net passes it, and the inception net comes up to it. At the end the VGG-like net is ahead of the inception net, by 3
+# to 9 points in runs with several seeds; on the way their bands overlap, and with one run of each, stopped a little earlier,
+# either order could have come out. The VGG-like net costs nearly twice the MACs, yet takes no more time for a step: twenty
+# small convolutions keep a processor less busy than seven larger ones. **MACs are not seconds.** All this holds for drawn
+# shapes of 32 × 32, a dozen CPU seconds and sizes that we chose. On ImageNet, after days of training, GoogLeNet came out ahead of
+# VGG with a tenth of its MACs.
 #
 # ## Summary
 #

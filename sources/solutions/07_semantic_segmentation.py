@@ -627,7 +627,7 @@ plots.show_label_maps(
 
 # %% [markdown] question="errors" points=2
 # Describe the two kinds of errors that you see, and say for each what causes it and what would reduce it: a finer
-# map, more training, another loss, more classes of images? Which of the two does mean IoU punish more, and which
+# map, more training, another loss, more images? Which of the two does mean IoU punish more, and which
 # would pixel accuracy show at all?
 #
 # ### BEGIN SOLUTION

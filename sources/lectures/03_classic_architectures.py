@@ -311,8 +311,11 @@ plots.show_images(
 distances = -transfer.predict(reader, x_test)  # (test images, 10)
 table = np.stack([distances[test_labels == digit].mean(axis=0) for digit in range(len(classes))])
 figure, ax = plt.subplots(figsize=(5, 4.2))
-plots.number_matrix(table.round().astype(int), shade="viridis", ax=ax)
-ax.set(xlabel="pattern", ylabel="digit")
+ax.imshow(table, cmap="Blues_r", vmin=table.min() - 20)
+for (row, column), distance in np.ndenumerate(table):
+    ax.text(column, row, f"{distance:.0f}", ha="center", va="center", fontsize=9)
+ax.grid(False)
+ax.set(xlabel="pattern", ylabel="digit", xticks=range(len(classes)), yticks=range(len(classes)))
 print(
     "smallest on the diagonal in", np.sum(table.argmin(axis=1) == np.arange(len(classes))), "of", len(classes), "rows"
 )

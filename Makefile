@@ -5,6 +5,8 @@ PROFILE ?= smoke
 # JAX and PyTorch are installed by `make backends` alone: neither is in the lock.
 JAX ?= jax==0.10.2
 TORCH ?= torch==2.13.0
+# Two tests at a time, each file in one process: its fixtures are made once.
+WORKERS ?= --numprocesses 2 --dist loadfile
 
 BIN := .venv/bin
 # Bytecode is written once, at set-up: without it TensorFlow takes three times as long to import.
@@ -46,7 +48,7 @@ lint: .venv/ready ## style, types, and whether the notebooks are what their sour
 	$(BIN)/course check
 
 unit: .venv/ready ## the unit tests alone
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 .venv/backends: .venv/ready
 	@echo "Adding JAX and PyTorch"
@@ -54,8 +56,8 @@ unit: .venv/ready ## the unit tests alone
 	@touch $@
 
 backends: .venv/backends ## the tests of utils under JAX and PyTorch too
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/utils
-	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/utils
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(WORKERS) tests/utils
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(WORKERS) tests/utils
 
 lab: .venv/ready ## JupyterLab, where the labs are
 	$(BIN)/jupyter lab labs

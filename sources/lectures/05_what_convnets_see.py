@@ -3,7 +3,7 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/05_what_convnets_see.ipynb)
 #
-# **Two networks name shapes. One is right on every validation image, the other on nine in ten. Which one do you take?**
+# **Two networks name shapes. One is right on every validation image, the other errs now and then. Which one do you take?**
 # Before you answer, look where they look: the first one has never looked at a shape. Its score does not tell, and
 # neither do more images of the same kind. Maps of what it sees do.
 #
@@ -559,8 +559,8 @@ for size in sizes:
 plots.bars({name: values.mean() for name, values in shares.items()}, xlabel="share of the map on the object")
 
 # %% [markdown]
-# Not on our drawn images: they carry noise of their own already, and small shapes drown in more. What it does to
-# photographs, the profile `real` shows. A method's default is made for somebody's data.
+# On our drawn images a little noise changes next to nothing, and more does harm: they carry noise of their own already, and
+# small shapes drown in it. What it does to photographs, the profile `real` shows. A method's default is made for somebody's data.
 #
 # Guided back-propagation draws the object like a pencil. Integrated gradients are confined to it. Which map is *right*?
 # A map that looks like the object looks convincing; that is not evidence. We have two measurements.
@@ -674,14 +674,17 @@ record(
 # %% [markdown]
 # Saliency does not know which class was asked for: its highest point lies on either object about equally often. That is no
 # error: a pixel of the other object lowers the class's score, and a slope is a slope. Grad-CAM, which keeps what speaks *for* the
-# class, goes to its own object ten times as often as to the other.
+# class, goes to its own object several times as often as to the other.
 
 # %%
-maps = {f"{name}: {classes_word}": pair_methods[name](sound, pair_images[sure : sure + 1], int(label))[0]
-        for name in ("guided", "Grad-CAM")
-        for label in pair_labels[sure]
-        for classes_word in [shapes.CLASSES[label]]}  # fmt: skip
-plots.show_maps(pair_images[sure], maps, overlay=[name for name in maps if name.startswith("Grad")])
+three = np.flatnonzero(named)[:3]
+maps = {
+    f"{name}, {order}": pair_methods[name](sound, pair_images[three], pair_labels[three, position])
+    for name in ("guided", "Grad-CAM")
+    for position, order in enumerate(("first", "second"))
+}
+titles = [" / ".join(shapes.CLASSES[label] for label in pair) for pair in pair_labels[three]]
+plots.show_maps(pair_images[three], maps, titles, overlay=[name for name in maps if name.startswith("Grad")])
 
 # %% [markdown]
 # ## A sanity check
@@ -719,6 +722,7 @@ ax = plots.curves(
     baselines={"guided against the image's edges": outline, "unrelated": 0},
 )
 ax.set_xticks(range(len(counts)), ["all" if count is None else str(count) for count in counts])
+ax.set_title("How much of a map is left when the network forgets")
 
 # %%
 record(kept_saliency=kept["saliency"][-1], kept_guided=kept["guided"][-1], kept_cam=kept["Grad-CAM"][-1])
@@ -938,8 +942,8 @@ record(
 # %% [markdown]
 # ### Too few images, no regularisation
 #
-# The other common cause. We train on few unbiased images, without weight decay, until every one of them is right. Do
-# maps reveal this too? They should be less on the object, where the network has learnt single images by heart.
+# The other common cause. We train on few unbiased images, without weight decay, and see each of them fifty times. Do maps
+# reveal this too? They should be less on the object, where the network has learnt single images by heart.
 
 # %%
 memorised, _ = trained(shape_images[:few], shape_labels[:few], biased_steps, decay=0.0)
@@ -963,6 +967,11 @@ pictures = {
 }
 plots.show_maps(three, pictures, titles=[shapes.CLASSES[label] for label in test_labels[:4]],
                 overlay=[name for name in pictures if name.endswith("CAM")])  # fmt: skip
+
+# %% [markdown]
+# Far more of the images that it has seen are right than of new ones, and less of its maps lies on the objects of new images. But here the
+# maps accuse more softly: the difference is smaller than the spread over images, and one image shows nothing. Test accuracy
+# says it louder. Maps are needed where the test images share the fault of the training images.
 
 # %%
 few_row, sound_row = rows.values()

@@ -938,10 +938,12 @@ plots.show_label_maps(rare_val_images[busy], rare_val_masks[busy], found, rare_c
 record(**{f"iou_{name.replace('-', '_').lower()}": result["mean_iou"] for name, result in loss_scores.items()})
 
 # %% [markdown]
-# Cross-entropy is careful: it says "object" only where that is likely, so it has the precision. Weights turn that
-# around: every shape is found, with a thick rim of background around it. Dice and focal loss lie between. Which one
-# to take depends on what a miss costs, and what a false alarm; and on the number to be reported, since weighting by
-# class optimises mean *accuracy*, and Dice mean Dice.
+# Read the two charts together. Plain cross-entropy counts a missed object pixel and a false alarm alike, so a network
+# under it says "object" only where that is the likelier answer. With the weights above a miss costs as much as some
+# thirty false alarms: look for a high recall, a low precision, and rims of background around every shape. Dice weighs
+# a miss against a false alarm within each class, whatever its size. Which one to take depends on what a miss costs,
+# and what a false alarm; and on the figure to be reported: weights by class go after mean *accuracy*, Dice after mean
+# Dice.
 #
 # ## The families on equal time
 #
@@ -1010,7 +1012,9 @@ record(
 )
 
 # %% [markdown]
-# In so short a time the order follows two things: how many steps a family can afford, and how fine its answers are.
+# Two things act together: how many steps a family can afford in the time, and how fine its answers are. FCN-32s and
+# FCN-8s cost nearly the same and have the same encoder, so what lies between them is the finer maps alone. And the
+# ceiling that we computed for stride 32 shows: no training takes FCN-32s far past it.
 #
 # ### What they draw
 
@@ -1091,8 +1095,10 @@ record(
 )
 
 # %% [markdown]
-# Coarse maps err at outlines and lose small objects; fine maps have good outlines, and where they err, they mistake
-# whole regions.
+# In both pictures compare a family's left end with its right end. A line that falls steeply with the distance belongs
+# to a network that knows what it sees and cannot place it; a line that stays high, to one that takes a region for
+# something else. The smallest regions are narrower than a stride of 8: what has no value of its own on the map can
+# only be found by a finer one.
 #
 # ### How fast they are
 #
@@ -1217,7 +1223,9 @@ found = {"from labels": last["encoder from image labels", few[0]], "from scratch
 plots.show_label_maps(test_images[:4], test_masks[:4], found, classes, title=f"{few[0]} images with masks")
 
 # %% [markdown]
-# With the fewest masks the encoder from image labels is far ahead; the more masks there are, the less it matters.
+# The gap between the lines is what the image labels bought; the distance along the axis between points of one height
+# is how many masks they saved. It should close towards the right: with enough masks, the masks alone teach what
+# things look like. (One draw of ten images differs much from another; the bands span the draws.)
 #
 # ## Images of any size
 #
@@ -1248,8 +1256,9 @@ for ax, (title, picture) in zip(axes.flat, panels.items()):
 record(windows_agree=agree)
 
 # %% [markdown]
-# The two answers agree but for some pixels at the windows' edges, where a window sees padding in the place of the
-# image.
+# Where the two answers differ, it is at the windows' edges: there a window sees padding in the place of the image.
+# Windows that overlap by more than the network sees, with only their middles kept (`blend="crop"`), give exactly the
+# answer of the whole image.
 #
 # ## Summary
 #

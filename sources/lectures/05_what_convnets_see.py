@@ -343,7 +343,8 @@ plots.bars(means, xlabel="mean correlation between two of the nine")
 record(likeness_patches=means["patches"], likeness_deconvnet=means["deconvnet"])
 
 # %% [markdown]
-# On average they do; single channels differ (in `alike` each has its number). With MobileNetV2 a chequered pattern lies over the
+# On average they do, by much or by little: it depends on the channels (in `alike` each has its number) and on the seed of the
+# training. With MobileNetV2 a chequered pattern lies over the
 # projections, the mark of strided layers run backwards (topic 01).
 #
 # ## Occlusion

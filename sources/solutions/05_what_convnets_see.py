@@ -40,11 +40,11 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] which images are drawn, and in which order they are trained on
 drawn: int = 3000  # [60, 20000] images drawn to train on
-steps: int = 750  # [6, 10000] training steps of the sound network and of the repaired one
+steps: int = 930  # [6, 10000] training steps of the sound network and of the repaired one
 biased_steps: int = 300  # [6, 5000] training steps of the biased network
 measured: int = 120  # [6, 300] images on which maps are measured
-floor: float = 0.75  # [0, 1] share of the test images that your repaired network must get right
-on_object: float = 0.15  # [0, 1] share of its Grad-CAM that must lie on the object
+floor: float = 0.5  # [0, 1] share of the test images that your repaired network must get right
+on_object: float = 0.12  # [0, 1] share of its Grad-CAM that must lie on the object
 
 # %%
 import keras
@@ -87,7 +87,10 @@ def network():
     inputs = keras.Input((64, 64, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(inputs)
     for number, (filters, size, stride) in enumerate([(16, 7, 2), (32, 3, 1), (64, 3, 1), (96, 3, 1)], 1):
-        x = layers.Conv2D(filters, size, stride, "same", use_bias=False, name=f"conv{number}")(x)
+        start = keras.initializers.RandomNormal(stddev=0.01) if number == 1 else "he_normal"
+        x = layers.Conv2D(
+            filters, size, stride, "same", use_bias=False, kernel_initializer=start, name=f"conv{number}"
+        )(x)
         x = layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
         x = layers.ReLU(name=f"relu{number}")(x)
         if number in (2, 3):
@@ -617,6 +620,10 @@ assert len(seen) == 1 and trained is train_for_real
 everyone = {"biased": biased, "repaired": repaired, "sound": sound}
 on_test = {name: accuracy(model, test_images, test_labels) for name, model in everyone.items()}
 plots.bars(on_test, xlabel="accuracy on test images", baselines={"one class for all": 1 / 6})
+
+# %% [markdown]
+# The repair goes a good part of the way, not all of it: some objects have the colour of their new ground and vanish, and each carries a rim of
+# its old one. The sound network has seen as many steps on images that never had a bias.
 
 # %%
 pictures = {name: cam_maps(model, test_images[:4]) for name, model in everyone.items()}

@@ -561,7 +561,7 @@ plots.bars({name: values.mean() for name, values in shares.items()}, xlabel="sha
 
 # %% [markdown]
 # On our drawn images a little noise changes next to nothing, and more does harm: they carry noise of their own already, and
-# small shapes drown in it. What it does to photographs, the profile `real` shows. A method's default is made for somebody's data.
+# small shapes drown in it. On photographs (profile `real`) it helps. A method's default is made for somebody's data.
 #
 # Guided back-propagation draws the object like a pencil. Integrated gradients are confined to it. Which map is *right*?
 # A map that looks like the object looks convincing; that is not evidence. We have two measurements.
@@ -729,8 +729,8 @@ ax.set_title("How much of a map is left when the network forgets")
 record(kept_saliency=kept["saliency"][-1], kept_guided=kept["guided"][-1], kept_cam=kept["Grad-CAM"][-1])
 
 # %% [markdown]
-# With the dense layer alone shuffled, guided back-propagation keeps most of its order: it hardly knows the class. Grad-CAM loses
-# it at once. What is left when *everything* is random is what the image alone gives: borders, edges, contrast.
+# With the dense layer alone shuffled, guided back-propagation keeps most of its order: it hardly knows the class. (In MobileNetV2, with the
+# last ten layers shuffled, it keeps about nine tenths.) Grad-CAM loses it at once. What is left when *everything* is random is what the image alone gives: borders, edges, contrast.
 #
 # ## What does a channel look for?
 #

@@ -309,10 +309,18 @@ def test_a_notebook_shows_each_figure_once_and_no_axes_as_text(tmp_path):
         "figure = plots.show_images([[[0, 1]]])\nfigure",
         "figure",
         "plots.curves({'a': [1, 2]})\nplots.curves({'b': [1, 2]})",
+        "plots.curves({'a': [1, 2]}).set(xlabel='x', ylim=(0, 3))",
+        "plots.curves({'a': [1, 2]}).set_xticks([0, 1])",
+        "plots.curves({'a': [1, 2]}).hist([1, 2])",
+        "[1, 2], 'shown'",
+        "[[], (3,)]",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     images = [["image/png" in output.get("data", {}) for output in cell.outputs] for cell in notebook.cells]
-    assert images == [[], [True], [True], [True], [True, True]]
-    for cell in notebook.cells:
-        assert not any(output.get("data", {}).get("text/plain", "").startswith("<Axes") for output in cell.outputs)
+    assert images == [[], [True], [True], [True], [True, True], [True], [True], [True], [False], [False]]
+    texts = [output["data"].get("text/plain", "") for cell in notebook.cells for output in cell.outputs]
+    assert [text for text in texts if not text.startswith(("<Figure", "<IPython.core.display.Image"))] == [
+        "([1, 2], 'shown')",
+        "[[], (3,)]",
+    ]

@@ -43,7 +43,7 @@ def style():
 
 def _show_once():
     # A figure that is open is shown at the end of the cell; as the cell's value it would come a second time, and an Axes,
-    # a legend, a title as text.
+    # a legend, the titles and ticks that were set, as text.
     try:
         from IPython import get_ipython
     except ImportError:
@@ -54,7 +54,12 @@ def _show_once():
     from IPython.core.pylabtools import print_figure
     from IPython.display import Image, display
     from matplotlib.artist import Artist
+    from matplotlib.container import Container
     from matplotlib.figure import Figure
+
+    def leave_out_artists(values):
+        if not any(isinstance(value, (Artist, Container)) for value in values):
+            raise NotImplementedError  # IPython's word for: show it as ever
 
     def show(figure):
         if figure.get_axes():
@@ -64,6 +69,8 @@ def _show_once():
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(Artist, lambda artist: None)
     formatter.for_type(Figure, show)
+    formatter.for_type(list, leave_out_artists)
+    formatter.for_type(tuple, leave_out_artists)
 
 
 def png(figure):

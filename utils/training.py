@@ -42,6 +42,22 @@ def compile_classifier(model, optimizer):
     return model
 
 
+def filled_batches(arrays, size):
+    """Batches of one shape: the last one is filled up by repeating its last row, so that no odd batch is traced anew.
+
+    Args:
+        arrays: list of arrays (N, ...) of the same N.
+        size: rows of each batch.
+
+    Yields:
+        (list of arrays (size, ...), how many of the rows count).
+    """
+    for start in range(0, len(arrays[0]), size):
+        batch = [np.asarray(array[start : start + size]) for array in arrays]
+        kept = len(batch[0])
+        yield [np.concatenate([part, np.repeat(part[-1:], size - kept, axis=0)]) for part in batch], kept
+
+
 @keras.saving.register_keras_serializable("convnets")
 class WarmupHoldDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate that rises linearly to its peak, stays there, and falls linearly to its end value.

@@ -95,11 +95,7 @@ def _pooled(output):
 
 
 def _in_batches(model, images, batch_size):
-    outputs = []
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
-        filling = np.repeat(batch[-1:], batch_size - len(batch), axis=0)
-        outputs.append(model.predict_on_batch(np.concatenate([batch, filling]))[: len(batch)])
+    outputs = [model.predict_on_batch(batch)[:kept] for (batch,), kept in training.filled_batches([images], batch_size)]
     return np.concatenate(outputs).astype("float32")
 
 

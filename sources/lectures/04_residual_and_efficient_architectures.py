@@ -188,7 +188,7 @@ def train(make, images, labels, tests, steps, optimizer):
             begin = time.process_time()
             curve["loss"][run, look] = model.fit(*batches, batch_size=32, shuffle=False, verbose=0).history["loss"][0]
             curve["seconds"][run, look] = time.process_time() - begin
-            guesses = model.predict(tests[0], batch_size=100, verbose=0).argmax(axis=1)
+            guesses = transfer.predict(model, tests[0], batch_size=100).argmax(axis=1)
             curve["test error"][run, look] = np.mean(guesses != tests[1])
     return model, curve | {"seconds": curve["seconds"].cumsum(axis=1)}
 

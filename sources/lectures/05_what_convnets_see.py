@@ -60,7 +60,7 @@ import pandas as pd
 from keras import layers, ops
 from scipy import ndimage
 
-from utils import data, introspection, plots, pretrained, training
+from utils import data, introspection, plots, pretrained, training, transfer
 from utils.data import shapes
 from utils.layers import max_pool_with_indices, max_unpool
 from utils.results import record
@@ -129,7 +129,7 @@ def trained(images, labels, steps, decay=1e-3, epochs=6):
 
 
 def accuracy(model, images, labels):
-    return float((model.predict(images, batch_size=100, verbose=0).argmax(axis=1) == labels).mean())
+    return float((transfer.predict(model, images).argmax(axis=1) == labels).mean())
 
 
 # %% [markdown]
@@ -193,7 +193,7 @@ side = images.shape[1]
 # %%
 def probabilities(model, images):
     """(N, classes): of a model that gives logits, or probabilities already."""
-    found = model.predict(images, batch_size=64, verbose=0)
+    found = transfer.predict(model, images, min(64, len(images)))
     already = np.allclose(found.sum(axis=1), 1, atol=1e-3)
     return found if already else ops.convert_to_numpy(ops.softmax(found))
 
@@ -396,8 +396,8 @@ def hide(images, boxes, slack=2):
 
 which = (pair_labels == pair_winners[:, None]).argmax(axis=1)  # position of the winner among the two
 every = np.arange(len(two))
-without_winner = sound.predict(hide(pair_images, pair_boxes[every, which]), verbose=0).argmax(axis=1)
-without_other = sound.predict(hide(pair_images, pair_boxes[every, 1 - which]), verbose=0).argmax(axis=1)
+without_winner = transfer.predict(sound, hide(pair_images, pair_boxes[every, which])).argmax(axis=1)
+without_other = transfer.predict(sound, hide(pair_images, pair_boxes[every, 1 - which])).argmax(axis=1)
 other_wins = (without_winner == pair_labels[every, 1 - which])[named]
 stays = (without_other == pair_winners)[named]
 
@@ -887,7 +887,7 @@ moved = transplanted(studio_images, studio_masks)
 ground_labels = np.roll(studio_labels, -1)
 follows = {}
 for name, model in (("biased", biased), ("sound", sound)):
-    said = model.predict(moved, batch_size=100, verbose=0).argmax(axis=1)
+    said = transfer.predict(model, moved).argmax(axis=1)
     follows[name] = (said == studio_labels).mean(), (said == ground_labels).mean()
 plots.show_images(
     np.concatenate([studio_images[:8], moved[:8]]), columns=8, tile=0.8, title="As it was; on the next image's ground"

@@ -556,3 +556,15 @@ def test_live_curves_of_a_resumed_run_are_whole(tmp_path):
     assert live.record == history.history and len(live.record["loss"]) == 4
     (line, *_) = live.figure().axes[0].get_lines()
     np.testing.assert_allclose(line.get_ydata(), next(iter(history.history.values())))
+
+
+def test_filled_batches_have_one_shape():
+    rows, names = np.arange(10).reshape(5, 2), np.arange(5)
+    batches = list(training.filled_batches([rows, names], 2))
+    assert [kept for _, kept in batches] == [2, 2, 1]
+    assert all(part.shape == (2, 2) and numbers.shape == (2,) for (part, numbers), _ in batches)
+    np.testing.assert_array_equal(np.concatenate([part[:kept] for (part, _), kept in batches]), rows)
+    assert batches[-1][0][1].tolist() == [4, 4]
+    ((part,), kept), = training.filled_batches([rows], 8)  # fmt: skip
+    assert part.shape == (8, 2) and kept == 5
+    assert list(training.filled_batches([rows[:0]], 2)) == []

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from utils.training import filled_batches
+
 
 def gradients(function, inputs, batch_size=32):
     """Gradient of the sum of a function's output with respect to its input, on every backend.
@@ -58,7 +60,7 @@ class Nudge(keras.Model):
         """Gradient at zero nudge for inputs, a list of arrays of N rows; (N, ...) float32."""
         size, zeros = self.nudge.shape[0], np.zeros(self.nudge.shape, "float32")
         found = []
-        for batch, kept in batches(inputs, size):
+        for batch, kept in filled_batches(inputs, size):
             self.nudge.assign(zeros)
             self.train_on_batch(batch, np.zeros(size, "float32"))
             found.append(-ops.convert_to_numpy(self.nudge)[:kept])
@@ -91,17 +93,9 @@ class Run(keras.Model):
         size = min(batch_size, len(inputs[0]))
         found = [
             keras.tree.map_structure(lambda y, kept=kept: np.asarray(y)[:kept], self.predict_on_batch(batch))
-            for batch, kept in batches(inputs, size)
+            for batch, kept in filled_batches(inputs, size)
         ]
         return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *found)
-
-
-def batches(inputs, size):
-    """Batches of exactly `size` rows, the last one filled up by repeating its last row, each with the number of rows that count."""
-    for start in range(0, len(inputs[0]), size):
-        batch = [array[start : start + size] for array in inputs]
-        kept = len(batch[0])
-        yield [np.concatenate([part, np.repeat(part[-1:], size - kept, axis=0)]) for part in batch], kept
 
 
 def kept_for(model, key, make):

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from utils.training import filled_batches
+
 
 def predict(model, images, batch_size=16, flips=()):
     """Label maps of images.
@@ -21,10 +23,8 @@ def predict(model, images, batch_size=16, flips=()):
     if len(images) == 0:
         raise ValueError("there are no images")
     found = []
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
-        filling = np.repeat(batch[-1:], min(batch_size, len(images)) - len(batch), axis=0)
-        values = probabilities(model, np.concatenate([batch, filling]), flips)[: len(batch)]
+    for (batch,), kept in filled_batches([images], min(batch_size, len(images))):
+        values = probabilities(model, batch, flips)[:kept]
         found.append(values.argmax(axis=-1).astype(_label_type(values.shape[-1])))
     found = np.concatenate(found)
     return found[0] if single else found

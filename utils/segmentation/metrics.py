@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from scipy import ndimage
 
+from utils.training import filled_batches
+
 IGNORE = 255
 
 
@@ -257,7 +259,5 @@ def _batches(images, masks, batch_size):
         raise ValueError(f"{len(images)} images, but {len(masks)} masks")
     if len(images) == 0:
         raise ValueError("there are no images to evaluate")
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
-        filling = np.repeat(batch[-1:], min(batch_size, len(images)) - len(batch), axis=0)
-        yield np.concatenate([batch, filling]), masks[start : start + len(batch)], len(batch)
+    for batch, kept in filled_batches([images, masks], min(batch_size, len(images))):
+        yield batch[0], batch[1][:kept], kept

@@ -18,10 +18,11 @@ def conv(x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=Tr
         filters, kernel_size, strides, groups, use_bias: as in `keras.layers.Conv2D`; kernel_size an int or a pair.
         padding: int or pair: zeros on every side, by a layer `{name}_pad` where "same" would put them elsewhere; None for
             (kernel_size - 1) // 2; or Keras's own "valid" or "same".
-        options: further arguments of Conv2D, such as kernel_initializer (he_normal).
+        options: further arguments of Conv2D, such as kernel_initializer (he_uniform).
     """
     x, padding = pad(x, kernel_size, strides, padding, options.get("dilation_rate", 1), name)
-    options = {"kernel_initializer": "he_normal"} | options
+    # Of the variance of he_normal, whose truncated draws take five times as long: seconds in a network of 100 million weights.
+    options = {"kernel_initializer": "he_uniform"} | options
     return layers.Conv2D(
         filters, kernel_size, strides, padding=padding, groups=groups, use_bias=use_bias, name=name, **options
     )(x)
@@ -35,10 +36,10 @@ def depthwise(x, kernel_size, strides=1, padding=None, use_bias=False, name=None
 
 
 def he_depthwise(kernel_size):
-    """He's initialiser for one filter per channel: it sees kh kw values, where Keras's he_normal takes all channels for its inputs."""
+    """He's uniform initialiser for one filter per channel, which sees kh kw values: Keras's he_uniform takes all channels for its inputs."""
     height, width = _pair(kernel_size)
-    # What is cut off beyond two deviations takes the deviation down to .8796 of its own: he_normal makes up for it too.
-    return keras.initializers.TruncatedNormal(stddev=math.sqrt(2 / (height * width)) / 0.87962566103423978)
+    limit = math.sqrt(6 / (height * width))
+    return keras.initializers.RandomUniform(-limit, limit)
 
 
 def pad(x, kernel_size, strides, padding, dilation, name):
@@ -130,7 +131,7 @@ def dense_head(x, classes, head="dense", units=4096, dropout=0.5, name="logits")
         raise ValueError(f"the dense head needs an image of known size, not maps of {x.shape[1:]}; or use head='pool'")
     x = layers.Flatten(name="head_flatten")(x)
     for layer in ("fc6", "fc7"):
-        x = layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=layer)(x)
+        x = layers.Dense(units, activation="relu", kernel_initializer="he_uniform", name=layer)(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"{layer}_dropout")(x)
     return layers.Dense(classes, name=name)(x)

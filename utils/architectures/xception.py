@@ -72,6 +72,6 @@ def module(x, channels, strides, name, first_relu=True, **style):
 
 def separable_bn(x, filters, name, **style):
     """Depthwise separable 3x3 convolution, `name`, and batch normalisation, `{name}_bn`."""
-    options = {"depthwise_initializer": he_depthwise(3), "pointwise_initializer": "he_normal"}
+    options = {"depthwise_initializer": he_depthwise(3), "pointwise_initializer": "he_uniform"}
     x = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, name=name, **options)(x)
     return batch_norm(x, f"{name}_bn", **style)

@@ -54,7 +54,7 @@ grid: int = 11  # [3, 51] points on each side of the loss surface
 surface_images: int = 128  # [8, 2000] pictures on which that loss is measured
 timed: int = 10  # [1, 100] forward passes over which a network's time is the median
 family_size: int = 24  # [16, 48] height and width of the pictures for the comparison of families
-family_steps: list[int] = [110, 105, 60, 85, 50, 90, 60, 55]  # of each family, for about equal CPU time
+family_steps: list[int] = [285, 210, 115, 180, 105, 400, 185, 200]  # of each family, for about equal CPU time
 
 # %%
 import functools
@@ -171,7 +171,9 @@ pd.DataFrame(rows).T
 def begin_again(model, make, run):
     """Weights as of a fresh network of this run, an optimizer that has seen nothing; what is compiled stays so."""
     keras.utils.set_random_seed(seed + 1000 * run)
-    model.set_weights(make().get_weights())
+    fresh = make().get_weights()
+    model.fit(x[:32], labels[:32], verbose=0)  # a new seed makes TensorFlow prepare its step again: not in the times
+    model.set_weights(fresh)
     for variable in model.optimizer.variables:
         variable.assign(ops.zeros_like(variable))
 
@@ -179,7 +181,6 @@ def begin_again(model, make, run):
 def train(make, images, labels, tests, steps, optimizer):
     """(network of the first run, dict of training loss, test error and CPU seconds, arrays (repeats, looks))."""
     model = training.compile_classifier(make(), optimizer)
-    model.fit(images[:32], labels[:32], verbose=0)  # one step, so that compiling is not in the times
     curve = {name: np.zeros((repeats, looks)) for name in ("loss", "test error", "seconds")}
     for run in reversed(range(repeats)):
         begin_again(model, make, run)
@@ -566,7 +567,7 @@ for ax, (name, values) in zip(axes, surfaces.items()):
     ax.set(title=name, xlabel="a", aspect="equal")
     ax.grid(False)
 axes[0].set_ylabel("b")
-figure.colorbar(drawn, ax=axes, label="training loss", shrink=0.8, ticks=[0.1, 1, 10, 100], format="%g")
+_ = figure.colorbar(drawn, ax=axes, label="training loss", shrink=0.8, ticks=[0.1, 1, 10, 100], format="%g")
 
 # %% [markdown]
 # Both pictures are slices through spaces of many thousand dimensions, in two directions of chance, so they prove
@@ -1073,18 +1074,33 @@ for name in ("vgg16", "resnet18", "resnet50", "resnet101", "resnext50_32x4d", "s
              "mobilenet", "mobilenet_v2", "mobilenet_v3_large", "shufflenet_v1_g3", "shufflenet_v2_x1_0"):  # fmt: skip
     speeds[name] = images_per_second(name)
 
+
+# %%
+def numbered(ax, x, y, number, colour=plots.BLUE):
+    """A point with a number in it: names would lie on each other."""
+    ax.plot(x, y, "o", color=colour, markersize=11, alpha=0.85)
+    ax.annotate(number, (x, y), color="white", fontsize=7, ha="center", va="center_baseline", annotation_clip=True)
+
+
+def name_columns(figure, names, rows):
+    """The names with their numbers, below the figure."""
+    lines = [f"{number} {name}" for number, name in enumerate(names, 1)]
+    for place in range(0, len(lines), rows):
+        figure.text(0.06 + 0.24 * place / rows, -0.02, "\n".join(lines[place : place + rows]), va="top", fontsize=9)
+
+
 # %%
 macs = {name: counted(name)["macs"] for name in speeds}
-figure, ax = plt.subplots(figsize=(8, 4.6))
-for place, name in enumerate(sorted(speeds, key=macs.get)):
-    ax.plot(macs[name] / 1e9, speeds[name], "o", color=plots.BLUE)
-    offset = [(5, 3), (-4, -14), (-10, 14), (-20, -26)][place % 4]
-    ax.annotate(name, (macs[name] / 1e9, speeds[name]), xytext=offset, textcoords="offset points", fontsize=9)
+figure, ax = plt.subplots(figsize=(8, 4.2))
 rate = np.median([speeds[name] * macs[name] / 1e9 for name in ("vgg16", "resnet18", "resnet50")])
 line = np.array([0.1, 20])
 ax.plot(line, rate / line, color=plots.GREY, linestyle="--", label=f"{rate:.0f} billion MACs a second")
+ranked = sorted(speeds, key=macs.get)
+for number, name in enumerate(ranked, 1):
+    numbered(ax, macs[name] / 1e9, speeds[name], number)
 ax.set(xscale="log", yscale="log", xlabel="billion MACs", ylabel="images a second, batch 1")
 ax.legend()
+name_columns(figure, ranked, 5)
 
 # %% [markdown]
 # Time does not follow MACs alone. Networks of standard convolutions lie near one line. Those that save arithmetic lie
@@ -1129,6 +1145,10 @@ x, labels, x_test, test_labels = loaded(family_size)
 # %%
 class Paths(layers.Conv2D):
     """A grouped convolution as so many small ones."""
+
+    def macs(self, input_shape):
+        """Each weight works once at each place of the output: as in the grouped convolution."""
+        return math.prod(self.compute_output_shape((1, *input_shape))[1:3]) * math.prod(self.kernel.shape)
 
     def call(self, x):
         parts = zip(ops.split(x, self.groups, axis=-1), ops.split(self.kernel, self.groups, axis=-1))
@@ -1247,17 +1267,10 @@ for ax, column in zip(axes, ("million parameters", "billion MACs")):
     best = border(choice, column)
     ax.plot(best[column], best["top-1"], color=plots.GREY, linestyle="--", linewidth=1, zorder=0)
     for number, (name, row) in enumerate(ranked.iterrows(), 1):
-        colour = plots.VERMILLION if name in best.index else plots.BLUE
-        ax.plot(row[column], row["top-1"], "o", color=colour, markersize=11, alpha=0.85)
-        ax.text(
-            row[column], row["top-1"] - 0.02, number, color="white", fontsize=7, ha="center", va="center", clip_on=True
-        )
+        numbered(ax, row[column], row["top-1"], number, plots.VERMILLION if name in best.index else plots.BLUE)
     ax.set(xscale="log", xlabel=column, ylim=(66.5, 80.5))
 axes[0].set_ylabel("published top-1 accuracy, %")
-names = [f"{number} {name}" for number, name in enumerate(ranked.index, 1)]
-columns = ["\n".join(names[start : start + 6]) for start in range(0, len(names), 6)]
-for place, text in enumerate(columns):
-    figure.text(0.06 + 0.24 * place, -0.02, text, va="top", fontsize=9)
+name_columns(figure, ranked.index, 6)
 figure.suptitle("Red: nothing is both cheaper and better (AlexNet and SqueezeNet, at 57 %, lie below)")
 
 # %% [markdown]

@@ -430,7 +430,7 @@ smooth = keras.Sequential(
 image, class_index, step = np.random.default_rng(1).normal(size=(1, 6, 6, 1)).astype("float32"), 1, 0.01
 gradient = introspection.saliency(smooth, image, class_index, reduce=None).ravel()
 nudges = step * np.eye(36, dtype="float32").reshape(36, 6, 6, 1)
-scores = [smooth.predict(image + sign * nudges, verbose=0)[:, class_index] for sign in (1, -1)]
+scores = [transfer.predict(smooth, image + sign * nudges)[:, class_index] for sign in (1, -1)]
 slopes = (scores[0] - scores[1]) / (2 * step)
 print("gradient = slope found by changing each pixel:", np.allclose(gradient, slopes, atol=1e-3))
 

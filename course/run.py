@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import queue
 import signal
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from course.cache import DATA_FOLDERS, Cache, Key
 from course.execute import END_SECONDS, Flag, Progress, Request, Result, spawn, write_atomically
 from course.manifest import CourseError, Manifest, Notebook, Profile, resolve
+from course.words import number, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,17 +193,6 @@ def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
         if name not in bands:
             problems.append(f"metric {name} was recorded, but course.toml does not declare it")
     return problems
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Whole numbers whole, `15,470,264,320`; others to so many digits."""
-    whole = math.isfinite(value) and abs(value) < 1e15 and value == int(value)
-    return f"{int(value):,}" if whole else f"{value:.{digits}g}"
-
-
-def shown(band: tuple[float, float]) -> str:
-    low, high = (number(bound, 6) for bound in band)
-    return low if band[0] == band[1] else f"{low} to {high}"
 
 
 # ------------------------------------------------------------------------------------------- what lies in build/run

@@ -777,7 +777,8 @@ pd.DataFrame(rows).T
 # ### Side by side
 #
 # Small networks for tiles, all with a quarter of VGG13's filters (U-Net with its own 16-32-64-128), so that they differ
-# in how they come back, and in little else. FCN-32s answers on a map of 2 × 2. One more runs out of competition, since
+# in how they come back, and in little else. FCN-32s answers on a map of 2 × 2. SegNet goes down four stages, to 4 × 4:
+# with five, all that it knows must pass through 2 × 2, and our short training gets it nowhere. One more runs out of competition, since
 # it gives up the finest maps: "U-Net, half" begins with a convolution of stride 2, spends what that saves on half as
 # many filters again, and enlarges its logits twice, bilinearly.
 
@@ -785,7 +786,7 @@ pd.DataFrame(rows).T
 builders = {
     "FCN-32s": lambda: fcn32(shape, len(classes), units=None, **narrow),
     "FCN-8s": lambda: fcn8(shape, len(classes), units=None, **narrow),
-    "SegNet": lambda: segnet(shape, len(classes), stages=((16, 2), (32, 2), (64, 2), (128, 2), (128, 2))),
+    "SegNet": lambda: segnet(shape, len(classes), stages=((16, 2), (32, 2), (64, 2), (128, 2))),
     "U-Net": lambda: unet(shape, len(classes), widths=(16, 32, 64, 128)),
     "U-Net, half": lambda: unet(shape, len(classes), widths=(24, 48, 96, 128), stem_stride=2),
     "dilated": lambda: deeplab(shape, len(classes), output_stride=8, **pyramid, **narrow),

@@ -133,7 +133,8 @@ plots.show_images((x[:16] * 64 + 128).astype("uint8"), labels[:16], classes=clas
 # The networks are those of the paper's section on CIFAR-10: a 3 × 3 convolution, then three stages of n blocks with
 # two 3 × 3 convolutions each, at full, half and quarter size, a global average and one dense layer: 6n + 2 layers. We
 # expect 20 layers for n = 3 and 56 for n = 9. `plain20` has no shortcuts; `resnet20` adds each block's input to its
-# output and is otherwise the same, parameters included. The paper has 16, 32 and 64 filters, 32 × 32 pixels and
+# output and is otherwise the same, parameters included (where the size changes, the shortcut takes every second pixel
+# and fills the new channels with zeros; more below). The paper has 16, 32 and 64 filters, 32 × 32 pixels and
 # 64,000 steps of 128 images. We have half the filters, smaller images and a few hundred steps of 32 images, since
 # this must run in minutes.
 #
@@ -162,9 +163,10 @@ for kind in ("plain", "resnet"):
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Training is stochastic gradient descent with momentum, as in the paper; the learning rate rises during the first
-# tenth of the steps and falls during the last third. A point of a loss curve is the mean over the steps since the
-# point before. Each network is trained `repeats` times, from new weights and in a new order.
+# Training is stochastic gradient descent with momentum .9, as in the paper. Departures: Nesterov's form of it,
+# neither weight decay nor augmentation, and a learning rate that rises during the first tenth of the steps and falls
+# during the last third. A point of a loss curve is the mean over the steps since the point before. Each network is
+# trained `repeats` times, from new weights and in a new order.
 
 
 # %%
@@ -334,7 +336,8 @@ plots.bars({"plain": plain} | options, "million parameters", title="34 layers, s
 # ## The family
 #
 # ResNet's five sizes are one table. A 7 × 7 convolution and a pool bring 224 pixels down to 56, then four stages
-# follow, with maps of 56, 28, 14 and 7. Layers are counted as convolutions on the main path, plus the dense layer:
+# follow, with maps of 56, 28, 14 and 7. (In the table, *statistics* are batch normalisation's running means and
+# variances, which are not trained.) Layers are counted as convolutions on the main path, plus the dense layer:
 # for 152 we expect 3 · (3 + 8 + 36 + 3) + 2 = 152.
 
 
@@ -467,6 +470,7 @@ for name, choice in untrained.items():
 figure, ax = plt.subplots(figsize=(8, 3.8))
 plots.curves(norms, xlabel="convolution, from the image", ylabel="norm of the gradient", log_y=True, ax=ax)
 ax.set_title("Before training")
+ax.legend(ncols=2, loc=(0.02, 0.2), fontsize=9)
 
 # %%
 ends = {name: values[1:4].mean() / values[-3:].mean() for name, values in norms.items()}
@@ -485,17 +489,18 @@ pd.DataFrame({"gradient near the image / near the logits": text})
 #   gradients are tiny in **all** layers, some 10⁻¹¹. This is what "vanishing" means.
 # - *Plain, He's weights*: small, but far from nothing in every layer. Good initial weights had mended it before
 #   ResNet came.
-# - *Plain, batch normalisation*, the network that degrades: the gradients do not vanish. Towards the image they
-#   **grow**, to a thousand times what they are near the logits. Normalising each layer's output on the way forward
-#   multiplies the gradient by a little more than one in each layer on the way back (Yang et al. 2019 derive the
-#   factor).
+# - *Plain, batch normalisation*, the kind of network that degrades: the gradients do not vanish. Towards the image
+#   they **grow**, to a thousand times what they are near the logits. Normalising each layer's output on the way
+#   forward multiplies the gradient by a little more than one in each layer on the way back (Yang et al. 2019 derive
+#   the factor).
 # - *Shortcuts without normalisation*: each sum doubles the signal's power, so everything is large, 10⁴ and more, in
 #   all layers alike.
 # - *Shortcuts and batch normalisation*, ResNet: within a factor of ten from the first layer to the last.
 #
 # So "vanishing gradients" is the wrong reason for the networks at hand, and He et al. were right to doubt it. "An
-# optimization issue" is right, and says little. What we can say: without shortcuts, one learning rate must serve
-# layers whose gradients differ a thousandfold; with them, the layers are on one scale. After training:
+# optimization issue" is right, and says little. What we can say: at the start of training, in such a tower, one
+# learning rate must serve layers whose gradients differ a thousandfold; with shortcuts, the layers are on one scale.
+# After training:
 
 # %%
 trained_norms = {name: gradient_norms(trained[name], x[:64], labels[:64]) for name in (f"plain{deep}", f"resnet{deep}")}
@@ -563,6 +568,7 @@ for ax, (name, values) in zip(axes, surfaces.items()):
     steps_ = np.linspace(-1, 1, grid)
     shown = np.clip(values, levels[0], levels[-1])
     drawn = ax.contourf(steps_, steps_, shown, levels, norm="log", cmap="viridis")
+    ax.contour(steps_, steps_, values, [math.log(len(classes))], colors="white", linewidths=1)
     ax.plot(0, 0, "o", color=plots.VERMILLION)
     ax.set(title=name, xlabel="a", aspect="equal")
     ax.grid(False)
@@ -578,10 +584,10 @@ _ = figure.colorbar(drawn, ax=axes, label="training loss", shrink=0.8, ticks=[0.
 # ## Two relatives
 #
 # **Highway networks** (Srivastava, Greff and Schmidhuber 2015) came half a year earlier. They carry x by a gate: y =
-# T(x) · H(x) + (1 − T(x)) · x, with T learnt and between 0 and 1. A ResNet is a highway whose gates are always open,
-# and which has no weights to steer them. **Pre-activation** (He et al. 2016, the second paper) moves batch
-# normalisation and ReLU in front of the convolutions: nothing stands on the path from sum to sum any more, and
-# networks of 1,000 layers train.
+# T(x) · H(x) + (1 − T(x)) · x, with T learnt and between 0 and 1. A ResNet gives both terms the factor 1, always:
+# nothing can close its shortcut, and no weights are needed to steer it. **Pre-activation** (He et al. 2016, the
+# second paper) moves batch normalisation and ReLU in front of the convolutions: nothing stands on the path from sum
+# to sum any more, and networks of 1,000 layers train.
 
 # %%
 highway, preactivated = outline("highway20"), outline("resnet20_v2")
@@ -609,8 +615,9 @@ for name in ("plain20", "resnet20", "resnet20_v2", "highway20"):
 # end.
 #
 # Xie et al. (2017) divide the 3 × 3 convolution of the bottleneck into **groups**. Each of 32 groups reads only its
-# own 4 channels (32 × 4d). The number of groups is called *cardinality*. A group costs a 32nd of the weights of a
-# full convolution of that width, so the block can be twice as wide at the same price.
+# own 4 channels (32 × 4d). The number of groups is called *cardinality*. All 32 groups together have a 32nd of the
+# weights of a full convolution of that width, so the 3 × 3 can be twice as wide, 128 channels in place of 64, and the
+# block still costs the same.
 
 # %%
 recalibrated = outline("seresnet50")
@@ -658,8 +665,9 @@ print(f"four groups and one 1x1 equal a sum of four paths: {np.allclose(whole, p
 # ## Weighing channels: SENet
 #
 # **Squeeze and excitation** (Hu, Shen and Sun 2018), right in the picture above, asks the whole image which channels
-# matter. Squeeze: the average of each channel, C numbers. Excitation: two small dense layers, C → C/16 → C, and a
-# sigmoid, which gives each channel a weight between 0 and 1. Scale: multiply. For 256 channels we predict 256 · 16 +
+# matter. Squeeze: the average of each channel, C numbers. Excitation: two small dense layers, C → C/16 → C (drawn as
+# 1 × 1 convolutions on a 1 × 1 map, the same numbers), and a sigmoid, which gives each channel a weight between 0 and
+# 1. Scale: multiply. The authors call this *recalibrating* the channels. For 256 channels we predict 256 · 16 +
 # 16 + 16 · 256 + 256 = 8,464 parameters.
 
 # %%
@@ -668,12 +676,17 @@ assert added.loc[["stage2_block2_se_reduce", "stage2_block2_se_expand"], "params
 keys = ("params", "macs", "activation_bytes")
 extra = {key: counted("seresnet50")[key] / counted("resnet50")[key] - 1 for key in keys}
 plots.bars(
-    {"parameters": 100 * extra["params"], "MACs": 100 * extra["macs"], "maps": 100 * extra["activation_bytes"]},
+    {
+        "parameters": 100 * extra["params"],
+        "MACs": 100 * extra["macs"],
+        "bytes of maps": 100 * extra["activation_bytes"],
+    },
     "% more than ResNet-50",
 )
 
 # %% [markdown]
-# A tenth more parameters, next to no MACs: the dense layers work on one pixel. For it, the top-1 error falls from
+# A tenth more parameters and next to no MACs: the dense layers work on one pixel. But a third more memory for feature
+# maps, since the weighed maps stand beside the unweighed ones. For it, the top-1 error falls from
 # 24.8 to 23.3 % [paper], nearly that of 101 layers.
 #
 # ## Keep everything: DenseNet
@@ -722,7 +735,8 @@ pd.DataFrame.from_dict(rows, orient="index", columns=["parameters", "statistics"
 
 # %% [markdown]
 # A third of the parameters of ResNet-50 for about the same accuracy [paper]: features are used again, not computed
-# again. What it costs is memory, since every concatenation is a copy.
+# again. Memory is not saved with the parameters: 74 MB of maps against ResNet-50's 70, since every concatenation is a
+# copy; in training it is more, since each layer normalises anew all that came in.
 #
 # ## One filter for each channel
 #
@@ -758,7 +772,8 @@ separable.style.format("{:,.0f}").format("{:.1f}", subset=["times"])
 # > output (or the other way round). Then the saving seems to be 51 times (2,764,800 / 53,952) or 10 times (1,228,800
 # > / 121,392). With equal outputs it is 22.8 times, whatever the padding.
 #
-# 25 filters' worth of saving is for 5 × 5. For 3 × 3 filters the limit is 9, however many channels there are:
+# With 5 × 5 filters the saving can approach 25 times. With 3 × 3 filters the limit is 9, however many channels there
+# are:
 
 # %%
 channels = np.array([8, 16, 32, 64, 128, 256, 512])
@@ -774,8 +789,9 @@ ax.minorticks_off()
 # ### MobileNet
 #
 # Howard et al. (2017) build a whole network of them: a 3 × 3 convolution, then 13 pairs of depthwise and pointwise,
-# an average and a dense layer. Their Table 1, made from our model. A width multiplier α thins every layer, which
-# divides the MACs by about α².
+# an average and a dense layer. Their Table 1, made from our model. A width multiplier α ≤ 1 thins every layer; it
+# multiplies the MACs by about α². (The released networks use ReLU6(x) = min(max(x, 0), 6), as the drawing shows; the
+# paper writes ReLU.)
 
 # %%
 mobilenet = outline("mobilenet")
@@ -803,8 +819,7 @@ pd.DataFrame(rows, columns=["type / stride", "filter", "input", "output"])
 # > and the same size behind it. It is a misprint of the paper: with stride 2, 7 × 7 would become 4 × 4. Its stride is
 # > 1.
 #
-# > *What does the work?* The paper counts 95 % of the MACs and 75 % of the parameters in the 1 × 1 convolutions.
-# > Ours:
+# What does the work? The paper counts 95 % of the MACs and 75 % of the parameters in the 1 × 1 convolutions. Ours:
 
 # %%
 table = arithmetic.layer_table(mobilenet)
@@ -911,8 +926,8 @@ plots.block_diagrams(
 
 # %% [markdown]
 # **FractalNet** (Larsson, Maire and Shakhnarovich 2017) has no shortcut at all: columns of different depth side by
-# side, joined by means. In training whole paths are dropped at random. It shows that what helps is a *short path*,
-# more than an identity.
+# side, joined by averaging. In training whole paths are dropped at random. It shows that what helps is a *short
+# path*, more than an identity.
 
 # %%
 plots.block_diagrams({"FractalNet, one block of three columns": (outline("fractalnet20"), "stage1")})
@@ -920,8 +935,8 @@ plots.block_diagrams({"FractalNet, one block of three columns": (outline("fracta
 # %% [markdown]
 # **MobileNet v3** (Howard et al. 2019): inverted residuals found by a search, some with squeeze and excitation, and a
 # cheap activation in the deeper half: h-swish(x) = x · ReLU6(x + 3) / 6. **ShuffleNet v2** (Ma et al. 2018): half of
-# the channels pass by untouched, which serves as a shortcut and halves the work; at stride 2 both halves are
-# convolved.
+# the channels pass by untouched, which serves as a shortcut and halves the work; at stride 2 there is no split: both
+# branches read the whole map, and concatenation doubles the channels.
 
 # %%
 shuffled = outline("shufflenet_v2_x1_0")
@@ -969,6 +984,7 @@ figure, ax = plt.subplots(figsize=(8, 3.4))
 for index, name in enumerate(("vgg16", "resnet50", "densenet121", "mobilenet_v2", "squeezenet1_0")):
     table = arithmetic.layer_table(outline(name))
     kept = table["type"].isin(["Add", "Concatenate", "MaxPooling2D", "AveragePooling2D"])
+    kept |= table["layer"].str.fullmatch(r"stage\d_block1_project_bn")  # MobileNet v2's blocks without a sum
     maps = table[kept | (table["type"].eq("Conv2D") if name in ("vgg16",) else False)]
     volumes = [math.prod(shape) for shape in maps["output_shape"] if len(shape) == 3]
     ax.plot(np.linspace(0, 1, len(volumes)), volumes, color=plots.PALETTE[index], label=name, drawstyle="steps-post")
@@ -977,6 +993,10 @@ ax.set(yscale="log", xlabel="way through the network", ylabel="values H · W · 
 ax.legend(fontsize=9, ncols=2)
 
 # %% [markdown]
+# VGG, ResNet and SqueezeNet stay above the image's 150,528 values, or near them, for most of the way. MobileNet v2
+# goes far below: the ends of its blocks are narrow on purpose. It keeps what it has by leaving the ReLU out there,
+# and by a shortcut wherever the shape allows one.
+#
 # **2. Chains of small filters.** Two 3 × 3 see 5 × 5, three see 7 × 7, with fewer weights and more ReLUs between. For
 # C channels in and out we expect 18 C² against 25 C², and 27 C² against 49 C².
 #
@@ -1015,8 +1035,7 @@ plots.bars(cheaper, "times fewer weights", {"same": 1}, f"{c} channels in and ou
 # %% [markdown]
 # What is given up? A chain or a dilated filter sees as far, which the recurrence of topic 01 confirms; groups do not
 # mix, low-rank filters are fewer functions. How far does each input channel reach? Count the output channels that
-# depend on it, after two grouped convolutions with 4 groups of 16 channels: a quarter without the shuffle, all with
-# it.
+# depend on it, after two grouped convolutions of 16 channels in 4 groups: a quarter without the shuffle, all with it.
 
 # %%
 chains = {
@@ -1034,9 +1053,9 @@ for ax, (name, reach) in zip(axes[1:], {"no shuffle": block @ block, "shuffle": 
     ax.grid(False)
 
 # %% [markdown]
-# A *rank* can be computed for any filter. A blur is a column times a row, rank 1, and splits without loss. A trained
-# or random 7 × 7 filter has rank 7: split, it is only approximated. Architectures therefore do not split trained
-# filters; they train split ones.
+# A *rank* can be computed for any filter. A blur is a column times a row, rank 1, and splits without loss. A random 7
+# × 7 filter has rank 7, and a trained one will as a rule: split, it is only approximated. Architectures therefore do
+# not split trained filters; they train split ones.
 
 # %% tags=["nbval-check-output"]
 binomial = np.array([1, 6, 15, 20, 15, 6, 1]) / 64
@@ -1256,7 +1275,7 @@ choice = pd.DataFrame(rows).T
 
 # %%
 def border(table, column):
-    """Names of the networks that no other one beats in accuracy at the same or a lower cost."""
+    """The rows of the networks that no other one beats in accuracy at the same or a lower cost."""
     ordered = table.sort_values([column, "top-1"], ascending=[True, False])
     return ordered[ordered["top-1"] > ordered["top-1"].cummax().shift(fill_value=0)]
 
@@ -1271,7 +1290,7 @@ for ax, column in zip(axes, ("million parameters", "billion MACs")):
     ax.set(xscale="log", xlabel=column, ylim=(66.5, 80.5))
 axes[0].set_ylabel("published top-1 accuracy, %")
 name_columns(figure, ranked.index, 6)
-figure.suptitle("Red: nothing is both cheaper and better (AlexNet and SqueezeNet, at 57 %, lie below)")
+figure.suptitle("Orange: nothing is both cheaper and better (AlexNet and SqueezeNet, at 57 %, lie below)")
 
 # %% [markdown]
 # And as one number each: points of accuracy for each million parameters, and for each billion MACs. Small networks
@@ -1321,7 +1340,7 @@ for ax, column in zip(axes, density):
 #    the depthwise layers fall with α, the pointwise ones with α².*
 # 3. (medium) Start every block with γ = 1, as the paper does (`last_gamma = 1.0` in the parameters), and draw the
 #    four curves again. From how many steps on does the deep residual network catch up with the shallow one? *Hint:
-#    `steps` may be some thousands; the others need not be trained again.*
+#    `steps` may be some thousands; the plain networks do not depend on `last_gamma`.*
 # 4. (medium) Draw the loss surface of an untrained network, and with directions that are not filter-normalised.
 #    *Hint: one line of `direction`.*
 # 5. (hard) Train `highway20`, `resnet20` and `resnet20_v2` for the same CPU time over five seeds. Is any difference

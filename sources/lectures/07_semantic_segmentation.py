@@ -776,11 +776,11 @@ pd.DataFrame(rows).T
 # %% [markdown]
 # ### Side by side
 #
-# Small networks for tiles, all with a quarter of VGG13's filters (U-Net with its own 16-32-64-128), so that they differ
-# in how they come back, and in little else. FCN-32s answers on a map of 2 × 2. SegNet goes down four stages, to 4 × 4:
-# with five, all that it knows must pass through 2 × 2, and our short training gets it nowhere. One more runs out of competition, since
-# it gives up the finest maps: "U-Net, half" begins with a convolution of stride 2, spends what that saves on half as
-# many filters again, and enlarges its logits twice, bilinearly.
+# Small networks for tiles, all with a quarter of VGG13's filters (U-Net with its own 16-32-64-128), so that they
+# differ in how they come back, and in little else. FCN-32s answers on a map of 2 × 2. SegNet goes down four stages,
+# to 4 × 4: with five, all that it knows must pass through 2 × 2, and our short training gets it nowhere. One more
+# runs out of competition, since it gives up the finest maps: "U-Net, half" begins with a convolution of stride 2,
+# spends what that saves on half as many filters again, and enlarges its logits twice, bilinearly.
 
 # %%
 builders = {
@@ -1162,9 +1162,9 @@ if encoder == "crops":
     del x, y
 
 # %% [markdown]
-# Then, for 10, 30 and 100 images *with masks*: the same U-Net twice. Once on the encoder as it is now, frozen: only the
-# path up learns. Once with random weights, and all of it learns; its batch norms get their statistics from the training
-# images at the end (a pitfall of topic 06: with ten images, running statistics do not settle by themselves).
+# Then, for 10, 30 and 100 images *with masks*: the same U-Net twice. Once on the encoder as it is now, frozen: only
+# the path up learns. Once with random weights, and all of it learns; its batch norms get their statistics from the
+# training images at the end (a pitfall of topic 06: with ten images, running statistics do not settle by themselves).
 
 
 # %%
@@ -1289,8 +1289,8 @@ record(windows_agree=agree)
 # 4. (medium) U-Net's weight map makes the ground between touching objects count more. Draw `losses.border_weights`
 #    for a crowded scene, and train with it. *Hint: instance masks are in `target="boxes"`; pass the maps as sample
 #    weights.*
-# 5. (medium) Let the pretrained encoder learn too, at 10 and at 100 images: at the full learning rate, and at a tenth of
-#    it. Which of the three is best? *Hint: `training.layerwise(optimizer, model, {...})`, and topic 06.*
+# 5. (medium) Let the pretrained encoder learn too, at 10 and at 100 images: at the full learning rate, and at a tenth
+#    of it. Which of the three is best? *Hint: `training.layerwise(optimizer, model, {...})`, and topic 06.*
 # 6. (hard) Give each family four times the steps. Does the order change? *Hint: which of the limits that we saw is
 #    one of resolution, and which one of training?*
 #

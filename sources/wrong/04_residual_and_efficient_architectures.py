@@ -135,6 +135,13 @@ def squeeze_excite(x, ratio=16):
     return layers.Multiply()([x, layers.Dense(x.shape[-1], activation="softmax")(w)])
 
 
+# %% gap="squeeze" why="takes the ratio for the number of units"
+def squeeze_excite(x, ratio=16):
+    w = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    w = layers.Dense(ratio, activation="relu")(w)
+    return layers.Multiply()([x, layers.Dense(x.shape[-1], activation="sigmoid")(w)])
+
+
 # %% gap="squeeze" why="adds the weights"
 def squeeze_excite(x, ratio=16):
     w = layers.GlobalAveragePooling2D(keepdims=True)(x)

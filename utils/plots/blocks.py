@@ -526,7 +526,7 @@ def stage_diagram(model, stages=None, title=None, ax=None):
 
 def _volumes(model, stages):
     if stages is not None:
-        return [(name, tuple(model.get_layer(name).output.shape[1:])) for name in stages]
+        return [(name, tuple(keras.tree.flatten(model.get_layer(name).output)[0].shape[1:])) for name in stages]
     found = {}
     for layer in model.layers:
         outputs = keras.tree.flatten(layer.output)

@@ -53,6 +53,8 @@ samples: int = 16  # [2, 200] noisy copies of an image for SmoothGrad
 climb: int = 48  # [2, 500] steps of gradient ascent
 
 # %%
+import itertools
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -73,8 +75,9 @@ start(seed)
 #
 # To judge a map we must know the truth. So we draw it: images of 64 × 64 pixels with one shape of six classes, anywhere,
 # of any size and colour, on a ground of any colour, and with it the mask of its pixels. They are synthesised: what holds
-# here need not hold for photographs. Set `source` to "imagenet" (profile `real`), and all that follows up to *Why a
-# network errs* looks into MobileNetV2, trained on photographs of ImageNet, with boxes that we drew by hand as the truth.
+# here need not hold for photographs. Set `source` to "imagenet" (profile `real`), and most of what follows up to
+# *Why a network errs* looks into MobileNetV2, trained on photographs of ImageNet, with boxes that we drew by hand as the
+# truth.
 
 
 # %%
@@ -90,9 +93,9 @@ test_images, test_labels, test_masks = draw(max(300, measured), "test", "random"
 plots.show_images(shape_images[:20], shape_labels[:20], classes=shapes.CLASSES, columns=10, tile=0.9)
 
 # %% [markdown]
-# Four convolutions, batch normalisation, ReLU; the average of each of the last 96 maps; one dense layer. The first kernels
-# have 7 × 7 pixels and start small (deviation .01, as AlexNet's did), so that what we shall see in them was learnt and is
-# not left over from the start.
+# Four convolutions, each with batch normalisation and ReLU, and a max pool after the second and the third; the average of
+# each of the last 96 maps; one dense layer. The first kernels have 7 × 7 pixels and start small (deviation .01, as AlexNet's
+# did), so that what we shall see in them was learnt and is not left over from the start.
 
 
 # %%
@@ -113,11 +116,11 @@ def network():
 
 
 # %%
-def trained(images, labels, steps, decay=1e-3, epochs=6):
+def trained(images, labels, steps, epochs=6):
     """A network trained for `steps` steps of 32 images, and the history of its `epochs` portions."""
     model = network()
     rate = training.WarmupHoldDecay(3e-3, steps, warmup=max(1, steps // 10))
-    training.compile_classifier(model, keras.optimizers.AdamW(rate, weight_decay=decay))
+    training.compile_classifier(model, keras.optimizers.AdamW(rate, weight_decay=1e-3))
     order = np.random.default_rng(seed).permuted(
         np.tile(np.arange(len(images)), (-(-steps * 32 // len(images)), 1)), axis=1
     )
@@ -209,8 +212,8 @@ plots.show_images(images[:8], titles=titles[:8], columns=8)
 # ## Looking at weights: the filters of the first layer
 #
 # The first layer reads pixels, so its kernels can be drawn as small images: grey is 0. Trained on photographs, they come
-# out as oriented edges and spots of colour in any network, as Hubel and Wiesel's cells and AlexNet's filters do. What do
-# shapes on coloured clouds need? Edges between object and ground, at every angle, in every colour.
+# out as oriented edges and spots of colour, AlexNet's too; Hubel and Wiesel (1962) found cells for oriented edges in the
+# cat. What do shapes on coloured clouds need? Edges between object and ground, at every angle, in every colour.
 
 # %%
 kernels = net.get_layer("conv1" if source == "shapes" else "Conv1").get_weights()[0]  # (height, width, 3, filters)
@@ -223,7 +226,7 @@ plots.show_filters(kernels[..., :32], columns=8 if source == "shapes" else 16, t
 # ## Activations, layer by layer
 #
 # One image goes through the network. A row of the next figure is a layer, with the eight channels that answer most. Two
-# predictions: the maps get smaller (places are given up for channels), and with ReLU most of their values are 0.
+# predictions: the maps get smaller after each pool, and with ReLU about half of their values or more are 0.
 
 # %%
 found = introspection.activations(net, images[example : example + 1], shown_layers)
@@ -247,8 +250,8 @@ for row, (name, maps) in zip(axes, found.items()):
 figure.suptitle("The eight channels that answer most, early layer to late")
 
 # %% [markdown]
-# Early maps are pictures of edges. Late maps are coarse: a few places, most of them silent, and a channel that fires says
-# "here is something of my kind".
+# Early maps are pictures of edges. Late maps are coarse: large spots on the object, and a channel that fires says "here is
+# something of my kind".
 #
 # ## Top-9 patches
 #
@@ -270,20 +273,21 @@ plots.show_patches(
 )
 
 # %% [markdown]
-# The nine of one channel resemble each other, though they come from nine images: an edge of one orientation, a corner,
-# the rim of something round. They differ in colour and fill where the channel does not care. (Black is outside the
-# image.)
+# In some channels the nine plainly resemble each other, though they come from nine images: an edge of one orientation, a
+# corner, the rim of something round. In others it takes a search. They differ in colour and fill where the channel does
+# not care. (Black is outside the image.)
 #
 # ## The deconvnet
 #
 # A patch shows what the unit *could* see. Which of its pixels did it use? Zeiler and Fergus go back from the unit to the
 # pixels, through the layers in reverse order:
 #
-# - **unpool with switches**: each maximum goes back to where it came from, and all other places get 0;
+# - **unpool with switches**: each value that comes down goes to the place where the maximum was, and all other places get 0;
 # - **rectify**: a ReLU on what comes down, since the features above are positive;
 # - **transpose**: filter with the transposed convolution of the layer (topic 01).
 #
-# The first of them in numbers. Pooling keeps 9, 8, 7, 6 and forgets where they were; the switches remember.
+# The first of them in numbers. Pooling keeps 9, 8, 7, 6 and forgets where they were; the switches remember. (Here the maxima
+# themselves come down.)
 
 # %%
 above = np.array([[1, 9, 2, 3], [4, 5, 8, 1], [7, 1, 0, 2], [3, 2, 6, 4]], "float32")
@@ -344,8 +348,9 @@ record(likeness_patches=means["patches"], likeness_deconvnet=means["deconvnet"])
 
 # %% [markdown]
 # On average they do, by much or by little: it depends on the channels (in `alike` each has its number) and on the seed of the
-# training. With MobileNetV2 a chequered pattern lies over the
-# projections, the mark of strided layers run backwards (topic 01).
+# training. (Part of this is built in: the way back uses the same kernels for all nine. Projections from units chosen at
+# random would tell how much.) With MobileNetV2 a chequered pattern lies over the projections, the mark of strided layers
+# run backwards (topic 01).
 #
 # ## Occlusion
 #
@@ -354,7 +359,8 @@ record(likeness_patches=means["patches"], likeness_deconvnet=means["deconvnet"])
 # class wins now*.
 #
 # Zeiler and Fergus show a dog with a tennis ball: hide its face, and "tennis ball" wins [paper]. For shapes the same experiment is
-# an image with two of them, although the network was only ever trained on one. Our example is the first in which it is sure.
+# an image with two of them, although the network was only ever trained on one. Our example is, of
+# those in which it is sure, the one with the smallest winner, which the square can hide almost or altogether.
 
 # %%
 two = shapes.scenes(100, "test", seed, config="biased", image_size=64, ground="random", objects=(2, 2), visible=1.0)
@@ -364,11 +370,14 @@ pair_masks, pair_boxes = np.stack([scene.masks for scene in two]) > 0, np.stack(
 pair_answers = probabilities(sound, pair_images)
 pair_winners = pair_answers.argmax(axis=1)
 named = (pair_labels == pair_winners[:, None]).any(axis=1)  # the winner is one of the two
+every, which = np.arange(len(two)), (pair_labels == pair_winners[:, None]).argmax(axis=1)  # which of the two won
 print(f"of {len(two)} images with two shapes the winner is one of the two in {named.mean():.0%}")
 
 # %%
-sure = int(np.argmax(named & (pair_answers.max(axis=1) > 0.9)))
-asked = pair_images[sure] if source == "shapes" else images[example]
+corners = pair_boxes[every, which]  # left, top, right, bottom of the winner
+sure = named & (pair_answers.max(axis=1) > 0.9)
+smallest = int(np.argmin(np.where(sure, (corners[:, 2:] - corners[:, :2]).max(axis=1), np.inf)))
+asked = pair_images[smallest] if source == "shapes" else images[example]
 hiding = introspection.occlusion(net, asked[None], size=side // 4, stride=side // 16)
 
 # %% tags=["thumbnail"]
@@ -377,8 +386,8 @@ plots.show_occlusion(asked, *arguments, classes=classes, plain=hiding.plain[0])
 
 # %% [markdown]
 # Where the map is dark, the square hides what the answer rests on. The right picture says what takes over: of our
-# shapes the other object's class where the winner is hidden altogether, and where it is hidden in part a class that the
-# rest resembles. That hint is lost when only the probability is drawn.
+# shapes often the other object's class where the winner is hidden altogether, and where part of it shows, often a third
+# class, for which the rest is taken. That hint is lost when only the probability is drawn.
 #
 # One image proves nothing, and for the drawn pairs we know both boxes. Hide exactly the object that won: does the
 # other's class win now? And as the control, hide the other one: does the winner stay?
@@ -394,8 +403,6 @@ def hide(images, boxes, slack=2):
     return copies
 
 
-which = (pair_labels == pair_winners[:, None]).argmax(axis=1)  # position of the winner among the two
-every = np.arange(len(two))
 without_winner = transfer.predict(sound, hide(pair_images, pair_boxes[every, which])).argmax(axis=1)
 without_other = transfer.predict(sound, hide(pair_images, pair_boxes[every, 1 - which])).argmax(axis=1)
 other_wins = (without_winner == pair_labels[every, 1 - which])[named]
@@ -445,7 +452,7 @@ views["all three"] = introspection.saliency(net, images[chosen], reduce=None)
 plots.show_maps(images[chosen], views, titles=[classes[winner] for winner in winners[chosen]])
 
 # %% [markdown]
-# Maximum and mean hardly differ. In colour we see more: the signs alternate from pixel to pixel. What raises the score is not
+# Maximum and mean hardly differ. In colour we see more: the signs alternate within a few pixels. What raises the score is not
 # "more light here" but more contrast.
 #
 # ### Of the logit, not of the softmax
@@ -505,8 +512,8 @@ record(spread_logit=spread["logit"], spread_probability=spread["probability"])
 #   an active unit. Back-propagation asks for the second, the deconvnet for the first.
 # - **Integrated gradients** (Sundararajan, Taly and Yan 2017): the mean gradient on the straight way from a plain image to this one,
 #   times their difference. The values add up to the difference of the two scores.
-# - **Grad-CAM** (Selvaraju et al. 2017): stay in the last maps $A_k$. Weight each by the mean of its gradient, add, keep what is positive:
-#   $\mathrm{relu}(\sum_k \alpha_k A_k)$. Coarse, but about the class.
+# - **Grad-CAM** (Selvaraju et al. 2017): stay in the last maps $A_k$. Weight each by $\alpha_k$, the mean over its places of the
+#   logit's gradient, add, keep what is positive: $\mathrm{relu}(\sum_k \alpha_k A_k)$. Coarse, but about the class.
 #
 # The three rules for a ReLU, in numbers: what came in on the way up, what comes from above, what is let through.
 
@@ -531,7 +538,9 @@ def integrated(model, images, class_index=None):
 def occluded(model, images):
     """The loss of probability when a pixel is hidden: (N, H, W)."""
     found = introspection.occlusion(model, images, size=side // 4, stride=side // 8)
-    return np.maximum(found.plain[:, None, None] - found.per_pixel(), 0)
+    loss = np.maximum(found.plain[:, None, None] - found.per_pixel(), 0)
+    # the same all over a block of one stride: smoothed, it is highest in the middle of a block, not at its corner
+    return ndimage.gaussian_filter(loss, (0, side / 16, side / 16))
 
 
 noise = 0.05 if source == "shapes" else 0.15
@@ -563,12 +572,13 @@ plots.bars({name: values.mean() for name, values in shares.items()}, xlabel="sha
 # On our drawn images a little noise changes next to nothing, and more does harm: they carry noise of their own already, and
 # small shapes drown in it. On photographs (profile `real`) it helps. A method's default is made for somebody's data.
 #
-# Guided back-propagation draws the object like a pencil. Integrated gradients are confined to it. Which map is *right*?
+# Guided back-propagation is cleaner than saliency: less lies outside the object. Integrated gradients are confined to it.
+# Which map is *right*?
 # A map that looks like the object looks convincing; that is not evidence. We have two measurements.
 #
 # ## Does the map lie on the object?
 #
-# - **Energy**: which share of the map's sum lies on the object's mask? A map that is the same everywhere gives the object's share of the
+# - **Energy**: what share of the map's sum lies on the object's mask? A map that is the same everywhere gives the object's share of the
 #   area.
 # - **Pointing game** (Zhang et al. 2018): does the highest point of the map lie on the object (or within two pixels of it)?
 #
@@ -634,14 +644,14 @@ record(
 
 # %% [markdown]
 # On the shapes, every map of the network lies on the object far more than its area would give, with a wide spread over
-# images. But look at the names in brackets. The image's *edges* do as well as saliency, and its *contrast* explains much of what
-# integrated gradients reach, since they multiply by it. On images with one object, "lies on the object" is a low bar: a
-# map that never saw the network passes it. A better question has two answers in one image.
+# images. But look at the names in brackets. The image's *edges* do nearly as well as saliency, and its
+# *contrast* points to the object as often as integrated gradients, which multiply by it. On images with one object, "lies
+# on the object" is a low bar: a map that never saw the network passes it. A better question has two answers in one image.
 #
 # ### Whose object?
 #
-# In the pairs each object's class can be asked for. Does the map of a class lie on *its* object or on the other? The area
-# gives the level of ignorance.
+# In the pairs each object's class can be asked for. Does the map of a class lie on *its* object or on the other? A map
+# that does not know scores one object's area (with the two pixels around it), the dashed line.
 
 # %%
 sides = {}
@@ -659,6 +669,8 @@ figure, ax = plt.subplots(figsize=(8, 2.6))
 for shift, (part, label) in enumerate([(0, "on the object of the class asked for"), (1, "on the other object")]):
     positions = np.arange(len(sides)) + 0.36 * shift
     ax.barh(positions, [pair[part] for pair in sides.values()], height=0.34, color=plots.PALETTE[shift], label=label)
+ignorance = np.mean([ndimage.binary_dilation(mask, iterations=2).mean() for pair in pair_masks for mask in pair])
+ax.axvline(ignorance, color=plots.GREY, ls="--", label="area of one object")
 ax.set_yticks(np.arange(len(sides)) + 0.18, list(sides))
 ax.invert_yaxis()
 ax.set(xlabel="share of maps whose highest point lies there", xlim=(0, 1.5), xticks=np.linspace(0, 1, 6))
@@ -668,6 +680,8 @@ ax.legend(loc="center right")
 record(
     saliency_own=sides["saliency"][0],
     saliency_other=sides["saliency"][1],
+    guided_own=sides["guided"][0],
+    guided_other=sides["guided"][1],
     cam_own=sides["Grad-CAM"][0],
     cam_other=sides["Grad-CAM"][1],
 )
@@ -675,7 +689,8 @@ record(
 # %% [markdown]
 # Saliency does not know which class was asked for: its highest point lies on either object about equally often. That is no
 # error: a pixel of the other object lowers the class's score, and a slope is a slope. Grad-CAM, which keeps what speaks *for* the
-# class, goes to its own object several times as often as to the other.
+# class, goes to its own object several times as often as to the other. Guided back-propagation too has its highest point
+# mostly on its own object, though it draws both.
 
 # %%
 three = np.flatnonzero(named)[:3]
@@ -692,7 +707,8 @@ plots.show_maps(pair_images[three], maps, titles, overlay=[name for name in maps
 #
 # A map that explains the network must change when the network forgets what it learnt. Adebayo et al. (2018) give the layers random
 # weights, one after another from the output downwards, and compare the maps with the original by rank correlation: 1 is
-# the same order of pixels, 0 an unrelated one. Prediction: with all layers random, the correlation should be near 0.
+# the same order of pixels, 0 an unrelated one. We shuffle each kernel's values instead, so that their mean and spread stay;
+# batch normalisation is left as it is. Prediction: with all layers random, the correlation should be near 0.
 
 
 # %%
@@ -726,11 +742,22 @@ ax.set_xticks(range(len(counts)), ["all" if count is None else str(count) for co
 ax.set_title("How much of a map is left when the network forgets")
 
 # %%
-record(kept_saliency=kept["saliency"][-1], kept_guided=kept["guided"][-1], kept_cam=kept["Grad-CAM"][-1])
+record(
+    kept_saliency=kept["saliency"][-1],
+    kept_guided=kept["guided"][-1],
+    kept_cam=kept["Grad-CAM"][-1],
+    kept_guided_one=kept["guided"][1],
+    kept_guided_two=kept["guided"][2],
+    kept_cam_one=kept["Grad-CAM"][1],
+    kept_cam_two=kept["Grad-CAM"][2],
+)
 
 # %% [markdown]
-# With the dense layer alone shuffled, guided back-propagation keeps most of its order: it hardly knows the class. (In MobileNetV2, with the
-# last ten layers shuffled, it keeps about nine tenths.) Grad-CAM loses it at once. What is left when *everything* is random is what the image alone gives: borders, edges, contrast.
+# With the dense layer alone shuffled, guided back-propagation keeps most of its order: *where* it draws depends little
+# on the class, although its highest point, as we saw, does. (In MobileNetV2, with the last ten layers
+# shuffled, it keeps about nine tenths.) Grad-CAM loses most of it at once, then regains some when the layer below is shuffled too: a random layer still answers where there is
+# something to see (our guess, not measured). When *everything* is random, saliency and guided
+# back-propagation do not quite reach 0: what is left is what the image alone gives: borders, edges, contrast.
 #
 # ## What does a channel look for?
 #
@@ -748,8 +775,8 @@ plots.show_images(
 )
 
 # %% [markdown]
-# The net's idea of a class is no picture of one. A ring is a wave, a square a pair of parallel edges, a star a row of spikes: the average over
-# the last maps asks *how much* of a pattern there is, not where, so the ascent repeats it all over the image. And the
+# The net's idea of a class is no picture of one: waves, bands, dots of some size and direction. The average over the last
+# maps asks *how much* of a pattern there is, not where, so the ascent repeats it all over the image. And the
 # logit goes far beyond what any image gives:
 
 # %%
@@ -757,31 +784,45 @@ on_images = introspection.activations(net, images, net.layers[-1].name) if sourc
 heights = {f"ascent: {classes[c]}": ascent.scores[-1, 0] for c, ascent in zip(wanted, ascents)}
 start_level = {f"start: {classes[c]}": ascent.scores[0, 0] for c, ascent in zip(wanted[:1], ascents)}
 highest = {"highest of any test image": on_images.max()} if source == "shapes" else {}
-plots.bars({**start_level, **highest, **heights}, xlabel="logit")
+levels = {**start_level, **highest, **heights}
+figure, ax = plt.subplots(figsize=(8, 0.6 + 0.36 * len(levels)))
+ax.barh(list(levels), list(levels.values()), color=plots.BLUE, height=0.65)
+for row, value in enumerate(levels.values()):
+    ax.text(max(value, 0), row, f"  {value:.3g}", va="center", fontsize=10)
+ax.invert_yaxis()
+ax.set(xlabel="logit")
+ax.margins(x=0.1)
 
 # %% [markdown]
-# The same for channels inside: the four of the patches above. What they look for should fit the patches that excite them.
+# The same for channels inside: the four of the patches above, from each ascent a piece as large as a patch. What they look
+# for should fit the patches that excite them.
 
 # %%
 inner = [introspection.maximise(net, c, patch_layer, steps=climb, seed=seed).images[0] for c in channels]
 best = [patch.patches[0] for patch in patches]
+size = best[0].shape[0]
+middle = slice((side - size) // 2, (side + size) // 2)
 titles = [f"channel {channel}" for channel in channels] + ["best patch"] * 4
-plots.show_images([image.astype("uint8") for image in inner] + best, titles=titles, columns=4, tile=1.4)
+plots.show_images([image[middle, middle].astype("uint8") for image in inner] + best, titles=titles, columns=4, tile=1.4)
 
 # %% [markdown]
+# Direction and width of the stripes fit the edges in some patches; the objects themselves do not appear.
+#
 # ## Fooling
 #
-# Ascent started from noise; start it from an image, and stop as soon as the class changes. Each step changes every value by the
-# same small amount, up or down as the sign of the gradient says: the *fast gradient sign* of Goodfellow, Shlens and Szegedy (2015).
-# Of 255 grey levels, how many does it take?
+# Ascent started from noise; start it from an image, and stop as soon as the class changes (Szegedy et al. 2014). Each step
+# changes every value by the same small amount, up or down as the sign of the gradient says: with one step, on the loss, that
+# is the *fast gradient sign* of Goodfellow, Shlens and Szegedy (2015); in several steps: Kurakin, Goodfellow and Bengio
+# (2017). Here the logit of the runner-up less that of the winner climbs. Of 255 grey levels, how many does it take?
 
 # %%
 fooled = introspection.fool(net, images[example], step=0.5, steps=40)
 plots.show_fooling(images[example], fooled.image, fooled.path, classes)
 
 # %% [markdown]
-# The two images look the same, and the change is noise to the eye. But noise it is not. One step of size ε along the sign of the
-# gradient, for all images, beside a step of the *same size* with random signs:
+# The two images look the same. The change, drawn much stronger, is no picture of the new class either, but stripes and
+# spots like those of the ascent. Is the direction special? One step of size ε along the sign of the gradient, for all
+# images, beside a step of the *same size* with random signs:
 
 
 # %%
@@ -809,7 +850,7 @@ record(kept_after_gradient=survived["gradient signs"][at_four], kept_after_noise
 # %% [markdown]
 # A step of four levels, 1.6 % of the range, turns most images; the same step with random signs turns next to none. In
 # thousands of dimensions almost every direction is harmless, and the gradient finds the one that is not: thousands of values each add
-# a little to one score. A convnet that is right nearly always is right on a thin sheet of images.
+# a little to one score.
 #
 # ## Why a network errs
 #
@@ -835,20 +876,20 @@ scores = {
 plots.bars(scores, baselines={"one class for all": 1 / 6})
 
 # %% [markdown]
-# By validation we would take the first. Before any test image is drawn, look at the maps of both on the *same validation
-# images*.
+# By validation we would take the first. Before we ask about the test images, look at the maps of both on the *same
+# validation images*.
 
 # %%
-three = studio_images[:4]
+four = studio_images[:4]
 pictures = {
-    f"{name}: {method}": methods_of(model, three)
+    f"{name}: {method}": methods_of(model, four)
     for name, model in (("sound", sound), ("biased", biased))
     for method, methods_of in (
         ("guided", introspection.guided_backpropagation),
         ("Grad-CAM", lambda model, x: introspection.grad_cam(model, x, layer="relu4")),
     )
 }
-plots.show_maps(three, pictures, titles=[shapes.CLASSES[label] for label in studio_labels[:4]],
+plots.show_maps(four, pictures, titles=[shapes.CLASSES[label] for label in studio_labels[:4]],
                 overlay=[name for name in pictures if name.endswith("CAM")])  # fmt: skip
 
 # %% [markdown]
@@ -869,43 +910,53 @@ ax.legend()
 
 # %% [markdown]
 # That is an accusation; an experiment proves it. Put the same shape on another ground, and see whether the answer
-# follows the shape or the ground. We cut shapes out of validation images and lay them on the ground of the next image, which is of another
-# class.
+# follows the shape or the ground. We cut shapes out of validation images and lay them on the ground of the next image,
+# which is of another class. Where that has its own object, we paint it over with pixels drawn from its ground; its outline
+# may still show. So, as a control, we lay the shapes on the flat mean colour of the same grounds as well.
 
 
 # %%
-def transplanted(images, masks):
-    """Each object on the ground of the next image; where that has its own object, its mean ground colour."""
-    grounds = np.roll(images, -1, axis=0).astype("float32")
-    for ground, mask in zip(grounds, np.roll(masks, -1, axis=0)):
+def emptied(images, masks):
+    """The grounds of images: where the object was, pixels drawn at random from the rest."""
+    grounds, random = images.copy(), np.random.default_rng(seed)
+    for ground, mask in zip(grounds, masks):
         grown = ndimage.binary_dilation(mask, iterations=2)
-        ground[grown] = ground[~grown].mean(axis=0)
-    return np.where(masks[..., None], images, grounds).astype("uint8")
+        ground[grown] = random.choice(ground[~grown], grown.sum())
+    return grounds
 
 
-moved = transplanted(studio_images, studio_masks)
-ground_labels = np.roll(studio_labels, -1)
-follows = {}
-for name, model in (("biased", biased), ("sound", sound)):
-    said = transfer.predict(model, moved).argmax(axis=1)
-    follows[name] = (said == studio_labels).mean(), (said == ground_labels).mean()
-plots.show_images(
-    np.concatenate([studio_images[:8], moved[:8]]), columns=8, tile=0.8, title="As it was; on the next image's ground"
-)
+next_grounds = np.roll(emptied(studio_images, studio_masks), -1, axis=0)
+flat = next_grounds.mean(axis=(1, 2), keepdims=True)
+moved = {
+    name: np.where(studio_masks[..., None], studio_images, grounds).astype("uint8")
+    for name, grounds in (("ground", next_grounds), ("flat ground", flat))
+}
+shown = np.concatenate([studio_images[:8], *(images[:8] for images in moved.values())])
+plots.show_images(shown, columns=8, tile=0.8, title="As it was; on the next image's ground; on its mean colour")
 
 # %%
-figure, ax = plt.subplots(figsize=(8, 2.0))
+ground_labels, follows = np.roll(studio_labels, -1), {}
+for name, model in (("biased", biased), ("sound", sound)):
+    for place, pictures in moved.items():
+        said = transfer.predict(model, pictures).argmax(axis=1)
+        follows[f"{name}, {place}"] = (said == studio_labels).mean(), (said == ground_labels).mean()
+
+# %%
+figure, ax = plt.subplots(figsize=(8, 2.9))
 for shift, (part, label) in enumerate([(0, "names the shape"), (1, "names the ground's class")]):
-    ax.barh(np.arange(2) + 0.36 * shift, [follows[name][part] for name in follows], height=0.34,
+    ax.barh(np.arange(4) + 0.36 * shift, [pair[part] for pair in follows.values()], height=0.34,
             color=plots.PALETTE[shift], label=label)  # fmt: skip
-ax.set_yticks(np.arange(2) + 0.18, list(follows))
+ax.axvline(1 / 6, color=plots.GREY, ls="--", label="one class for all")
+ax.set_yticks(np.arange(4) + 0.18, list(follows))
 ax.invert_yaxis()
 ax.set(xlabel="share of the transplanted images", xlim=(0, 1.5), xticks=np.linspace(0, 1, 6))
 ax.legend(loc="lower right")
 
 # %% [markdown]
-# The biased network names the ground in nearly every image, whatever shape lies on it. (The sound one is worse here than on
-# test images: an object that has come to lie on a ground of its own colour can hardly be seen.)
+# The biased network names the ground in nearly every image, whatever shape lies on it, and as often on a flat ground: it
+# follows the colour. (The sound one names fewer shapes here than in test images, on flat grounds as well, so what is left of
+# the other objects is not what misleads it. Some objects now lie on a ground near to their own colour, as in no training
+# image.)
 #
 # ### The repair
 #
@@ -925,9 +976,24 @@ wild = {
 plots.bars(wild, xlabel="accuracy on test images", baselines={"one class for all": 1 / 6})
 
 # %% [markdown]
-# The biased network is at chance, as its maps told. And half is not half the way: as long as the shortcut pays on every second image, it is
-# learnt first, and what it explains teaches nothing about shapes any more. Within these steps little more than the shortcut is
-# learnt. In the lab you repair the network without a single new object: by moving objects to other grounds.
+# What has the one in the middle learnt? Look at the images that it was trained on, each half by itself, and at what it names
+# in the transplanted ones.
+
+# %%
+said = transfer.predict(mixed, moved["ground"]).argmax(axis=1)
+learnt = {
+    "trained on, from the studio: right": accuracy(mixed, mixed_images[:600], mixed_labels[:600]),
+    "trained on, unbiased: right": accuracy(mixed, mixed_images[-600:], mixed_labels[-600:]),
+    "transplanted: names the ground's class": (said == ground_labels).mean(),
+}
+plots.bars(learnt, xlabel="share of the images", baselines={"one class for all": 1 / 6})
+
+# %% [markdown]
+# The biased network is at chance, as its maps had told us. And half is not half the way. Of unbiased images the network names
+# far more than chance, so it has learnt something of shapes, though less than the sound one in as many steps (probably
+# because an image that the shortcut explains hardly has a gradient any more). But on a ground that looks like a studio the
+# shortcut (Geirhos et al. 2020) still wins, and there all the test images stand. In the lab you repair the network without a
+# single new object: by moving objects to other grounds.
 
 # %%
 record(
@@ -937,46 +1003,85 @@ record(
     sound_test=wild["all unbiased"],
     cam_on_object_biased=cam["biased"].mean(),
     cam_on_object_sound=cam["sound"].mean(),
-    follows_ground=follows["biased"][1],
+    follows_ground=follows["biased, ground"][1],
+    follows_flat=follows["biased, flat ground"][1],
+    sound_moved=follows["sound, ground"][0],
+    mixed_studio=learnt["trained on, from the studio: right"],
+    mixed_unbiased=learnt["trained on, unbiased: right"],
+    mixed_follows_ground=learnt["transplanted: names the ground's class"],
 )
 
 # %% [markdown]
 # ### Too few images, no regularisation
 #
-# The other common cause. We train on few unbiased images, without weight decay, and see each of them fifty times. Do maps
-# reveal this too? They should be less on the object, where the network has learnt single images by heart.
+# The other common cause. We train on few unbiased images and see each of them fifty times. Do maps reveal this too? They
+# should be less on the object, where the network has learnt the single images rather than the shapes.
+#
+# Two networks to compare with, after as many steps. One sees the same few images, regularised: a shape turned, mirrored or in
+# other colours (red, green and blue swapped) is still the same shape, so each image gives 8 · 6 = 48, and none comes twice or
+# hardly. The other sees all images.
+
 
 # %%
-memorised, _ = trained(shape_images[:few], shape_labels[:few], biased_steps, decay=0.0)
+def varied(images):
+    """The images in 4 turns, each plain and mirrored, each in 6 orders of the colour channels: (48 N, H, W, 3)."""
+    turned = [np.rot90(view, turns, (1, 2)) for view in (images, images[:, :, ::-1]) for turns in range(4)]
+    return np.concatenate([found[..., list(order)] for order in itertools.permutations(range(3)) for found in turned])
+
+
+few_images, few_labels = shape_images[:few], shape_labels[:few]
+plots.show_images(varied(few_images[1:2])[:16], columns=8, tile=0.8, title="One image, varied: 16 of 48")
+
+# %%
+memorised, _ = trained(few_images, few_labels, biased_steps)
+regularised, _ = trained(varied(few_images), np.tile(few_labels, 48), biased_steps)
+short, _ = trained(shape_images, shape_labels, biased_steps)
+
+# %%
 rows = {}
-for name, model in (("few images, no regularisation", memorised), (f"{drawn:,} images, weight decay", sound)):
+for name, model in {
+    f"{few} images, no regularisation": memorised,
+    f"{few} images, varied": regularised,
+    f"{drawn:,} images, as many steps": short,
+    f"{drawn:,} images, {steps} steps (sound)": sound,
+}.items():
     shares = energy(introspection.grad_cam(model, test_images, layer="relu4"), test_masks)
-    seen = shape_images[:few], shape_labels[:few]
-    rows[name] = [accuracy(model, *seen), accuracy(model, test_images, test_labels), shares.mean(), shares.std()]
+    named_right = accuracy(model, few_images, few_labels), accuracy(model, test_images, test_labels)
+    rows[name] = [*named_right, shares.mean(), shares.std()]
 columns = [f"accuracy, first {few}", "accuracy, test", "Grad-CAM on object", "its deviation"]
 pd.DataFrame.from_dict(rows, orient="index", columns=columns).style.format("{:.2f}")
 
 # %%
-three = test_images[:4]
+four = test_images[:4]
 pictures = {
-    f"{name}: {method}": methods_of(model, three)
+    f"{name}: {method}": methods_of(model, four)
     for name, model in (("sound", sound), ("few", memorised))
     for method, methods_of in (
         ("guided", introspection.guided_backpropagation),
         ("Grad-CAM", lambda model, x: introspection.grad_cam(model, x, layer="relu4")),
     )
 }
-plots.show_maps(three, pictures, titles=[shapes.CLASSES[label] for label in test_labels[:4]],
+plots.show_maps(four, pictures, titles=[shapes.CLASSES[label] for label in test_labels[:4]],
                 overlay=[name for name in pictures if name.endswith("CAM")])  # fmt: skip
 
 # %% [markdown]
-# Far more of the images that it has seen are right than of new ones, and less of its maps lies on the objects of new images. But here the
-# maps accuse more softly: the difference is smaller than the spread over images, and one image shows nothing. Test accuracy
-# says it louder. Maps are needed where the test images share the fault of the training images.
+# Without regularisation, far more of the images that it has seen are right than of new ones. Varied images close most of
+# that gap, though in so few steps they help little with new images; among all images there is none to close. Do the maps tell?
+# A smaller share of them lies on the objects than with the sound network, but with all images and as many steps the share is
+# hardly larger: that is the short training more than the few images. And the differences are small beside the spread over
+# images. Accuracy says it louder. Maps are needed where the test images share the fault of the training images.
 
 # %%
-few_row, sound_row = rows.values()
-record(few_train=few_row[0], few_test=few_row[1], cam_on_object_few=few_row[2])
+unregularised, with_varied, with_all, _ = rows.values()
+record(
+    few_train=unregularised[0],
+    few_test=unregularised[1],
+    cam_on_object_few=unregularised[2],
+    varied_train=with_varied[0],
+    varied_test=with_varied[1],
+    short_train=with_all[0],
+    short_test=with_all[1],
+)
 
 # %% [markdown]
 # ## Summary
@@ -998,26 +1103,33 @@ record(few_train=few_row[0], few_test=few_row[1], cam_on_object_few=few_row[2])
 #    *Hint: `size` in `introspection.occlusion`.*
 # 2. (easy) Hide with black and with white instead of the mean colour. Which classes win now where no object is hidden? *Hint: `value=0`.*
 # 3. (medium) Take Grad-CAM in an earlier layer. How do energy and pointing change, and why? *Hint: `layer="relu3"`.*
-# 4. (medium) Which share of unbiased images does the repair need, and does training longer help? Draw test accuracy against their share, for
+# 4. (medium) What share of unbiased images does the repair need, and does training longer help? Draw test accuracy against their share, for
 #    two numbers of steps. *Hint: the cell that makes `mixed_images`.*
 # 5. (hard) Fool the network with a target: make every image a "star". Which classes take the largest steps, and do the steps for different
-#    images resemble each other? *Hint: `introspection.fool(..., target=3)`.*
+#    images resemble each other? *Hint: `introspection.fool(..., target=3)`; it refuses images that are named "star" already:
+#    leave those out.*
 # 6. (hard) Train on images to which a gradient step of 2 levels was added (adversarial training), and draw the curve of the steps again.
 #    What does it cost on clean images, and what do the saliency maps look like now? *Hint: `stepped` inside the function that gives an epoch's
 #    images.*
 #
 # ## Further reading
 #
+# - D. H. Hubel and T. N. Wiesel, *Receptive fields, binocular interaction and functional architecture in the cat's visual
+#   cortex*, Journal of Physiology 160, 1962.
 # - D. Erhan, Y. Bengio, A. Courville and P. Vincent, *Visualizing higher-layer features of a deep network*, University of Montreal, 2009.
 # - M. D. Zeiler and R. Fergus, *Visualizing and understanding convolutional networks*, ECCV 2014.
 # - K. Simonyan, A. Vedaldi and A. Zisserman, *Deep inside convolutional networks: visualising image classification models and saliency
 #   maps*, ICLR workshops 2014.
+# - C. Szegedy et al., *Intriguing properties of neural networks*, ICLR 2014.
 # - J. T. Springenberg, A. Dosovitskiy, T. Brox and M. Riedmiller, *Striving for simplicity: the all convolutional net*, ICLR workshops 2015.
 # - I. Goodfellow, J. Shlens and C. Szegedy, *Explaining and harnessing adversarial examples*, ICLR 2015.
 # - J. Yosinski, J. Clune, A. Nguyen, T. Fuchs and H. Lipson, *Understanding neural networks through deep visualization*, ICML workshops
 #   2015.
+# - A. Mordvintsev, C. Olah and M. Tyka, *Inceptionism: going deeper into neural networks*, Google Research blog, 2015.
+# - A. Kurakin, I. Goodfellow and S. Bengio, *Adversarial examples in the physical world*, ICLR workshops 2017.
 # - M. Sundararajan, A. Taly and Q. Yan, *Axiomatic attribution for deep networks*, ICML 2017.
 # - R. R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks via gradient-based localization*, ICCV 2017.
-# - D. Smilkov et al., *SmoothGrad: removing noise by adding noise*, 2017.
+# - D. Smilkov et al., *SmoothGrad: removing noise by adding noise*, arXiv 1706.03825, 2017.
 # - J. Adebayo et al., *Sanity checks for saliency maps*, NeurIPS 2018.
 # - J. Zhang et al., *Top-down neural attention by excitation backprop*, International Journal of Computer Vision 126, 2018.
+# - R. Geirhos et al., *Shortcut learning in deep neural networks*, Nature Machine Intelligence 2, 2020.

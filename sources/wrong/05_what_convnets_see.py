@@ -58,6 +58,18 @@ def occlusion(model, image, class_index, size, stride, value):
     return logits[:, class_index].reshape(len(tops), len(lefts)), logits.argmax(axis=1).reshape(len(tops), len(lefts))
 
 
+# %% gap="occlusion" why="paints on copies of the image's own type: in uint8 a fraction of the colour is lost"
+def occlusion(model, image, class_index, size, stride, value):
+    height, width = image.shape[:2]
+    tops, lefts = range(0, height - size + 1, stride), range(0, width - size + 1, stride)
+    copies = np.repeat(image[None], len(tops) * len(lefts), axis=0)
+    for copy, (top, left) in zip(copies, [(top, left) for top in tops for left in lefts]):
+        copy[top : top + size, left : left + size] = value
+    logits = model.predict(copies, batch_size=64, verbose=0)
+    probability = ops.convert_to_numpy(ops.softmax(logits))[:, class_index]
+    return probability.reshape(len(tops), len(lefts)), logits.argmax(axis=1).reshape(len(tops), len(lefts))
+
+
 # %% gap="grad-cam" why="multiplies the gradient with the maps place by place, without the mean"
 def grad_cam(lower, upper, images, class_index):
     maps = lower.predict(images, verbose=0)
@@ -195,6 +207,11 @@ def transplant(images, masks, grounds, seed):
     return np.where(masks[..., None], images, np.roll(grounds, -6, axis=0))
 
 
+# %% gap="transplant" why="takes the ground `seed` images on: each class gets the grounds of one class"
+def transplant(images, masks, grounds, seed):
+    return np.where(masks[..., None], images, np.roll(grounds, seed, axis=0))
+
+
 # %% gap="transplant" why="draws grounds with repetition"
 def transplant(images, masks, grounds, seed):
     order = np.random.default_rng(seed).integers(0, len(images), len(images))
@@ -222,6 +239,12 @@ def repair(images, labels, masks):
 # %% gap="repair" why="shows each object on one ground only"
 def repair(images, labels, masks):
     return trained(transplant(images, masks, emptied(images, masks), seed), labels, steps)
+
+
+# %% gap="repair" why="lays objects on grounds that still show their own objects"
+def repair(images, labels, masks):
+    copies = [transplant(images, masks, images, seed + number) for number in range(2)]
+    return trained(np.concatenate(copies), np.concatenate([labels, labels]), steps)
 
 
 # %% gap="repair" why="trains a network and returns the biased one"

@@ -687,10 +687,10 @@ record(
 )
 
 # %% [markdown]
-# Saliency does not know which class was asked for: its highest point lies on either object about equally often. That is no
-# error: a pixel of the other object lowers the class's score, and a slope is a slope. Grad-CAM, which keeps what speaks *for* the
-# class, goes to its own object several times as often as to the other. Guided back-propagation too has its highest point
-# mostly on its own object, though it draws both.
+# Saliency does not know which class was asked for: its highest point lies on either object about equally often. That
+# is no error: a pixel of the other object lowers the class's score, and a slope is a slope. Grad-CAM, which keeps
+# what speaks *for* the class, goes to its own object several times as often as to the other. Guided back-propagation
+# too has its highest point mostly on its own object, though it draws both.
 
 # %%
 three = np.flatnonzero(named)[:3]
@@ -753,11 +753,12 @@ record(
 )
 
 # %% [markdown]
-# With the dense layer alone shuffled, guided back-propagation keeps most of its order: *where* it draws depends little
-# on the class, although its highest point, as we saw, does. (In MobileNetV2, with the last ten layers
-# shuffled, it keeps about nine tenths.) Grad-CAM loses most of it at once, then regains some when the layer below is shuffled too: a random layer still answers where there is
-# something to see (our guess, not measured). When *everything* is random, saliency and guided
-# back-propagation do not quite reach 0: what is left is what the image alone gives: borders, edges, contrast.
+# With the dense layer alone shuffled, guided back-propagation keeps most of its order: *where* it draws depends
+# little on the class, although its highest point, as we saw, does. (In MobileNetV2, with the last ten layers
+# shuffled, it keeps about nine tenths.) Grad-CAM loses most of it at once, then regains some when the layer below is
+# shuffled too: a random layer still answers where there is something to see (our guess, not measured). When
+# *everything* is random, saliency and guided back-propagation do not quite reach 0: what is left is what the image
+# alone gives: borders, edges, contrast.
 #
 # ## What does a channel look for?
 #
@@ -953,10 +954,10 @@ ax.set(xlabel="share of the transplanted images", xlim=(0, 1.5), xticks=np.linsp
 ax.legend(loc="lower right")
 
 # %% [markdown]
-# The biased network names the ground in nearly every image, whatever shape lies on it, and as often on a flat ground: it
-# follows the colour. (The sound one names fewer shapes here than in test images, on flat grounds as well, so what is left of
-# the other objects is not what misleads it. Some objects now lie on a ground near to their own colour, as in no training
-# image.)
+# The biased network names the ground in nearly every image, whatever shape lies on it, and as often on a flat ground:
+# it follows the colour. (The sound one names fewer shapes here than in test images, on flat grounds as well, so what
+# is left of the other objects is not what misleads it. Some objects now lie on a ground much nearer to their own
+# colour than the one they came from.)
 #
 # ### The repair
 #

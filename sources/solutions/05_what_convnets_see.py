@@ -643,8 +643,9 @@ on_test = {name: accuracy(model, test_images, test_labels) for name, model in ev
 plots.bars(on_test, xlabel="accuracy on test images", baselines={"one class for all": 1 / 6})
 
 # %% [markdown]
-# The repair goes a good part of the way, not all of it. Probable reasons: some objects now lie on a ground near to their own colour, each
-# carries a rim of its old ground, and the flat patch shows where another object was. The sound network has seen as many steps on images that never had a bias.
+# The repair goes a good part of the way, not all of it. Probable reasons: some objects now lie on a ground near to
+# their own colour, each carries a rim of its old ground, and the flat patch shows where another object was. The sound
+# network has seen as many steps on images that never had a bias.
 
 # %%
 pictures = {name: cam_maps(model, test_images[:4]) for name, model in everyone.items()}

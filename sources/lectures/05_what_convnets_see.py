@@ -3,14 +3,14 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/05_what_convnets_see.ipynb)
 #
-# **Two networks name shapes. One is right on every validation image, the other errs now and then. Which one do you take?**
-# Before you answer, look where they look: the first one has never looked at a shape. Its score does not tell, and
-# neither do more images of the same kind. Maps of what it sees do.
+# **Two networks name shapes. One is right on every validation image, the other errs now and then. Which one do you
+# take?** Before you answer, look where they look: the first one has never looked at a shape. Its score does not tell,
+# and neither do more images of the same kind. Maps of what it sees do.
 #
 # You will be able to
 #
-# - look into a trained network: its filters, its activations, the patches that excite a channel, and the way back from a
-#   unit to the pixels (deconvnet);
+# - look into a trained network: its filters, its activations, the patches that excite a channel, and the way back
+#   from a unit to the pixels (deconvnet);
 # - ask which pixels a decision hangs on: occlusion, saliency, guided back-propagation, SmoothGrad, Grad-CAM;
 # - measure whether such a map lies on the object, beside maps that never saw the network, and whether it shows the
 #   network at all;
@@ -73,11 +73,11 @@ start(seed)
 # %% [markdown]
 # ## A network to look into
 #
-# To judge a map we must know the truth. So we draw it: images of 64 × 64 pixels with one shape of six classes, anywhere,
-# of any size and colour, on a ground of any colour, and with it the mask of its pixels. They are synthesised: what holds
-# here need not hold for photographs. Set `source` to "imagenet" (profile `real`), and most of what follows up to
-# *Why a network errs* looks into MobileNetV2, trained on photographs of ImageNet, with boxes that we drew by hand as the
-# truth.
+# To judge a map we must know the truth. So we draw it: images of 64 × 64 pixels with one shape of six classes,
+# anywhere, of any size and colour, on a ground of any colour, and with it the mask of its pixels. They are
+# synthesised: what holds here need not hold for photographs. Set `source` to "imagenet" (profile `real`), and most of
+# what follows up to *Why a network errs* looks into MobileNetV2, trained on photographs of ImageNet, with boxes that
+# we drew by hand as the truth.
 
 
 # %%
@@ -93,9 +93,9 @@ test_images, test_labels, test_masks = draw(max(300, measured), "test", "random"
 plots.show_images(shape_images[:20], shape_labels[:20], classes=shapes.CLASSES, columns=10, tile=0.9)
 
 # %% [markdown]
-# Four convolutions, each with batch normalisation and ReLU, and a max pool after the second and the third; the average of
-# each of the last 96 maps; one dense layer. The first kernels have 7 × 7 pixels and start small (deviation .01, as AlexNet's
-# did), so that what we shall see in them was learnt and is not left over from the start.
+# Four convolutions, each with batch normalisation and ReLU, and a max pool after the second and the third; the
+# average of each of the last 96 maps; one dense layer. The first kernels have 7 × 7 pixels and start small (deviation
+# .01, as AlexNet's did), so that what we shall see in them was learnt and is not left over from the start.
 
 
 # %%
@@ -148,7 +148,8 @@ plots.curves({"in training": watched["accuracy"]}, xlabel="sixth of the run", yl
 record(accuracy=reached)
 
 # %% [markdown]
-# Now the images that we ask about: with shapes, test images with their masks; with photographs, eight of them with boxes.
+# Now the images that we ask about: with shapes, test images with their masks; with photographs, eight of them with
+# boxes.
 
 
 # %%
@@ -189,8 +190,8 @@ else:
 side = images.shape[1]
 
 # %% [markdown]
-# What does the network say of them? Above each image its winner and the winner's probability. (With photographs the first
-# is Chelsea, scikit-image's cat; the others are a cat, a bird, a parrot, a coffee, a rocket, two dogs, a road.)
+# What does the network say of them? Above each image its winner and the winner's probability. (With photographs the
+# first is Chelsea, scikit-image's cat; the others are a cat, a bird, a parrot, a coffee, a rocket, two dogs, a road.)
 
 
 # %%
@@ -211,9 +212,10 @@ plots.show_images(images[:8], titles=titles[:8], columns=8)
 # %% [markdown]
 # ## Looking at weights: the filters of the first layer
 #
-# The first layer reads pixels, so its kernels can be drawn as small images: grey is 0. Trained on photographs, they come
-# out as oriented edges and spots of colour, AlexNet's too; Hubel and Wiesel (1962) found cells for oriented edges in the
-# cat. What do shapes on coloured clouds need? Edges between object and ground, at every angle, in every colour.
+# The first layer reads pixels, so its kernels can be drawn as small images: grey is 0. Trained on photographs, they
+# come out as oriented edges and spots of colour, AlexNet's too; Hubel and Wiesel (1962) found cells for oriented
+# edges in the cat. What do shapes on coloured clouds need? Edges between object and ground, at every angle, in every
+# colour.
 
 # %%
 kernels = net.get_layer("conv1" if source == "shapes" else "Conv1").get_weights()[0]  # (height, width, 3, filters)
@@ -225,8 +227,8 @@ plots.show_filters(kernels[..., :32], columns=8 if source == "shapes" else 16, t
 #
 # ## Activations, layer by layer
 #
-# One image goes through the network. A row of the next figure is a layer, with the eight channels that answer most. Two
-# predictions: the maps get smaller after each pool, and with ReLU about half of their values or more are 0.
+# One image goes through the network. A row of the next figure is a layer, with the eight channels that answer most.
+# Two predictions: the maps get smaller after each pool, and with ReLU about half of their values or more are 0.
 
 # %%
 found = introspection.activations(net, images[example : example + 1], shown_layers)
@@ -250,16 +252,16 @@ for row, (name, maps) in zip(axes, found.items()):
 figure.suptitle("The eight channels that answer most, early layer to late")
 
 # %% [markdown]
-# Early maps are pictures of edges. Late maps are coarse: large spots on the object, and a channel that fires says "here is
-# something of my kind".
+# Early maps are pictures of edges. Late maps are coarse: large spots on the object, and a channel that fires says
+# "here is something of my kind".
 #
 # ## Top-9 patches
 #
-# Of what kind? Zeiler and Fergus (2014) run many images through the network and keep, for each channel, the nine places
-# where it is most active, with the patch of pixels that the unit could see there: its receptive field. Here are four channels
-# that answer most to our example, from the layer `patch_layer`. How large will the patches be? In our network 7 pixels for the
-# first layer, whose stride is 2; 7 + 2 · 2 = 11 for the second; 13 after the pool, whose places lie 4 pixels apart; 13 + 2 · 4 =
-# 21 for the third.
+# Of what kind? Zeiler and Fergus (2014) run many images through the network and keep, for each channel, the nine
+# places where it is most active, with the patch of pixels that the unit could see there: its receptive field. Here
+# are four channels that answer most to our example, from the layer `patch_layer`. How large will the patches be? In
+# our network 7 pixels for the first layer, whose stride is 2; 7 + 2 · 2 = 11 for the second; 13 after the pool, whose
+# places lie 4 pixels apart; 13 + 2 · 4 = 21 for the third.
 
 # %%
 maps = introspection.activations(net, images[example : example + 1], patch_layer)[0]
@@ -273,21 +275,22 @@ plots.show_patches(
 )
 
 # %% [markdown]
-# In some channels the nine plainly resemble each other, though they come from nine images: an edge of one orientation, a
-# corner, the rim of something round. In others it takes a search. They differ in colour and fill where the channel does
-# not care. (Black is outside the image.)
+# In some channels the nine plainly resemble each other, though they come from nine images: an edge of one
+# orientation, a corner, the rim of something round. In others it takes a search. They differ in colour and fill where
+# the channel does not care. (Black is outside the image.)
 #
 # ## The deconvnet
 #
-# A patch shows what the unit *could* see. Which of its pixels did it use? Zeiler and Fergus go back from the unit to the
-# pixels, through the layers in reverse order:
+# A patch shows what the unit *could* see. Which of its pixels did it use? Zeiler and Fergus go back from the unit to
+# the pixels, through the layers in reverse order:
 #
-# - **unpool with switches**: each value that comes down goes to the place where the maximum was, and all other places get 0;
+# - **unpool with switches**: each value that comes down goes to the place where the maximum was, and all other places
+#   get 0;
 # - **rectify**: a ReLU on what comes down, since the features above are positive;
 # - **transpose**: filter with the transposed convolution of the layer (topic 01).
 #
-# The first of them in numbers. Pooling keeps 9, 8, 7, 6 and forgets where they were; the switches remember. (Here the maxima
-# themselves come down.)
+# The first of them in numbers. Pooling keeps 9, 8, 7, 6 and forgets where they were; the switches remember. (Here the
+# maxima themselves come down.)
 
 # %%
 above = np.array([[1, 9, 2, 3], [4, 5, 8, 1], [7, 1, 0, 2], [3, 2, 6, 4]], "float32")
@@ -297,8 +300,8 @@ parts = [above, "→", ops.convert_to_numpy(pooled)[0, ..., 0], "→", unpooled]
 plots.number_equation(parts, titles={0: "maps", 2: "max pool 2 x 2", 4: "unpooled with switches"})
 
 # %% [markdown]
-# The last of them: of a single convolution, what comes back from one unit is its activation times its own kernel, laid
-# where the unit looks. We set up such a network and confirm it.
+# The last of them: of a single convolution, what comes back from one unit is its activation times its own kernel,
+# laid where the unit looks. We set up such a network and confirm it.
 
 # %% tags=["nbval-check-output"]
 single = keras.Sequential([keras.Input((9, 9, 1)), layers.Conv2D(1, 3, use_bias=False, name="conv")])
@@ -310,8 +313,8 @@ print("activation times kernel, at its place:", np.allclose(down[2:5, 4:7], unit
 print("zero everywhere else:", np.count_nonzero(down) == 9)
 
 # %% [markdown]
-# Now through the whole network below `patch_layer`, for two of the channels: on the right the patches, on the left what the
-# deconvnet brings back for each.
+# Now through the whole network below `patch_layer`, for two of the channels: on the right the patches, on the left
+# what the deconvnet brings back for each.
 
 # %%
 projections = [
@@ -321,9 +324,9 @@ titles = [f"deconvnet, channel {channel}" for channel in channels[:2]]
 plots.show_patches([patch.patches for patch in patches[:2]], projections, titles=titles)
 
 # %% [markdown]
-# What a channel answers to is much narrower than what it could see. If the projections show what the nine patches of a channel
-# have in common, they should resemble each other more than the patches do. Over sixteen channels, the mean correlation
-# between two of the nine:
+# What a channel answers to is much narrower than what it could see. If the projections show what the nine patches of
+# a channel have in common, they should resemble each other more than the patches do. Over sixteen channels, the mean
+# correlation between two of the nine:
 
 
 # %%
@@ -347,20 +350,20 @@ plots.bars(means, xlabel="mean correlation between two of the nine")
 record(likeness_patches=means["patches"], likeness_deconvnet=means["deconvnet"])
 
 # %% [markdown]
-# On average they do, by much or by little: it depends on the channels (in `alike` each has its number) and on the seed of the
-# training. (Part of this is built in: the way back uses the same kernels for all nine. Projections from units chosen at
-# random would tell how much.) With MobileNetV2 a chequered pattern lies over the projections, the mark of strided layers
-# run backwards (topic 01).
+# On average they do, by much or by little: it depends on the channels (in `alike` each has its number) and on the
+# seed of the training. (Part of this is built in: the way back uses the same kernels for all nine. Projections from
+# units chosen at random would tell how much.) With MobileNetV2 a chequered pattern lies over the projections, the
+# mark of strided layers run backwards (topic 01).
 #
 # ## Occlusion
 #
-# The most direct question about a decision: hide a part of the image and look whether the answer changes. A square in the
-# image's mean colour slides over it. We record two things at each position: the probability of the class that won, and *which
-# class wins now*.
+# The most direct question about a decision: hide a part of the image and look whether the answer changes. A square in
+# the image's mean colour slides over it. We record two things at each position: the probability of the class that
+# won, and *which class wins now*.
 #
-# Zeiler and Fergus show a dog with a tennis ball: hide its face, and "tennis ball" wins [paper]. For shapes the same experiment is
-# an image with two of them, although the network was only ever trained on one. Our example is, of
-# those in which it is sure, the one with the smallest winner, which the square can hide almost or altogether.
+# Zeiler and Fergus show a dog with a tennis ball: hide its face, and "tennis ball" wins [paper]. For shapes the same
+# experiment is an image with two of them, although the network was only ever trained on one. Our example is, of those
+# in which it is sure, the one with the smallest winner, which the square can hide almost or altogether.
 
 # %%
 two = shapes.scenes(100, "test", seed, config="biased", image_size=64, ground="random", objects=(2, 2), visible=1.0)
@@ -386,8 +389,8 @@ plots.show_occlusion(asked, *arguments, classes=classes, plain=hiding.plain[0])
 
 # %% [markdown]
 # Where the map is dark, the square hides what the answer rests on. The right picture says what takes over: of our
-# shapes often the other object's class where the winner is hidden altogether, and where part of it shows, often a third
-# class, for which the rest is taken. That hint is lost when only the probability is drawn.
+# shapes often the other object's class where the winner is hidden altogether, and where part of it shows, often a
+# third class, for which the rest is taken. That hint is lost when only the probability is drawn.
 #
 # One image proves nothing, and for the drawn pairs we know both boxes. Hide exactly the object that won: does the
 # other's class win now? And as the control, hide the other one: does the winner stay?
@@ -416,15 +419,16 @@ plots.bars(shares, xlabel=f"share of {named.sum()} images", baselines={"1 class 
 record(other_wins=other_wins.mean(), winner_stays=stays.mean())
 
 # %% [markdown]
-# So the answer hangs on the object, and the other object is seen too: it waits behind the winner. Occlusion is honest, and
-# it is slow: one forward pass for each position. And a square of one colour is itself something new that the network has
-# never seen.
+# So the answer hangs on the object, and the other object is seen too: it waits behind the winner. Occlusion is
+# honest, and it is slow: one forward pass for each position. And a square of one colour is itself something new that
+# the network has never seen.
 #
 # ## Saliency
 #
 # Instead of hiding pixels one region at a time, ask for the *slope* of the class's score at every pixel at once: its
-# gradient with respect to the image, one backward pass (Simonyan, Vedaldi and Zisserman 2014). A large value says: change this
-# pixel a little, and the score changes. For a linear score w · x the gradient is w itself, at every image.
+# gradient with respect to the image, one backward pass (Simonyan, Vedaldi and Zisserman 2014). A large value says:
+# change this pixel a little, and the score changes. For a linear score w · x the gradient is w itself, at every
+# image.
 #
 # Is it the slope? Let us change single pixels of an image by a little and compare, with a network of 16 smooth units
 # where finite differences can be trusted.
@@ -442,8 +446,8 @@ slopes = (scores[0] - scores[1]) / (2 * step)
 print("gradient = slope found by changing each pixel:", np.allclose(gradient, slopes, atol=1e-3))
 
 # %% [markdown]
-# A gradient has three channels, and signs. To draw it, take the largest absolute value over the channels (as the paper
-# does), or their mean, or all three as a colour picture with grey at 0.
+# A gradient has three channels, and signs. To draw it, take the largest absolute value over the channels (as the
+# paper does), or their mean, or all three as a colour picture with grey at 0.
 
 # %%
 chosen = list(range(example, min(example + 3, len(images))))
@@ -452,8 +456,8 @@ views["all three"] = introspection.saliency(net, images[chosen], reduce=None)
 plots.show_maps(images[chosen], views, titles=[classes[winner] for winner in winners[chosen]])
 
 # %% [markdown]
-# Maximum and mean hardly differ. In colour we see more: the signs alternate within a few pixels. What raises the score is not
-# "more light here" but more contrast.
+# Maximum and mean hardly differ. In colour we see more: the signs alternate within a few pixels. What raises the
+# score is not "more light here" but more contrast.
 #
 # ### Of the logit, not of the softmax
 #
@@ -461,9 +465,9 @@ plots.show_maps(images[chosen], views, titles=[classes[winner] for winner in win
 #
 # $$\frac{\partial p_c}{\partial x} = p_c \Big(\frac{\partial z_c}{\partial x} - \sum_k p_k \frac{\partial z_k}{\partial x}\Big).$$
 #
-# Two things follow. Other classes' gradients are mixed in: the probability of "star" also rises when "circle" falls. And
-# with $p_c$ near 1 the bracket goes to 0: where the network is sure, the map of the probability is flat. First the formula,
-# confirmed for the class that comes second on an image:
+# Two things follow. Other classes' gradients are mixed in: the probability of "star" also rises when "circle" falls.
+# And with $p_c$ near 1 the bracket goes to 0: where the network is sure, the map of the probability is flat. First
+# the formula, confirmed for the class that comes second on an image:
 
 # %% tags=["nbval-check-output"]
 one = test_images[:1]
@@ -475,8 +479,8 @@ by_backward_pass = introspection.saliency(sound, one, second, reduce=None, of="p
 print("the formula holds:", np.allclose(predicted, by_backward_pass, atol=0.01 * np.abs(predicted).max()))
 
 # %% [markdown]
-# Then the flatness, over all images: the mean absolute gradient against 1 − p of the winner. From the formula we expect
-# that of the probability to fall with 1 − p, and that of the logit not to care.
+# Then the flatness, over all images: the mean absolute gradient against 1 − p of the winner. From the formula we
+# expect that of the probability to fall with 1 − p, and that of the logit not to care.
 
 # %%
 doubt = np.maximum(1 - answers.max(axis=1), 1e-7)
@@ -498,22 +502,24 @@ plots.bars({f"of the {name}": value for name, value in spread.items()}, xlabel="
 record(spread_logit=spread["logit"], spread_probability=spread["probability"])
 
 # %% [markdown]
-# Where the network is sure, the probability's gradient is smaller by orders of magnitude. Drawn at its own scale, the map of one
-# image often looks much the same; but maps cannot be compared between images any more, and at $p = 1$ in float32 nothing is
-# left but rounding. So: the logit.
+# Where the network is sure, the probability's gradient is smaller by orders of magnitude. Drawn at its own scale, the
+# map of one image often looks much the same; but maps cannot be compared between images any more, and at $p = 1$ in
+# float32 nothing is left but rounding. So: the logit.
 #
 # ## Sharper maps
 #
 # Saliency maps are noisy. Four answers:
 #
-# - **SmoothGrad** (Smilkov et al. 2017): the mean gradient over copies of the image with noise. The amount matters: here .05 of the
-#   range of values; the paper's .1 to .2 is for photographs, which have less noise of their own than our images.
-# - **Guided back-propagation** (Springenberg et al. 2015): on the way back, a ReLU lets through only what is positive *and* came from
-#   an active unit. Back-propagation asks for the second, the deconvnet for the first.
-# - **Integrated gradients** (Sundararajan, Taly and Yan 2017): the mean gradient on the straight way from a plain image to this one,
-#   times their difference. The values add up to the difference of the two scores.
-# - **Grad-CAM** (Selvaraju et al. 2017): stay in the last maps $A_k$. Weight each by $\alpha_k$, the mean over its places of the
-#   logit's gradient, add, keep what is positive: $\mathrm{relu}(\sum_k \alpha_k A_k)$. Coarse, but about the class.
+# - **SmoothGrad** (Smilkov et al. 2017): the mean gradient over copies of the image with noise. The amount matters:
+#   here .05 of the range of values; the paper's .1 to .2 is for photographs, which have less noise of their own than
+#   our images.
+# - **Guided back-propagation** (Springenberg et al. 2015): on the way back, a ReLU lets through only what is positive
+#   *and* came from an active unit. Back-propagation asks for the second, the deconvnet for the first.
+# - **Integrated gradients** (Sundararajan, Taly and Yan 2017): the mean gradient on the straight way from a plain
+#   image to this one, times their difference. The values add up to the difference of the two scores.
+# - **Grad-CAM** (Selvaraju et al. 2017): stay in the last maps $A_k$. Weight each by $\alpha_k$, the mean over its
+#   places of the logit's gradient, add, keep what is positive: $\mathrm{relu}(\sum_k \alpha_k A_k)$. Coarse, but
+#   about the class.
 #
 # The three rules for a ReLU, in numbers: what came in on the way up, what comes from above, what is let through.
 
@@ -557,8 +563,9 @@ found = {name: method(net, images[chosen]) for name, method in methods.items()}
 plots.show_maps(images[chosen], found, titles=[classes[winner] for winner in winners[chosen]], overlay=["Grad-CAM"])
 
 # %% [markdown]
-# Does SmoothGrad's noise help? That can be measured, since we know where the object is. The next section says how much
-# there is to such a measure; here it compares one method with itself. Share of the map on the object, by the amount of noise:
+# Does SmoothGrad's noise help? That can be measured, since we know where the object is. The next section says how
+# much there is to such a measure; here it compares one method with itself. Share of the map on the object, by the
+# amount of noise:
 
 # %%
 sizes = [0.0, 0.05, 0.1, 0.2]
@@ -569,18 +576,20 @@ for size in sizes:
 plots.bars({name: values.mean() for name, values in shares.items()}, xlabel="share of the map on the object")
 
 # %% [markdown]
-# On our drawn images a little noise changes next to nothing, and more does harm: they carry noise of their own already, and
-# small shapes drown in it. On photographs (profile `real`) it helps. A method's default is made for somebody's data.
+# On our drawn images a little noise changes next to nothing, and more does harm: they carry noise of their own
+# already, and small shapes drown in it. On photographs (profile `real`) it helps. A method's default is made for
+# somebody's data.
 #
-# Guided back-propagation is cleaner than saliency: less lies outside the object. Integrated gradients are confined to it.
-# Which map is *right*?
-# A map that looks like the object looks convincing; that is not evidence. We have two measurements.
+# Guided back-propagation is cleaner than saliency: less lies outside the object. Integrated gradients are confined to
+# it. Which map is *right*? A map that looks like the object looks convincing; that is not evidence. We have two
+# measurements.
 #
 # ## Does the map lie on the object?
 #
-# - **Energy**: what share of the map's sum lies on the object's mask? A map that is the same everywhere gives the object's share of the
-#   area.
-# - **Pointing game** (Zhang et al. 2018): does the highest point of the map lie on the object (or within two pixels of it)?
+# - **Energy**: what share of the map's sum lies on the object's mask? A map that is the same everywhere gives the
+#   object's share of the area.
+# - **Pointing game** (Zhang et al. 2018): does the highest point of the map lie on the object (or within two pixels
+#   of it)?
 #
 # And three maps that know nothing of the network, to compare with: a Gaussian about the image's centre (photographers
 # centre), the edges of the image, and its contrast, the distance of each pixel from the mean colour.
@@ -643,15 +652,16 @@ record(
 )
 
 # %% [markdown]
-# On the shapes, every map of the network lies on the object far more than its area would give, with a wide spread over
-# images. But look at the names in brackets. The image's *edges* do nearly as well as saliency, and its
-# *contrast* points to the object as often as integrated gradients, which multiply by it. On images with one object, "lies
-# on the object" is a low bar: a map that never saw the network passes it. A better question has two answers in one image.
+# On the shapes, every map of the network lies on the object far more than its area would give, with a wide spread
+# over images. But look at the names in brackets. The image's *edges* do nearly as well as saliency, and its
+# *contrast* points to the object as often as integrated gradients, which multiply by it. On images with one object,
+# "lies on the object" is a low bar: a map that never saw the network passes it. A better question has two answers in
+# one image.
 #
 # ### Whose object?
 #
-# In the pairs each object's class can be asked for. Does the map of a class lie on *its* object or on the other? A map
-# that does not know scores one object's area (with the two pixels around it), the dashed line.
+# In the pairs each object's class can be asked for. Does the map of a class lie on *its* object or on the other? A
+# map that does not know scores one object's area (with the two pixels around it), the dashed line.
 
 # %%
 sides = {}
@@ -705,10 +715,11 @@ plots.show_maps(pair_images[three], maps, titles, overlay=[name for name in maps
 # %% [markdown]
 # ## A sanity check
 #
-# A map that explains the network must change when the network forgets what it learnt. Adebayo et al. (2018) give the layers random
-# weights, one after another from the output downwards, and compare the maps with the original by rank correlation: 1 is
-# the same order of pixels, 0 an unrelated one. We shuffle each kernel's values instead, so that their mean and spread stay;
-# batch normalisation is left as it is. Prediction: with all layers random, the correlation should be near 0.
+# A map that explains the network must change when the network forgets what it learnt. Adebayo et al. (2018) give the
+# layers random weights, one after another from the output downwards, and compare the maps with the original by rank
+# correlation: 1 is the same order of pixels, 0 an unrelated one. We shuffle each kernel's values instead, so that
+# their mean and spread stay; batch normalisation is left as it is. Prediction: with all layers random, the
+# correlation should be near 0.
 
 
 # %%
@@ -755,16 +766,17 @@ record(
 # %% [markdown]
 # With the dense layer alone shuffled, guided back-propagation keeps most of its order: *where* it draws depends
 # little on the class, although its highest point, as we saw, does. (In MobileNetV2, with the last ten layers
-# shuffled, it keeps about nine tenths.) Grad-CAM loses most of it at once, then regains some when the layer below is
-# shuffled too: a random layer still answers where there is something to see (our guess, not measured). When
+# shuffled, it keeps about nine tenths.) Grad-CAM loses more: with three seeds −.11, .55 and .15 was left,
+# by the luck of the shuffled weights, and .2 to .4 with one layer more. When
 # *everything* is random, saliency and guided back-propagation do not quite reach 0: what is left is what the image
 # alone gives: borders, edges, contrast.
 #
 # ## What does a channel look for?
 #
-# Turn the question round. Do not ask which pixels of an image matter, but which image a channel likes best: start from noise
-# and climb along the gradient of its mean activation (Erhan et al. 2009). Plain ascent finds noise that happens to excite the
-# channel. What helps (Yosinski et al. 2015, Mordvintsev et al. 2015): small shifts at each step, a pull towards grey, a little blur.
+# Turn the question round. Do not ask which pixels of an image matter, but which image a channel likes best: start
+# from noise and climb along the gradient of its mean activation (Erhan et al. 2009). Plain ascent finds noise that
+# happens to excite the channel. What helps (Yosinski et al. 2015, Mordvintsev et al. 2015): small shifts at each
+# step, a pull towards grey, a little blur.
 
 # %%
 wanted = list(range(6)) if source == "shapes" else winners[[0, 2, 3, 4]].tolist()
@@ -776,8 +788,8 @@ plots.show_images(
 )
 
 # %% [markdown]
-# The net's idea of a class is no picture of one: waves, bands, dots of some size and direction. The average over the last
-# maps asks *how much* of a pattern there is, not where, so the ascent repeats it all over the image. And the
+# The net's idea of a class is no picture of one: waves, bands, dots of some size and direction. The average over the
+# last maps asks *how much* of a pattern there is, not where, so the ascent repeats it all over the image. And the
 # logit goes far beyond what any image gives:
 
 # %%
@@ -795,8 +807,8 @@ ax.set(xlabel="logit")
 ax.margins(x=0.1)
 
 # %% [markdown]
-# The same for channels inside: the four of the patches above, from each ascent a piece as large as a patch. What they look
-# for should fit the patches that excite them.
+# The same for channels inside: the four of the patches above, from each ascent a piece as large as a patch. What they
+# look for should fit the patches that excite them.
 
 # %%
 inner = [introspection.maximise(net, c, patch_layer, steps=climb, seed=seed).images[0] for c in channels]
@@ -811,19 +823,20 @@ plots.show_images([image[middle, middle].astype("uint8") for image in inner] + b
 #
 # ## Fooling
 #
-# Ascent started from noise; start it from an image, and stop as soon as the class changes (Szegedy et al. 2014). Each step
-# changes every value by the same small amount, up or down as the sign of the gradient says: with one step, on the loss, that
-# is the *fast gradient sign* of Goodfellow, Shlens and Szegedy (2015); in several steps: Kurakin, Goodfellow and Bengio
-# (2017). Here the logit of the runner-up less that of the winner climbs. Of 255 grey levels, how many does it take?
+# Ascent started from noise; start it from an image, and stop as soon as the class changes (Szegedy et al. 2014). Each
+# step changes every value by the same small amount, up or down as the sign of the gradient says: with one step, on
+# the loss, that is the *fast gradient sign* of Goodfellow, Shlens and Szegedy (2015); in several steps: Kurakin,
+# Goodfellow and Bengio (2017). Here the logit of the runner-up less that of the winner climbs. Of 255 grey levels,
+# how many does it take?
 
 # %%
 fooled = introspection.fool(net, images[example], step=0.5, steps=40)
 plots.show_fooling(images[example], fooled.image, fooled.path, classes)
 
 # %% [markdown]
-# The two images look the same. The change, drawn much stronger, is no picture of the new class either, but stripes and
-# spots like those of the ascent. Is the direction special? One step of size ε along the sign of the gradient, for all
-# images, beside a step of the *same size* with random signs:
+# The two images look the same. The change, drawn much stronger, is no picture of the new class either, but stripes
+# and spots like those of the ascent. Is the direction special? One step of size ε along the sign of the gradient, for
+# all images, beside a step of the *same size* with random signs:
 
 
 # %%
@@ -850,13 +863,14 @@ record(kept_after_gradient=survived["gradient signs"][at_four], kept_after_noise
 
 # %% [markdown]
 # A step of four levels, 1.6 % of the range, turns most images; the same step with random signs turns next to none. In
-# thousands of dimensions almost every direction is harmless, and the gradient finds the one that is not: thousands of values each add
-# a little to one score.
+# thousands of dimensions almost every direction is harmless, and the gradient finds the one that is not: thousands of
+# values each add a little to one score.
 #
 # ## Why a network errs
 #
-# Now the two networks of the beginning. (From here on shapes, in every profile: only there do we know the truth.) Suppose the photographs
-# of each class were taken in one studio: each class comes on a ground of its own colour. Validation images come from the same studios.
+# Now the two networks of the beginning. (From here on shapes, in every profile: only there do we know the truth.)
+# Suppose the photographs of each class were taken in one studio: each class comes on a ground of its own colour.
+# Validation images come from the same studios.
 
 # %%
 biased_images, biased_labels, _ = draw(drawn, "train", "biased")
@@ -894,8 +908,9 @@ plots.show_maps(four, pictures, titles=[shapes.CLASSES[label] for label in studi
                 overlay=[name for name in pictures if name.endswith("CAM")])  # fmt: skip
 
 # %% [markdown]
-# The maps of the sound network lie on the shapes; those of the other lie on the ground, and keep off the shape as if it
-# were in the way. In numbers, over the validation images, with the share of the area as the level of a map that does not care:
+# The maps of the sound network lie on the shapes; those of the other lie on the ground, and keep off the shape as if
+# it were in the way. In numbers, over the validation images, with the share of the area as the level of a map that
+# does not care:
 
 # %%
 cam = {
@@ -911,9 +926,9 @@ ax.legend()
 
 # %% [markdown]
 # That is an accusation; an experiment proves it. Put the same shape on another ground, and see whether the answer
-# follows the shape or the ground. We cut shapes out of validation images and lay them on the ground of the next image,
-# which is of another class. Where that has its own object, we paint it over with pixels drawn from its ground; its outline
-# may still show. So, as a control, we lay the shapes on the flat mean colour of the same grounds as well.
+# follows the shape or the ground. We cut shapes out of validation images and lay them on the ground of the next
+# image, which is of another class. Where that has its own object, we paint it over with pixels drawn from its ground;
+# its outline may still show. So, as a control, we lay the shapes on the flat mean colour of the same grounds as well.
 
 
 # %%
@@ -961,8 +976,9 @@ ax.legend(loc="lower right")
 #
 # ### The repair
 #
-# The cause lies in the data, so the repair does: images in which the ground tells nothing. Must all of them be new? We
-# replace every second one and train three times as long. (The `sound` network was trained on unbiased images alone, with as many steps.)
+# The cause lies in the data, so the repair does: images in which the ground tells nothing. Must all of them be new?
+# We replace every second one and train three times as long. (The `sound` network was trained on unbiased images
+# alone, with as many steps.)
 
 # %%
 half = len(biased_images) // 2
@@ -977,8 +993,8 @@ wild = {
 plots.bars(wild, xlabel="accuracy on test images", baselines={"one class for all": 1 / 6})
 
 # %% [markdown]
-# What has the one in the middle learnt? Look at the images that it was trained on, each half by itself, and at what it names
-# in the transplanted ones.
+# What has the one in the middle learnt? Look at the images that it was trained on, each half by itself, and at what
+# it names in the transplanted ones.
 
 # %%
 said = transfer.predict(mixed, moved["ground"]).argmax(axis=1)
@@ -990,11 +1006,11 @@ learnt = {
 plots.bars(learnt, xlabel="share of the images", baselines={"one class for all": 1 / 6})
 
 # %% [markdown]
-# The biased network is at chance, as its maps had told us. And half is not half the way. Of unbiased images the network names
-# far more than chance, so it has learnt something of shapes, though less than the sound one in as many steps (probably
-# because an image that the shortcut explains hardly has a gradient any more). But on a ground that looks like a studio the
-# shortcut (Geirhos et al. 2020) still wins, and there all the test images stand. In the lab you repair the network without a
-# single new object: by moving objects to other grounds.
+# The biased network is at chance, as its maps had told us. And half is not half the way. Of unbiased images the
+# network names far more than chance, so it has learnt something of shapes, though less than the sound one in as many
+# steps (probably because an image that the shortcut explains hardly has a gradient any more). But on a ground that
+# looks like a studio the shortcut (Geirhos et al. 2020) still wins, and there all the test images stand. In the lab
+# you repair the network without a single new object: by moving objects to other grounds.
 
 # %%
 record(
@@ -1015,12 +1031,12 @@ record(
 # %% [markdown]
 # ### Too few images, no regularisation
 #
-# The other common cause. We train on few unbiased images and see each of them fifty times. Do maps reveal this too? They
-# should be less on the object, where the network has learnt the single images rather than the shapes.
+# The other common cause. We train on few unbiased images and see each of them fifty times. Do maps reveal this too?
+# They should be less on the object, where the network has learnt the single images rather than the shapes.
 #
-# Two networks to compare with, after as many steps. One sees the same few images, regularised: a shape turned, mirrored or in
-# other colours (red, green and blue swapped) is still the same shape, so each image gives 8 · 6 = 48, and none comes twice or
-# hardly. The other sees all images.
+# Two networks to compare with, after as many steps. One sees the same few images, regularised: a shape turned,
+# mirrored or in other colours (red, green and blue swapped) is still the same shape, so each image gives 8 · 6 = 48,
+# and none comes twice or hardly. The other sees all images.
 
 
 # %%
@@ -1066,11 +1082,12 @@ plots.show_maps(four, pictures, titles=[shapes.CLASSES[label] for label in test_
                 overlay=[name for name in pictures if name.endswith("CAM")])  # fmt: skip
 
 # %% [markdown]
-# Without regularisation, far more of the images that it has seen are right than of new ones. Varied images close most of
-# that gap, though in so few steps they help little with new images; among all images there is none to close. Do the maps tell?
-# A smaller share of them lies on the objects than with the sound network, but with all images and as many steps the share is
-# hardly larger: that is the short training more than the few images. And the differences are small beside the spread over
-# images. Accuracy says it louder. Maps are needed where the test images share the fault of the training images.
+# Without regularisation, far more of the images that it has seen are right than of new ones. Varied images close most
+# of that gap; with new images they helped by .06, .12 and .01 in three seeds; among all images there is none to
+# close. Do the maps tell? A smaller share of them lies on the objects than with the sound network, but with all
+# images and as many steps the share is hardly larger: that is the short training more than the few images. And the
+# differences are small beside the spread over images. Accuracy says it louder. Maps are needed where the test images
+# share the fault of the training images.
 
 # %%
 unregularised, with_varied, with_all, _ = rows.values()
@@ -1089,48 +1106,55 @@ record(
 #
 # You can now
 #
-# - read a first layer's filters, find what a channel answers to by its top-9 patches, and go back to the pixels with the
-#   deconvnet: switches, rectify, transpose;
+# - read a first layer's filters, find what a channel answers to by its top-9 patches, and go back to the pixels with
+#   the deconvnet: switches, rectify, transpose;
 # - hide parts of an image and record the probability *and* the new winner;
 # - take the gradient of the logit, and say why not that of the softmax;
-# - distrust a map that looks good: measure it on the object beside the image's own edges, ask for the other class, randomise the
-#   weights;
+# - distrust a map that looks good: measure it on the object beside the image's own edges, ask for the other class,
+#   randomise the weights;
 # - change a class with a step that random noise of the same size does not match;
-# - catch a network that is right for a wrong reason before the test images do, prove it by an experiment, and repair the data.
+# - catch a network that is right for a wrong reason before the test images do, prove it by an experiment, and repair
+#   the data.
 #
 # ## Exercises
 #
-# 1. (easy) Repeat the occlusion figure with squares of 8 and of 24 pixels. What does a small square miss, and what a large one?
-#    *Hint: `size` in `introspection.occlusion`.*
-# 2. (easy) Hide with black and with white instead of the mean colour. Which classes win now where no object is hidden? *Hint: `value=0`.*
+# 1. (easy) Repeat the occlusion figure with squares of 8 and of 24 pixels. What does a small square miss, and what a
+#    large one? *Hint: `size` in `introspection.occlusion`.*
+# 2. (easy) Hide with black and with white instead of the mean colour. Which classes win now where no object is
+#    hidden? *Hint: `value=0`.*
 # 3. (medium) Take Grad-CAM in an earlier layer. How do energy and pointing change, and why? *Hint: `layer="relu3"`.*
-# 4. (medium) What share of unbiased images does the repair need, and does training longer help? Draw test accuracy against their share, for
-#    two numbers of steps. *Hint: the cell that makes `mixed_images`.*
-# 5. (hard) Fool the network with a target: make every image a "star". Which classes take the largest steps, and do the steps for different
-#    images resemble each other? *Hint: `introspection.fool(..., target=3)`; it refuses images that are named "star" already:
-#    leave those out.*
-# 6. (hard) Train on images to which a gradient step of 2 levels was added (adversarial training), and draw the curve of the steps again.
-#    What does it cost on clean images, and what do the saliency maps look like now? *Hint: `stepped` inside the function that gives an epoch's
-#    images.*
+# 4. (medium) What share of unbiased images does the repair need, and does training longer help? Draw test accuracy
+#    against their share, for two numbers of steps. *Hint: the cell that makes `mixed_images`.*
+# 5. (hard) Fool the network with a target: make every image a "star". Which classes take the largest steps, and do
+#    the steps for different images resemble each other? *Hint: `introspection.fool(..., target=3)`; it refuses images
+#    that are named "star" already: leave those out.*
+# 6. (hard) Train on images to which a gradient step of 2 levels was added (adversarial training), and draw the curve
+#    of the steps again. What does it cost on clean images, and what do the saliency maps look like now? *Hint:
+#    `stepped` inside the function that gives an epoch's images.*
 #
 # ## Further reading
 #
-# - D. H. Hubel and T. N. Wiesel, *Receptive fields, binocular interaction and functional architecture in the cat's visual
-#   cortex*, Journal of Physiology 160, 1962.
-# - D. Erhan, Y. Bengio, A. Courville and P. Vincent, *Visualizing higher-layer features of a deep network*, University of Montreal, 2009.
+# - D. H. Hubel and T. N. Wiesel, *Receptive fields, binocular interaction and functional architecture in the cat's
+#   visual cortex*, Journal of Physiology 160, 1962.
+# - D. Erhan, Y. Bengio, A. Courville and P. Vincent, *Visualizing higher-layer features of a deep network*,
+#   University of Montreal, 2009.
 # - M. D. Zeiler and R. Fergus, *Visualizing and understanding convolutional networks*, ECCV 2014.
-# - K. Simonyan, A. Vedaldi and A. Zisserman, *Deep inside convolutional networks: visualising image classification models and saliency
-#   maps*, ICLR workshops 2014.
+# - K. Simonyan, A. Vedaldi and A. Zisserman, *Deep inside convolutional networks: visualising image classification
+#   models and saliency maps*, ICLR workshops 2014.
 # - C. Szegedy et al., *Intriguing properties of neural networks*, ICLR 2014.
-# - J. T. Springenberg, A. Dosovitskiy, T. Brox and M. Riedmiller, *Striving for simplicity: the all convolutional net*, ICLR workshops 2015.
+# - J. T. Springenberg, A. Dosovitskiy, T. Brox and M. Riedmiller, *Striving for simplicity: the all convolutional
+#   net*, ICLR workshops 2015.
 # - I. Goodfellow, J. Shlens and C. Szegedy, *Explaining and harnessing adversarial examples*, ICLR 2015.
-# - J. Yosinski, J. Clune, A. Nguyen, T. Fuchs and H. Lipson, *Understanding neural networks through deep visualization*, ICML workshops
+# - J. Yosinski, J. Clune, A. Nguyen, T. Fuchs and H. Lipson, *Understanding neural networks through deep
+#   visualization*, ICML workshops 2015.
+# - A. Mordvintsev, C. Olah and M. Tyka, *Inceptionism: going deeper into neural networks*, Google Research blog,
 #   2015.
-# - A. Mordvintsev, C. Olah and M. Tyka, *Inceptionism: going deeper into neural networks*, Google Research blog, 2015.
 # - A. Kurakin, I. Goodfellow and S. Bengio, *Adversarial examples in the physical world*, ICLR workshops 2017.
 # - M. Sundararajan, A. Taly and Q. Yan, *Axiomatic attribution for deep networks*, ICML 2017.
-# - R. R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks via gradient-based localization*, ICCV 2017.
+# - R. R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks via gradient-based localization*, ICCV
+#   2017.
 # - D. Smilkov et al., *SmoothGrad: removing noise by adding noise*, arXiv 1706.03825, 2017.
 # - J. Adebayo et al., *Sanity checks for saliency maps*, NeurIPS 2018.
-# - J. Zhang et al., *Top-down neural attention by excitation backprop*, International Journal of Computer Vision 126, 2018.
+# - J. Zhang et al., *Top-down neural attention by excitation backprop*, International Journal of Computer Vision 126,
+#   2018.
 # - R. Geirhos et al., *Shortcut learning in deep neural networks*, Nature Machine Intelligence 2, 2020.

@@ -811,7 +811,8 @@ pd.DataFrame(rows).T
 # stages, SegNet and U-Net four, and FCN-32s answers on a map of 2 × 2. (With five stages all that SegNet knows must
 # pass through 2 × 2; in as short a training as ours it stayed at .17 mean IoU.) A sixth takes part outside the
 # competition, since it gives up the finest maps: "U-Net, half" begins with a convolution of stride 2, spends what
-# that saves on half as many filters again, and enlarges its logits twice, bilinearly.
+# that saves on half as many filters again, and enlarges its logits twice, bilinearly. The dilated network has ASPP
+# and no decoder, as DeepLabv3.
 
 # %%
 builders = {
@@ -863,7 +864,7 @@ for name, loss in loss_functions.items():
         float(loss(sample, np.broadcast_to(trial, (*sample.shape, len(share))).astype("float32"))) for trial in trials
     ]
     left[name] = min(values) / values[0]
-plots.bars(left, xlabel="loss left by the best constant answer, as a share of the uniform answer's")
+plots.bars(left, xlabel="loss left by the best answer on that line, as a share of the uniform answer's")
 
 # %% [markdown]
 # With cross-entropy nine tenths of the loss are gone before a single shape is found; what is left to learn from the
@@ -978,9 +979,9 @@ record(**{f"iou_{name.replace('-', '_').lower()}": result["mean_iou"] for name, 
 # %% [markdown]
 # Read the two charts together. Plain cross-entropy counts a missed object pixel and a false alarm alike, so a network
 # under it says "object" only where that is the likelier answer; with focal loss too. With seeds 0 and 1 both were
-# right in more than nine of ten pixels that they called an object, and found half of the objects' pixels, or little
-# more. With the weights above a miss costs as much as some thirty false alarms: 95 % were found, a quarter to two
-# fifths of the alarms were false, and rims of background stand around every shape. Dice weighs a miss against a false
+# right in more than nine of ten pixels that they called an object, and found half to two thirds of the objects'
+# pixels. With the weights above a miss costs as much as some thirty false alarms: 95 % were found, a quarter to a
+# third of the alarms were false, and rims of background stand around every shape. Dice weighs a miss against a false
 # alarm within each class, whatever its size, and lies between. It reached the highest mean IoU, .26 and .22, against
 # .17 to .21 for the others and .14 for all background: in so few steps all of them find objects better than they name
 # them. Which one to take depends on what a miss costs, and what a false alarm; and on the figure to be reported:
@@ -1061,8 +1062,8 @@ record(
 # .45 against .68 twice, with seeds 0 and 1. (FCN-32s is far above the .15 of the majority's class: its kernels of 64
 # × 64 do not repeat, they have learnt to draw shapes.) The dilated network, also of stride 8 but enlarged by
 # interpolation alone, had .55 and .58. SegNet and U-Net work at full resolution, and that is dear: about half as many
-# steps, .35 and .23, .41 and .46. That it is the time and not the design shows the U-Net which gives up the finest
-# maps: .70 and .72, the best of all. The lab trains that one four times as long, and passes .85.
+# steps, .35 and .23, .41 and .46. That for U-Net this is a matter of time more than of design, the one which gives up
+# the finest maps suggests: .70 and .72, the best of all. The lab trains that one four times as long, and passes .85.
 #
 # ### What they draw
 
@@ -1215,8 +1216,9 @@ if encoder == "crops":
 
 # %% [markdown]
 # Then, for 10, 30 and 100 images *with masks*: the same U-Net twice. Once on the encoder as it is now, frozen: only
-# the path up learns. Once with random weights, and all of it learns; its batch norms get their statistics from the
-# training images at the end (a pitfall of topic 06: with ten images, running statistics do not settle by themselves).
+# the path up learns. Once with random weights, and all of it learns. In both, the batch norms that learn get their
+# statistics from the training images at the end (a pitfall of topic 06: with ten images, running statistics do not
+# settle by themselves).
 
 
 # %%

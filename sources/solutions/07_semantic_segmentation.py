@@ -371,7 +371,7 @@ for _ in range(3):
 
 # %%
 def loss(y_true, logits):
-    """Pixel cross-entropy + Dice, for `compile`; Keras hands over labels as floats. Pixels with the label 255 teach nothing."""
+    """Pixel cross-entropy + Dice, for `compile`; Keras hands over labels as floats. 255 does not count in the first, and is no class in the second."""
     labels = ops.cast(y_true, "int32")
     return losses.cross_entropy(labels, logits) + dice_loss(labels, logits)
 

@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
+from utils.layers import MaxPoolingWithIndices, MaxUnpooling
 from utils.plots import block_diagram, block_diagrams, stage_diagram
 
 matplotlib.use("Agg")
@@ -128,3 +129,10 @@ def test_volumes_are_to_scale():
     assert heights[0] == pytest.approx(heights[1]) and heights[1] == pytest.approx(2 * heights[2])
     assert depths[2] == pytest.approx(2 * depths[1])
     assert "conv1_1\n" in texts(stage_diagram(keras.Model(image, x), ["image", "conv1_1"]))
+
+
+def test_a_pool_that_keeps_its_places_is_drawn_as_its_values():
+    image = layers.Input((8, 8, 3), name="image")
+    values, places = MaxPoolingWithIndices(2, name="pool1")(image)
+    model = keras.Model(image, MaxUnpooling(2, name="unpool1")(values, places))
+    assert "4×4\n×3" in texts(stage_diagram(model, ["image", "pool1", "unpool1"]))

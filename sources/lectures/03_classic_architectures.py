@@ -42,10 +42,10 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 repeats: int = 3  # [1, 10] runs of each training, each with its own initial weights and order of images
-digits: str = "digits"  # {digits, fashion_mnist} what LeNet-5 reads
+digits: str = "digits"  # what LeNet-5 reads: a data set of ten classes, by name or the path of its folder
 per_class: int = 100  # [10, 1000] training images of each class for LeNet-5
 reading: int = 240  # [2, 5000] steps of 50 images that each LeNet-5 is trained for
-pictures: str = "shapes_crops"  # {shapes_crops, fashion_mnist} what the newer designs are compared on
+pictures: str = "shapes_crops"  # what the newer designs are compared on: a data set with labels, by name or path
 examples: int = 600  # [20, 1600] training pictures of each class
 picture_size: int = 32  # [32, 48] height and width they are brought to
 steps: list[int] = [1400, 260, 260]  # steps of LeNet-5, the VGG-like net and the inception net: about the same CPU time
@@ -918,7 +918,7 @@ pd.DataFrame(rows, columns=["network", "days", "cards", "operations", "share of 
 # %%
 channels = data.describe(pictures).image_shape[-1]
 images, labels = data.arrays(pictures, "train", picture_size, channels, per_class=examples, seed=seed)
-test_images, test_labels = data.arrays(pictures, "test", picture_size, channels, per_class=300)
+test_images, test_labels = data.arrays(pictures, "test[:1800]", picture_size, channels)
 classes = data.describe(pictures).classes
 x, x_test = (array.astype("float32") / 127.5 - 1 for array in (images, test_images))
 plots.show_images(images[transfer.draw(labels, 2, seed)][:12], columns=12, tile=0.7)

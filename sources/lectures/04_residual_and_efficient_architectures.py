@@ -42,7 +42,7 @@ _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
-pictures: str = "shapes_crops"  # {shapes_crops, fashion_mnist} what the networks are trained on
+pictures: str = "shapes_crops"  # what the networks are trained on: a data set with labels, by name or path
 small_size: int = 24  # [16, 48] height and width of the pictures for the very deep networks
 depths: list[int] = [20, 56]  # a shallower and a deeper network: two of 20, 32, 44, 56, 110
 width: float = 0.5  # [0.1, 2] multiplier of their numbers of filters

@@ -39,7 +39,7 @@ _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of the trainings start
-dataset: str = "shapes_crops"  # {shapes_crops, fashion_mnist} the pictures that your networks learn to tell apart
+dataset: str = "shapes_crops"  # what your networks learn to tell apart: a data set with labels, by name or path
 image_size: int = 32  # [32, 48] height and width that they are brought to
 per_class: int = 600  # [20, 1600] training images of each class
 steps: int = 350  # [10, 5000] steps of each training
@@ -406,7 +406,7 @@ plots.block_diagram(narrow, title="Module 3b, as you built it", ax=ax)
 channels = data.describe(dataset).image_shape[-1]
 classes = data.describe(dataset).classes
 images, labels = data.arrays(dataset, "train", image_size, channels, per_class=per_class, seed=seed)
-test_images, test_labels = data.arrays(dataset, "test", image_size, channels, per_class=200)
+test_images, test_labels = data.arrays(dataset, "test[:1200]", image_size, channels)
 x, x_test = (array.astype("float32") / 127.5 - 1 for array in (images, test_images))
 shown = transfer.draw(labels, 2, seed)[:12]
 plots.show_images(images[shown], labels[shown], classes=classes, columns=6, tile=1.2)

@@ -38,7 +38,7 @@ _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] initial weights, and the order of the images
-pictures: str = "shapes_crops"  # {shapes_crops, fashion_mnist} what the networks are trained on
+pictures: str = "shapes_crops"  # what the networks are trained on: a data set with labels, by name or path
 image_size: int = 24  # [16, 48] height and width of the images
 blocks: list[int] = [2, 6]  # blocks in each of three stages, of the shallower and of the deeper network
 steps: int = 400  # [10, 100000] training steps of 32 images

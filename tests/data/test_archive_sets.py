@@ -1,10 +1,11 @@
-"""Blood cells, nuclei and photographs: from small archives laid out as the real ones, and from the real ones where COURSE_DATA has them."""
+"""Blood cells, nuclei, photographs and VOC's masks: from small archives laid out as the real ones, and from the real ones where COURSE_DATA has them."""
 
 import dataclasses
 import hashlib
 import io
 import json
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from utils import data
-from utils.data import archives, bccd, builders, nuclei, photos
+from utils.data import archives, bccd, builders, nuclei, photos, voc_segmentation
 
 FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 
@@ -31,9 +32,16 @@ def install(tmp_path, monkeypatch):
 
     def make(name, module, files, splits):
         file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            for path, content in files.items():
-                archive.writestr(path, content)
+        if archives.ARCHIVES[name].file.endswith(".tar"):
+            with tarfile.open(fileobj=file, mode="w") as archive:
+                for path, content in files.items():
+                    member = tarfile.TarInfo(path)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+        else:
+            with zipfile.ZipFile(file, "w") as archive:
+                for path, content in files.items():
+                    archive.writestr(path, content)
         content = file.getvalue()
         entry = dataclasses.replace(
             archives.ARCHIVES[name], bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
@@ -125,21 +133,73 @@ def test_photographs_by_hand(install):
     assert images.shape == (9, 16, 16, 3) and labels.tolist() == list(range(9))
 
 
-@pytest.mark.parametrize("name", ["bccd", "nuclei", "photos"])
+def with_palette(mask):
+    """A PNG whose pixels are numbers of a palette, as VOC's masks are, and of the bits that Pillow gives 256 colours."""
+    picture = Image.fromarray(mask, "P")
+    picture.putpalette([number * 7 % 256 for number in range(768)])
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_voc_masks_by_hand(install):
+    names = {"train": [f"2007_{number:06}" for number in range(20)], "val": ["2008_000001", "2008_000007"]}
+    files = {}
+    for part, listed in names.items():
+        files[f"VOCdevkit/VOC2012/ImageSets/Segmentation/{part}.txt"] = ("\n".join(listed) + "\n").encode()
+        for number, name in enumerate(listed):
+            mask = np.zeros((6, 8 + number), np.uint8)
+            mask[1:3, 2:5], mask[3, 2:5] = number + 1, 255
+            files[f"VOCdevkit/VOC2012/SegmentationClass/{name}.png"] = with_palette(mask)
+            files[f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg"] = encoded(np.full((*mask.shape, 3), 99, np.uint8), "JPEG")
+    files["VOCdevkit/VOC2012/JPEGImages/2007_999999.jpg"] = encoded(
+        np.zeros((5, 5, 3), np.uint8), "JPEG"
+    )  # has no mask
+    install("voc_segmentation", voc_segmentation, files, {"train": 18, "validation": 2, "test": 2})
+    found = {split: {int(e["mask"][1, 2]): e for e in examples("voc_segmentation", split)} for split in FOLDERS}
+    assert sorted(found["validation"]) == [10, 20]  # every tenth of the challenge's train
+    assert sorted([*found["train"], *found["validation"]]) == list(range(1, 21)) and sorted(found["test"]) == [1, 2]
+    example = found["train"][19]
+    assert example["image"].shape == (6, 26, 3) and example["mask"].shape == (6, 26)
+    expected = np.zeros((6, 26), np.uint8)
+    expected[1:3, 2:5], expected[3, 2:5] = 19, 255
+    np.testing.assert_array_equal(example["mask"], expected)
+    images, masks = data.arrays("voc_segmentation", "test", 16, target="mask")
+    assert images.shape == (2, 16, 16, 3) and set(np.unique(masks)) == {0, 1, 2, 255}  # 255 beside the image as well
+
+
+def test_voc_masks_and_boxes_name_the_same_classes():
+    described = data.describe("voc_segmentation")
+    assert described.classes == data.describe("voc/2012").classes and len(described.classes) == 20
+    assert described.mask_classes == ("background", *described.classes)
+    assert sum(described.splits.values()) == 2913  # the challenge: 1,464 train, 1,449 val
+    with pytest.raises(ValueError, match="mask"):
+        data.arrays("voc/2012", "train", 64, target="mask")
+    assert "voc_segmentation" in data.describe("voc/2012").note
+
+
+@pytest.mark.parametrize("name", ["bccd", "nuclei", "photos", "voc_segmentation"])
 def test_no_network_and_no_copy(name, tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
-    monkeypatch.setattr(archives, "RELEASE", "http://127.0.0.1:9")  # the port "discard": nobody listens
+    nobody = "http://127.0.0.1:9"  # the port "discard": nobody listens
+    monkeypatch.setattr(archives, "RELEASE", nobody)
+    if archives.ARCHIVES[name].host:
+        monkeypatch.setitem(archives.ARCHIVES, name, dataclasses.replace(archives.ARCHIVES[name], host=nobody))
     with pytest.raises(data.DataUnavailable) as error:
         data.load(name, "test")
     text = str(error.value)
-    assert f"{name}.zip could not be downloaded" in text and "COURSE_DATA" in text and "\n" not in text
+    assert (
+        f"{archives.ARCHIVES[name].file} could not be downloaded from {nobody}/" in text
+        and "COURSE_DATA" in text
+        and "\n" not in text
+    )
     assert f"use the data set {archives.ARCHIVES[name].instead!r} instead" in text
     assert archives.ARCHIVES[name].instead in data.names()
 
 
-@pytest.mark.parametrize("name", ["bccd", "nuclei", "photos", "clothing"])
+@pytest.mark.parametrize("name", ["bccd", "nuclei", "photos", "clothing", "voc_segmentation"])
 def test_builders_and_descriptions(name):
-    builder = getattr(builders, name.capitalize())
+    builder = getattr(builders, name.title().replace("_", ""))
     assert issubclass(builder, tfds.core.GeneratorBasedBuilder) and builder.name == name
     description = data.describe(name)
     archive = archives.ARCHIVES[name]

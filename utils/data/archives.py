@@ -20,7 +20,7 @@ TIMEOUT = 30  # seconds without a byte
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of the release.
+    """One file of the release, or of another host.
 
     Attributes:
         name: of the data set made from it.
@@ -29,6 +29,7 @@ class Archive:
         sha256: hex digits.
         licence, citation: of what is inside.
         instead: the embedded data set that serves when the file cannot be had.
+        host: address of the folder that it is downloaded from, if that is not the release.
     """
 
     name: str
@@ -38,11 +39,12 @@ class Archive:
     licence: str
     citation: str
     instead: str
+    host: str | None = None
 
     @property
     def url(self):
         """Where it is downloaded from."""
-        return f"{RELEASE}/{self.file}"
+        return f"{self.host or RELEASE}/{self.file}"
 
 
 ARCHIVES = {
@@ -85,6 +87,16 @@ ARCHIVES = {
             licence="Apache 2.0",
             citation="Google Coral, test_data, github.com/google-coral/test_data",
             instead="skimage_photos",
+        ),
+        Archive(
+            name="voc_segmentation",
+            file="VOCtrainval_11-May-2012.tar",
+            bytes=1999639040,
+            sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+            licence="Flickr's terms of use",
+            citation="M. Everingham et al., The PASCAL Visual Object Classes Challenge 2012",
+            instead="shapes",
+            host="http://host.robots.ox.ac.uk/pascal/VOC/voc2012",
         ),
     )
 }

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import tensorflow_datasets as tfds
 
-from utils.data import archives, bccd, clothing, glyphs, nuclei, photos, shapes
+from utils.data import archives, bccd, clothing, glyphs, nuclei, photos, shapes, voc_segmentation
 from utils.data.archives import cache_folder
 from utils.data.errors import DataUnavailable
 
@@ -119,7 +119,7 @@ def encoded(image):
 
 
 class FromArchive(CourseBuilder):
-    """A set made from one archive of the release.
+    """A set made from one archive.
 
     A subclass has `module` (with `VERSION` and `SPLITS`), `truth()` (its features), and `in_order` if the examples stand in the order in
     which they are generated, not in one that their names decide.
@@ -211,6 +211,23 @@ class Photos(FromArchive):
     def _generate_examples(self, path, split):
         for index, (name, image, words) in enumerate(photos.photographs(path)):
             yield index, {"image": image, "label": name, "caption": words}
+
+
+class VocSegmentation(FromArchive):
+    """Photographs with a class for every pixel."""
+
+    VERSION = tfds.core.Version(voc_segmentation.VERSION)
+    module = voc_segmentation
+
+    def truth(self):
+        return {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "mask": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+        }
+
+    def _generate_examples(self, path, split):
+        for name, image, mask in voc_segmentation.photographs(path, split):
+            yield name, {"image": image, "mask": mask}
 
 
 def prepared(builder_class, config=None, silent=True):

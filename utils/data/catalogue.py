@@ -26,6 +26,7 @@ SOURCES = {
     "textures": ("embedded", "textures"),
     "tf_flowers": ("public", "tf_flowers"),
     "voc": ("public", "voc"),
+    "voc_segmentation": ("prepared", "voc_segmentation"),
 }
 
 

@@ -10,6 +10,7 @@ from utils.data import clothing as clothes
 from utils.data import glyphs as drawing
 from utils.data import nuclei as stained
 from utils.data import photos as nine
+from utils.data import voc_segmentation as labelled
 from utils.data.description import Description
 from utils.data.errors import DataUnavailable
 
@@ -95,6 +96,15 @@ class Nuclei(Prepared):
             "labels": tf.zeros([count], tf.int32),
             "masks": tf.cast(instances == tf.range(1, count + 1)[:, None, None], tf.uint8),
         }
+
+
+class Masked(Prepared):
+    """A record has its mask as a picture of one channel."""
+
+    pictures = ("image", "mask")
+
+    def decode(self, record):
+        return {"image": self.picture(record), "mask": self.picture(record, "mask")[..., 0]}
 
 
 class Glyphs(Prepared):
@@ -204,8 +214,25 @@ def photos():
     return Prepared(description, "Photos")
 
 
+def voc_segmentation():
+    """Pascal VOC 2012's photographs with a mask: about 500 x 375, RGB."""
+    description = from_archive(
+        "voc_segmentation",
+        "of its photographs the 2,913 that have a mask",
+        title="Pascal VOC 2012: photographs with a class for every pixel",
+        classes=labelled.CLASSES,
+        splits=labelled.SPLITS,
+        image_shape=(None, None, 3),
+        note="Outlines and what nobody could name are void, 255. Nobody has the truth of the challenge's test images: test is its validation split, "
+        "validation every tenth of its train. The archive, 2 GB, stays among the downloads.",
+        targets=("mask",),
+        mask_classes=("background", *labelled.CLASSES),
+    )
+    return Masked(description, "VocSegmentation")
+
+
 def from_archive(name, what, **facts):
-    """The `Description` of a set made from an archive of the release.
+    """The `Description` of a set made from an archive.
 
     Args:
         name: of the set.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.data import voc_segmentation
 from utils.data.archives import cache_folder
 from utils.data.description import Description
 from utils.data.errors import DataUnavailable
@@ -280,11 +281,8 @@ def oxford_iiit_pet():
     return Pets(public, description)
 
 
-VOC = names(
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
-)
 VOC_NOTE = (
-    "Objects that VOC marks as difficult are left out: VOC's own evaluation counts them neither as found nor as missed. VOC counts pixels from 1; "
+    "It has boxes and no masks; those are in voc_segmentation. Objects that VOC marks as difficult are left out: VOC's own evaluation counts them neither as found nor as missed. VOC counts pixels from 1; "
     "here a box begins at the edge of its first pixel. "
 )
 
@@ -311,7 +309,7 @@ def voc(year="2007"):
         public,
         {"2007": ".9 GB", "2012": "3.6 GB"}[year],
         title=f"Pascal VOC {year}: photographs with boxes",
-        classes=VOC,
+        classes=voc_segmentation.CLASSES,
         licence="Flickr's terms of use",
         citation=f"M. Everingham et al., The PASCAL Visual Object Classes Challenge {year}",
         note=VOC_NOTE

@@ -58,8 +58,8 @@ from utils.session import start
 start(seed)
 
 # %% [markdown]
-# The photograph is cut to a square of 384 × 384 pixels with values from 0 to 1. Its grey version weighs red, green and
-# blue as the eye does.
+# The photograph is cut to a square of 384 × 384 pixels with values from 0 to 1. Its grey version weighs red, green
+# and blue as the eye does.
 
 # %%
 picture = getattr(data, image)()
@@ -105,11 +105,11 @@ plots.timeline(
 )
 
 # %% [markdown]
-# **1957.** Rosenblatt's perceptron forms one weighted sum and compares it with a threshold. When it errs, the input is
-# added to the weights or taken from them. Let it tell a vertical bar from a horizontal one in a 3 × 3 window. If the
-# bars always cross the centre, it should succeed at once. If they may stand anywhere, it cannot: the three vertical
-# bars add up to the same picture as the three horizontal ones (all ones), so one weighted sum cannot lie above the
-# threshold for all of the former and below it for all of the latter. We expect 0 errors, then at least 1.
+# **1957.** Rosenblatt's perceptron forms one weighted sum and compares it with a threshold. When it errs, the input
+# is added to the weights or taken from them. Let it tell a vertical bar from a horizontal one in a 3 × 3 window. If
+# the bars always cross the centre, it should succeed at once. If they may stand anywhere, it cannot: the three
+# vertical bars add up to the same picture as the three horizontal ones (all ones), so one weighted sum cannot lie
+# above the threshold for all of the former and below it for all of the latter. We expect 0 errors, then at least 1.
 
 
 # %%
@@ -197,9 +197,9 @@ axes[2].legend(loc="upper center", ncols=2, fontsize=9)
 # it with copies of one filter. The time-delay neural network (TDNN) hears 15 frames of 16 spectral values; its first
 # layer looks at 3 frames at a time, with the same weights at each of 13 times: 3 · 16 · 8 + 8 = 392 parameters.
 #
-# The zip code reader looks at 16 × 16 pixels with 5 × 5 filters that move by two pixels: 12 maps of 8 × 8, then 12 maps
-# of 4 × 4 (each unit connected to 8 maps below), 30 units, 10 units. The weights of a map are shared, the biases are
-# not. The paper counts 64,660 connections and 9,760 free parameters. We count them again: for each layer, units ·
+# The zip code reader looks at 16 × 16 pixels with 5 × 5 filters that move by two pixels: 12 maps of 8 × 8, then 12
+# maps of 4 × 4 (each unit connected to 8 maps below), 30 units, 10 units. The weights of a map are shared, the biases
+# are not. The paper counts 64,660 connections and 9,760 free parameters. We count them again: for each layer, units ·
 # (inputs + bias), and weights + biases.
 
 # %% tags=["nbval-check-output"]
@@ -217,7 +217,8 @@ print(f"zip codes: {connections:,} connections, {parameters:,} free parameters")
 #
 # ## Filtering an image by hand
 #
-# Different filters show different things. Here are six 3 × 3 filters of old image processing; a network learns its own.
+# Different filters show different things. Here are six 3 × 3 filters of old image processing; a network learns its
+# own.
 
 # %%
 bank = {
@@ -247,9 +248,9 @@ for index, name in enumerate(bank):
 # $$y[i, j] = \sum_{a, b} x[i + a, j + b]\, w[a, b].$$
 #
 # *Convolution* has $x[i - a, j - b]$: the filter is turned by 180 degrees before it is laid on the image. A single
-# bright pixel tells them apart: convolution answers with the filter as it is, correlation with the filter turned round.
-# Keras's `Conv2D`, like every deep-learning library, computes the correlation and calls it convolution. Since the
-# filters are learned, the network does not care; whoever copies a filter from a textbook should.
+# bright pixel tells them apart: convolution answers with the filter as it is, correlation with the filter turned
+# round. Keras's `Conv2D`, like every deep-learning library, computes the correlation and calls it convolution. Since
+# the filters are learned, the network does not care; whoever copies a filter from a textbook should.
 
 # %%
 from scipy.signal import convolve2d
@@ -284,11 +285,11 @@ print("correlation commutes:", np.array_equal(full_correlation(a, b), full_corre
 # %% [markdown]
 # ### Equivariance to shifts
 #
-# Move the image, and the map of responses moves along. That is *equivariance*: shift, then filter = filter, then shift.
-# Two things spoil it. Near the border the window reads zeros that do not move with the image. And with a stride of 2, a
-# map cannot move by half a pixel: only shifts by multiples of the stride come through. So we predict, away from the
-# border: equal for every shift at stride 1, equal for shifts by 2 and 4 at stride 2, different for 1 and 3; and
-# different everywhere once the border counts.
+# Move the image, and the map of responses moves along. That is *equivariance*: shift, then filter = filter, then
+# shift. Two things spoil it. Near the border the window reads zeros that do not move with the image. And with a
+# stride of 2, a map cannot move by half a pixel: only shifts by multiples of the stride come through. So we predict,
+# away from the border: equal for every shift at stride 1, equal for shifts by 2 and 4 at stride 2, different for 1
+# and 3; and different everywhere once the border counts.
 
 
 # %%
@@ -320,8 +321,8 @@ scale = figure.colorbar(drawn, ax=axes, label="difference", shrink=0.8)
 # %% [markdown]
 # > **What the slide says.** "Convolution is translation *invariant*." Invariant would mean that the output stays the
 # > same when the image moves. It does not: it moves along, which is *equivariance*. Invariance comes later, from
-# > pooling: the mean of the whole map hardly notices the shift. We compute the change of both, as a share of the map's
-# > own size.
+# > pooling: the mean of the whole map hardly notices the shift. We compute the change of both, as a share of the
+# > map's own size.
 
 # %%
 still, moved = (arithmetic.conv2d(grey[100:228, column : column + 128], nine) for column in (100, 104))
@@ -349,8 +350,8 @@ ax.invert_yaxis()
 
 # %% [markdown]
 # What about a "column" of outputs, all maps at one place? They look at one and the same region of the image, for
-# different things. Here is the window where the vertical edge is strongest, and what each of the six filters says about
-# it.
+# different things. Here is the window where the vertical edge is strongest, and what each of the six filters says
+# about it.
 
 # %%
 row, column = np.unravel_index(np.argmax(np.abs(edges)), edges.shape)
@@ -416,9 +417,9 @@ print("Keras:     ", int(ops.conv(x, w)[0, 0, 0, 0]) + 1)
 # %% [markdown]
 # ## Several filters
 #
-# Each filter makes one map; K filters make a volume of depth K. Six filters of 5 × 5 × 3 on an image of 32 × 32 × 3: a
-# 5 × 5 window fits at 32 − 5 + 1 = 28 places along each side, so we expect 28 × 28 × 6, from 6 · (5 · 5 · 3 + 1) = 456
-# parameters.
+# Each filter makes one map; K filters make a volume of depth K. Six filters of 5 × 5 × 3 on an image of 32 × 32 × 3:
+# a 5 × 5 window fits at 32 − 5 + 1 = 28 places along each side, so we expect 28 × 28 × 6, from 6 · (5 · 5 · 3 + 1) =
+# 456 parameters.
 
 # %%
 small = transform.resize(photo, (32, 32), anti_aliasing=True)
@@ -431,8 +432,8 @@ plots.show_feature_maps(volume, image=small, columns=7)
 # ### A convolution in full
 #
 # The input has three channels of 5 × 5, padded by one ring of zeros; two filters of 3 × 3 × 3 move by two pixels at a
-# time; their biases are 1 and 0. With padding the input is 7 wide, so the window stands at 0, 2 and 4: the output is 3
-# × 3 × 2.
+# time; their biases are 1 and 0. With padding the input is 7 wide, so the window stands at 0, 2 and 4: the output is
+# 3 × 3 × 2.
 
 
 # %%
@@ -463,8 +464,8 @@ layer.set_weights([w, biases])
 print("Keras agrees:", np.array_equal(layer(padded)[0], output))
 
 # %% [markdown]
-# The window on its way, first all nine positions of filter 0 beside one another: the three channels of the input above
-# (zeros white), the output as it fills below.
+# The window on its way, first all nine positions of filter 0 beside one another: the three channels of the input
+# above (zeros white), the output as it fills below.
 
 # %%
 plots.window_strip(x, output[..., 0], f=3, s=2, p=1)
@@ -484,9 +485,9 @@ plots.moving_window(x, w, biases, s=2, p=1)
 #
 # $$\left\lfloor \frac{n + 2p - f}{s} \right\rfloor + 1.$$
 #
-# If the division leaves a remainder, one says that the filter "does not fit". Nothing breaks: the last position is left
-# out, and as many pixels as the remainder are never read (with a stride above f, also those between the windows). For n
-# 6, f 3, s 2 the fraction gives 2.5, for n 7, f 3, s 3 it gives 2.33, and n 5, f 3, s 2 fits with 2.
+# If the division leaves a remainder, one says that the filter "does not fit". Nothing breaks: the last position is
+# left out, and as many pixels as the remainder are never read (with a stride above f, also those between the
+# windows). For n 6, f 3, s 2 the fraction gives 2.5, for n 7, f 3, s 3 it gives 2.33, and n 5, f 3, s 2 fits with 2.
 
 # %% tags=["nbval-check-output"]
 for n, f, s in [(6, 3, 2), (7, 3, 3), (5, 3, 2)]:
@@ -501,15 +502,16 @@ for ax, (n, f, s) in zip(axes, [(6, 3, 2), (7, 3, 3), (5, 3, 2)]):
     plots.window_positions(n, f, s, title=f"n = {n}, f = {f}, s = {s}", ax=ax)
 
 # %% [markdown]
-# > **What the slide says.** For n 5, f 3, s 2 one deck writes "5/2 + 1". It has dropped the filter's size: (5 − 3)/2 +
-# > 1 = 2. The printed expression is 3.5 and would be rounded to 3, one position too many, as the third picture shows.
+# > **What the slide says.** For n 5, f 3, s 2 one deck writes "5/2 + 1". It has dropped the filter's size:
+# > (5 − 3)/2 + 1 = 2. The printed expression is 3.5 and would be rounded to 3, one position too many, as the third
+# > picture shows.
 #
 # ### "valid" and "same" in Keras
 #
-# Keras knows two kinds of padding by name. *valid*: none. *same*: as many zeros as make the output
-# $\lceil n / s \rceil$ long. At stride 1 and odd f that is (f − 1)/2 on both sides. At stride 2 the number of zeros may
-# be odd, and the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. "Padding 1" in the
-# manner of other libraries and of most papers gives as many outputs, in other places.
+# Keras knows two kinds of padding by name. *valid*: none. *same*: as many zeros as make the output $\lceil n / s
+# \rceil$ long. At stride 1 and odd f that is (f − 1)/2 on both sides. At stride 2 the number of zeros may be odd, and
+# the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. "Padding 1" in the manner of
+# other libraries and of most papers gives as many outputs, in other places.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2), width_ratios=(9.5, 10.5))
@@ -517,8 +519,8 @@ plots.window_positions(6, 3, 2, arithmetic.same_padding(6, 3, 2), title='Keras, 
 plots.window_positions(6, 3, 2, 1, title="padding 1: 1 before, 1 after", ax=axes[1])
 
 # %% [markdown]
-# Does it matter? A filter of three ones on the pixels 1 to 6 must give 1 + 2 + 3 = 6 first under "same", and 0 + 1 + 2
-# = 3 first under padding 1. Weights trained under one convention and run under the other see everything moved by a
+# Does it matter? A filter of three ones on the pixels 1 to 6 must give 1 + 2 + 3 = 6 first under "same", and 0 + 1 +
+# 2 = 3 first under padding 1. Weights trained under one convention and run under the other see everything moved by a
 # pixel.
 
 # %% tags=["nbval-check-output"]
@@ -534,9 +536,9 @@ for name, array, padding in [
 # %% [markdown]
 # ### Down, not up
 #
-# One deck's text rounds the fraction *up*. Its example, 5 × 5 with k 3, p 1, s 2, hides the mistake: (5 + 2 − 3)/2 = 2
-# is whole. With 32 × 32, k 5, p 1, s 2 the fraction is 14.5, and the two rules part: 15 or 16. We let Keras decide; it
-# should say 3 and 15.
+# One deck's text rounds the fraction *up*. Its example, 5 × 5 with k 3, p 1, s 2, hides the mistake: (5 + 2 − 3)/2 =
+# 2 is whole. With 32 × 32, k 5, p 1, s 2 the fraction is 14.5, and the two rules part: 15 or 16. We let Keras decide;
+# it should say 3 and 15.
 
 
 # %% tags=["nbval-check-output"]
@@ -613,8 +615,8 @@ print("back to", [arithmetic.transposed_output_size(7, 3, 2, 1, output_padding=e
 
 # %% [markdown]
 # **Typical sizes.** Filters are 3, 5 or 7 wide: odd, so that there is a centre and the padding (f − 1)/2 is whole.
-# Strides are 1 (keep the size) or 2 (halve it, rounded up). Larger strides skip pixels; larger filters are better built
-# from small ones, as we shall see.
+# Strides are 1 (keep the size) or 2 (halve it, rounded up). Larger strides skip pixels; larger filters are better
+# built from small ones, as we shall see.
 
 # %%
 sizes = [
@@ -647,8 +649,8 @@ plots.window_sizes(n=6, f=3, s=1, p=1, d=4)
 # ## A convolution is a matrix
 #
 # Every output is a weighted sum of pixels, so a convolution is a linear map, and linear maps are matrices. Write the
-# image as one long vector, row after row. A 3 × 3 filter on 4 × 4 pixels has 2 × 2 outputs: a matrix $U$ of 4 rows and
-# 16 columns, each row holding the nine weights where the window lies and zeros elsewhere.
+# image as one long vector, row after row. A 3 × 3 filter on 4 × 4 pixels has 2 × 2 outputs: a matrix $U$ of 4 rows
+# and 16 columns, each row holding the nine weights where the window lies and zeros elsewhere.
 
 # %%
 kernel = np.array([[1, 4, 1], [1, 4, 3], [3, 3, 1]])
@@ -678,15 +680,15 @@ for ax, (s, p) in zip(axes, [(1, 0), (1, 1), (2, 1)]):
     plots.weight_pattern(pattern, title=f"6 × 6 pixels, stride {s}, padding {p}: {pattern.shape}", ax=ax)
 
 # %% [markdown]
-# Nobody stores this matrix: for one 224 × 224 map it would have 2.5 billion entries, of which 9 in 50,176 are not zero.
-# It is a way to think. Two things follow from it at once.
+# Nobody stores this matrix: for one 224 × 224 map it would have 2.5 billion entries, of which 9 in 50,176 are not
+# zero. It is a way to think. Two things follow from it at once.
 #
 # ### The transpose
 #
-# $U$ takes 16 numbers to 4; $U^T$ takes 4 to 16. It does not undo $U$, it undoes the *shape*. Row by row: each of the 4
-# numbers is multiplied by the filter, laid down where its window was, and what overlaps is added. That is the
-# *transposed convolution* (some call it deconvolution, which it is not). For (2, 1, 4, 4) we expect 2 9 6 1 / 6 29 30 7
-# / 10 29 33 13 / 12 24 16 4.
+# $U$ takes 16 numbers to 4; $U^T$ takes 4 to 16. It does not undo $U$, it undoes the *shape*. Row by row: each of the
+# 4 numbers is multiplied by the filter, laid down where its window was, and what overlaps is added. That is the
+# *transposed convolution* (some call it deconvolution, which it is not). For (2, 1, 4, 4) we expect 2 9 6 1 / 6 29 30
+# 7 / 10 29 33 13 / 12 24 16 4.
 
 # %% tags=["nbval-check-output"]
 four = np.array([[2, 1], [4, 4]])
@@ -712,9 +714,9 @@ plots.number_equation([stamps[0], "+", stamps[1], "+", stamps[2], "+", stamps[3]
 # ### The gradient
 #
 # If $y = Ux$ and the loss sends back $g = \partial L / \partial y$, then $\partial L / \partial x = U^T g$. So the
-# backward pass of a convolution is a transposed convolution with the same filter, and the forward pass of a transposed
-# convolution is the backward pass of a convolution. We check by moving each pixel a little. For $L = \sum g \cdot y$,
-# the loss is linear, and finite differences are exact up to rounding.
+# backward pass of a convolution is a transposed convolution with the same filter, and the forward pass of a
+# transposed convolution is the backward pass of a convolution. We check by moving each pixel a little. For $L = \sum
+# g \cdot y$, the loss is linear, and finite differences are exact up to rounding.
 
 
 # %% tags=["nbval-check-output"]
@@ -732,8 +734,8 @@ print("U^T g:           ", (U.T @ four.ravel()).tolist())
 #
 # With a stride, the stamps of a transposed convolution lie $s$ pixels apart. If $s$ does not divide $f$, some pixels
 # get more stamps than their neighbours, and the output has a checkerboard in it even when input and filter are
-# constant. Stamping ones counts them. At stride 2 we expect an even ground inside for f 2 and f 4, and a pattern of 1,
-# 2 and 4 for f 3.
+# constant. Stamping ones counts them. At stride 2 we expect an even ground inside for f 2 and f 4, and a pattern of
+# 1, 2 and 4 for f 3.
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.4))
@@ -749,8 +751,8 @@ scale = figure.colorbar(drawn, ax=axes, label="stamps", ticks=[1, 2, 4, 6, 9])
 # ### Filters that enlarge
 #
 # A transposed convolution with the right fixed filter is ordinary enlargement. At stride 2: a 2 × 2 filter of ones
-# repeats each pixel (nearest neighbour); the tent ¼ ¾ ¾ ¼ in both directions, with p 1, interpolates linearly. A 3 × 3
-# filter of ones leaves its checkerboard in the picture.
+# repeats each pixel (nearest neighbour); the tent ¼ ¾ ¾ ¼ in both directions, with p 1, interpolates linearly. A 3 ×
+# 3 filter of ones leaves its checkerboard in the picture.
 
 # %%
 tent = np.array([0.25, 0.75, 0.75, 0.25])
@@ -802,9 +804,9 @@ for count in (1, 2, 3):
     print(f"{count} filters of 3 x 3 see", chain["size"].iloc[-1])
 
 # %% [markdown]
-# VGG16 (Simonyan and Zisserman, 2015) is nothing but 3 × 3 filters and 2 × 2 poolings, followed by three dense layers,
-# so it is a good net to practise on. We build it once, with random weights: arithmetic needs no training. By the
-# recurrence, its five poolings see 6, 16, 44, 100 and 212 pixels.
+# VGG16 (Simonyan and Zisserman, 2015) is nothing but 3 × 3 filters and 2 × 2 poolings, followed by three dense
+# layers, so it is a good net to practise on. We build it once, with random weights: arithmetic needs no training. By
+# the recurrence, its five poolings see 6, 16, 44, 100 and 212 pixels.
 
 # %%
 vgg16 = keras.applications.VGG16(weights=None, classifier_activation=None)
@@ -829,11 +831,11 @@ for ax in axes:
 # %% [markdown]
 # ### Local or global: which one serves for labelling pixels?
 #
-# Suppose that every pixel is to be given a label: cup, table, spoon. The pictures above say that 6 or 16 pixels do not
-# tell what one is looking at: the field must be large. A dense layer sees everything at once. But it has no places: it
-# has one weight for each pair of a pixel and an output, too many to learn, and what it has learned in one corner it
-# does not know in another. We shift the input of both by 4 pixels and compare with the shifted output, on 16 × 16
-# pixels.
+# Suppose that every pixel is to be given a label: cup, table, spoon. The pictures above say that 6 or 16 pixels do
+# not tell what one is looking at: the field must be large. A dense layer sees everything at once. But it has no
+# places: it has one weight for each pair of a pixel and an output, too many to learn, and what it has learned in one
+# corner it does not know in another. We shift the input of both by 4 pixels and compare with the shifted output, on
+# 16 × 16 pixels.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -853,9 +855,9 @@ print(f"dense, 384 x 384 to 3 labels a pixel: {384**2 * 384**2 * 3:,} weights")
 #
 # ### The effective receptive field
 #
-# Not every pixel of the field counts the same. The centre pixel reaches the unit along many paths, a corner pixel along
-# one. Count the paths in one dimension, for a chain of filters of three ones: 1 1 1, then 1 2 3 2 1, and soon a bell.
-# The field grows in proportion to the number of layers $L$, the bell's width only as $\sqrt L$.
+# Not every pixel of the field counts the same. The centre pixel reaches the unit along many paths, a corner pixel
+# along one. Count the paths in one dimension, for a chain of filters of three ones: 1 1 1, then 1 2 3 2 1, and soon a
+# bell. The field grows in proportion to the number of layers $L$, the bell's width only as $\sqrt L$.
 
 # %%
 paths = {1: np.ones(3)}
@@ -876,9 +878,9 @@ axes[1].set(xlabel="layers of 3 × 3", ylabel="pixels")
 axes[1].legend(fontsize=8)
 
 # %% [markdown]
-# The *effective* receptive field (Luo, Li, Urtasun and Zemel, 2016) is measured: the gradient of the central unit with
-# respect to the pixels, in absolute value, averaged over random inputs. We do it for the units behind VGG16's second,
-# third and fourth pooling, each on an image just large enough that the unit lies in its centre and its whole
+# The *effective* receptive field (Luo, Li, Urtasun and Zemel, 2016) is measured: the gradient of the central unit
+# with respect to the pixels, in absolute value, averaged over random inputs. We do it for the units behind VGG16's
+# second, third and fourth pooling, each on an image just large enough that the unit lies in its centre and its whole
 # theoretical field (16, 44, 100 pixels) inside. We expect blobs in the middle of the fields.
 
 # %%
@@ -906,15 +908,15 @@ effective_share = held["block4_pool"] / theory["block4_pool"]
 record(effective_width_share=effective_share, effective_area_share=effective_share**2)
 
 # %% [markdown]
-# > **What the slide says.** Several decks call the 7 × 7 of three 3 × 3 filters their "effective receptive field". That
-# > is the theoretical field. The effective one is what we have just measured, and it is smaller.
+# > **What the slide says.** Several decks call the 7 × 7 of three 3 × 3 filters their "effective receptive field".
+# > That is the theoretical field. The effective one is what we have just measured, and it is smaller.
 
 # %% [markdown]
 # ## Seeing farther
 #
-# Three ways lead to a larger field: larger filters, chains of small ones, and dilation. Take a field of 31 × 31 without
-# any loss of resolution (jump 1), and count the coefficients of one map to one map: one filter of 31, fifteen filters
-# of 3 in a chain, or four filters of 3 with dilations 1, 2, 4 and 8.
+# Three ways lead to a larger field: larger filters, chains of small ones, and dilation. Take a field of 31 × 31
+# without any loss of resolution (jump 1), and count the coefficients of one map to one map: one filter of 31, fifteen
+# filters of 3 in a chain, or four filters of 3 with dilations 1, 2, 4 and 8.
 
 # %% tags=["nbval-check-output"]
 ways = {
@@ -933,15 +935,15 @@ plots.field_cone([(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8)], title="four layer
 
 # %% [markdown]
 # 3, 7, 15, 31: the field grows exponentially with the number of layers, where a chain of plain filters grows by 2 a
-# layer, and no resolution is lost (Yu and Koltun, 2016). And no pixel is left out, as long as each dilation is at most
-# the field before it; exercise 4 breaks this rule.
+# layer, and no resolution is lost (Yu and Koltun, 2016). And no pixel is left out, as long as each dilation is at
+# most the field before it; exercise 4 breaks this rule.
 #
 # ### How many of the coefficients are free?
 #
-# A 3 × 3 filter at d 2 is a 5 × 5 filter of 25 coefficients, of which 9 are free and 16 are zero. A chain of two linear
-# layers is one linear layer. A 3 × 3 at d 1 followed by a 3 × 3 at d 2 is one 7 × 7 filter: 49 coefficients made from
-# 18 parameters. It is built like a transposed convolution: for each weight of the second filter a copy of the first,
-# two pixels apart.
+# A 3 × 3 filter at d 2 is a 5 × 5 filter of 25 coefficients, of which 9 are free and 16 are zero. A chain of two
+# linear layers is one linear layer. A 3 × 3 at d 1 followed by a 3 × 3 at d 2 is one 7 × 7 filter: 49 coefficients
+# made from 18 parameters. It is built like a transposed convolution: for each weight of the second filter a copy of
+# the first, two pixels apart.
 
 
 # %%
@@ -960,9 +962,10 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# Does it do the same? And are the 18 really free? Doubling the first filter and halving the second changes nothing, so
-# one direction is lost: we expect 17. The Jacobian, the change of the 49 coefficients with each of the 18 parameters,
-# says so: the kernel is linear in each filter, so each column is the chain with that filter replaced by a unit filter.
+# Does it do the same? And are the 18 really free? Doubling the first filter and halving the second changes nothing,
+# so one direction is lost: we expect 17. The Jacobian, the change of the 49 coefficients with each of the 18
+# parameters, says so: the kernel is linear in each filter, so each column is the chain with that filter replaced by a
+# unit filter.
 
 # %% tags=["nbval-check-output"]
 rng = np.random.default_rng(7)
@@ -985,8 +988,8 @@ print("rank of the Jacobian:", np.linalg.matrix_rank(np.array(jacobian).T), "of"
 #
 # A filter of 1 × 1 sees one pixel, but all its channels. It mixes channels, at every place alike: it is a dense layer
 # that is applied to each pixel by itself. The grey picture was made by one: weights 0.21, 0.72 and 0.07 on red, green
-# and blue. It costs C · K weights, so it is the cheap way to reduce or enlarge the number of channels between expensive
-# layers. (VGG's configuration C and GoogLeNet's modules use it; topics 03 and 04.)
+# and blue. It costs C · K weights, so it is the cheap way to reduce or enlarge the number of channels between
+# expensive layers. (VGG's configuration C and GoogLeNet's modules use it; topics 03 and 04.)
 
 # %%
 mix = np.array([[0.2125, 0.5, 1.0], [0.7154, -0.5, 0.0], [0.0721, 0.0, -1.0]], "float32")  # (channels, filters)
@@ -1008,10 +1011,10 @@ print("1 x 1 convolution = dense layer on the channels:", np.abs(by_dense - one_
 #
 # LeCun remarked in 2015 that convolutional nets have no fully connected layers, only 1 × 1 convolutions with a full
 # table of connections. For VGG16 that means: the last pooling gives 7 × 7 × 512. The first dense layer, fc6 (`fc1` in
-# Keras), has one weight for each of these 25,088 numbers and each of its 4,096 outputs. A valid convolution with 4,096
-# filters of 7 × 7 × 512 has the same weights, and on 7 × 7 it has one position. Behind it stands a 1 × 1 × 4096 volume,
-# so fc7 and fc8 become 1 × 1 convolutions. Only after that does a 1 × 1 convolution replace a dense layer: in the place
-# of fc6 it would give 7 × 7 outputs, each blind to the other 48 places.
+# Keras), has one weight for each of these 25,088 numbers and each of its 4,096 outputs. A valid convolution with
+# 4,096 filters of 7 × 7 × 512 has the same weights, and on 7 × 7 it has one position. Behind it stands a 1 × 1 × 4096
+# volume, so fc7 and fc8 become 1 × 1 convolutions. Only after that does a 1 × 1 convolution replace a dense layer: in
+# the place of fc6 it would give 7 × 7 outputs, each blind to the other 48 places.
 
 # %%
 pixels = keras.Input((None, None, 3))
@@ -1085,8 +1088,8 @@ del convolutional, convolution, score_map, convolution_scores, x  # half a gigab
 #
 # A layer from C to K channels with f × f filters has f · f · C · K weights. Three ways to have fewer:
 #
-# - **Groups.** Cut input and output channels into G parts, each part fed by its own: f · f · C K / G. With G = C, each
-#   channel has a filter of its own: *depthwise*.
+# - **Groups.** Cut input and output channels into G parts, each part fed by its own: f · f · C K / G. With G = C,
+#   each channel has a filter of its own: *depthwise*.
 # - **Depthwise separable.** A depthwise f × f, then a 1 × 1 that mixes the channels again: f · f · C + C · K.
 # - **Low rank.** A k × 1 filter, then a 1 × k: 2 k in place of k · k.
 
@@ -1123,8 +1126,8 @@ for name, stack in kinds.items():
     print(f"{name:13} {model.count_params():8,} weights")
 
 # %% [markdown]
-# Which filters can be split into a column and a row? Those of rank 1: the matrix is the product of a column and a row.
-# The blur and the edge filter are; the diagonal edge filter and the Laplace filter are not. The singular value
+# Which filters can be split into a column and a row? Those of rank 1: the matrix is the product of a column and a
+# row. The blur and the edge filter are; the diagonal edge filter and the Laplace filter are not. The singular value
 # decomposition gives the best rank-1 approximation of any filter, and the singular values tell how good it is.
 
 # %%
@@ -1156,9 +1159,9 @@ print("column, then row = 3 x 3 filter:", np.array_equal(twice, arithmetic.conv2
 # $H_{out} W_{out} \cdot H_f W_f \cdot (C / G) \cdot K$. Here the size of the image matters, and the bias is not
 # counted.
 #
-# A whole net: 32 × 32 × 3, eight filters of 3 × 3 ("same"), sixteen of 5 × 5 at stride 2 ("same"), dense 512, dense 4.
-# We predict 8 · 28 = 224; 16 · (5 · 5 · 8 + 1) = 3,216; the volume is now 16 × 16 × 16 = 4,096, so (4,096 + 1) · 512 =
-# 2,097,664, and 513 · 4 = 2,052: together 2,099,716 in the dense layers.
+# A whole net: 32 × 32 × 3, eight filters of 3 × 3 ("same"), sixteen of 5 × 5 at stride 2 ("same"), dense 512, dense
+# 4. We predict 8 · 28 = 224; 16 · (5 · 5 · 8 + 1) = 3,216; the volume is now 16 × 16 × 16 = 4,096, so (4,096 + 1) ·
+# 512 = 2,097,664, and 513 · 4 = 2,052: together 2,099,716 in the dense layers.
 
 # %% tags=["nbval-check-output"]
 net = keras.Sequential(
@@ -1186,9 +1189,9 @@ arithmetic.layer_table(net)
 
 # %% [markdown]
 # > **What the slide says.** "A convolution costs $H H_f / s \cdot W W_f / s \cdot C K$." This takes the output to be
-# > $H / s$ by $W / s$. It is right for "same" padding where $s$ divides $H$, and wrong otherwise. AlexNet's first layer
-# > has 96 filters of 11 × 11 × 3 at stride 4 on 227 × 227 without padding: 55 × 55 outputs and 105,415,200 MACs, not
-# > 112.2 million.
+# > $H / s$ by $W / s$. It is right for "same" padding where $s$ divides $H$, and wrong otherwise. AlexNet's first
+# > layer has 96 filters of 11 × 11 × 3 at stride 4 on 227 × 227 without padding: 55 × 55 outputs and 105,415,200
+# > MACs, not 112.2 million.
 
 # %% tags=["nbval-check-output"]
 alexnet1 = keras.Sequential([keras.Input((227, 227, 3)), layers.Conv2D(96, 11, strides=4)])
@@ -1198,9 +1201,9 @@ print(f"utils:       {arithmetic.totals(alexnet1)['macs']:,}")
 print(f"the formula: {(227 * 11 / 4) ** 2 * 3 * 96:,.0f}")
 
 # %% [markdown]
-# > **What the slide says.** "Pooling reduces the number of parameters." A pooling has no parameters and leaves those of
-# > the convolutions as they are. It reduces the *activations*, and thereby the parameters of a later dense layer, if
-# > there is one that flattens them.
+# > **What the slide says.** "Pooling reduces the number of parameters." A pooling has no parameters and leaves those
+# > of the convolutions as they are. It reduces the *activations*, and thereby the parameters of a later dense layer,
+# > if there is one that flattens them.
 
 
 # %% tags=["nbval-check-output"]
@@ -1221,8 +1224,8 @@ for name, top in {
 # ## VGG16, every layer
 #
 # One table for the whole net. Activation memory is counted as everywhere in this course: the input and the output of
-# every layer, for one image, 4 bytes a number, forward only (training needs about twice that); activations and reshapes
-# work in place; 1 MB is 10⁶ bytes.
+# every layer, for one image, 4 bytes a number, forward only (training needs about twice that); activations and
+# reshapes work in place; 1 MB is 10⁶ bytes.
 
 # %%
 table = arithmetic.layer_table(vgg16)
@@ -1261,13 +1264,10 @@ print(f"weights: {total['params'] * 4 / 1e6:.1f} MB = {total['params'] * 4 / 2**
 # %% [markdown]
 # > **What the slides say.** Five printed figures for VGG16, beside the table:
 # >
-# > | printed | counted |
-# > |---|---|
-# > | "24 M" activations | 15,237,608 values, the input included |
-# > | "93 MB" and "96 MB an image" for them | 60.95 MB; 96 is 4 · 24 M, and 93 is 24 M in neither unit |
-# > | "122 M" parameters in the dense layers | 123.6 M |
-# > | the dense layers are "immensely computationally expensive" | 0.8 % of the MACs. They are expensive in *parameters*: 89 % |
-# > | weights take "522 MB" | 553 MB; in MiB it is 528, so 522 is roughly that |
+# > | printed | counted | |---|---| | "24 M" activations | 15,237,608 values, the input included | | "93 MB" and "96
+# > MB an image" for them | 60.95 MB; 96 is 4 · 24 M, and 93 is 24 M in neither unit | | "122 M" parameters in the
+# > dense layers | 123.6 M | | the dense layers are "immensely computationally expensive" | 0.8 % of the MACs. They
+# > are expensive in *parameters*: 89 % | | weights take "522 MB" | 553 MB; in MiB it is 528, so 522 is roughly that |
 
 # %% tags=["nbval-check-output"]
 print(f"24 M values of 4 bytes: {24e6 * 4 / 1e6:.0f} MB or {24e6 * 4 / 2**20:.1f} MiB")
@@ -1288,7 +1288,8 @@ record(
 # You can now
 #
 # - compute a convolution over channels and filters by hand, and know that libraries correlate;
-# - get an output size by counting positions: floor, never ceil, and the remainder is the number of pixels left unread;
+# - get an output size by counting positions: floor, never ceil, and the remainder is the number of pixels left
+#   unread;
 # - read a convolution as a banded matrix whose transpose is both the gradient and the transposed convolution;
 # - tell what a unit can see (size, jump, start) from what it does see, and widen it by depth or dilation;
 # - turn dense layers into convolutions, and split convolutions into cheaper ones;
@@ -1296,15 +1297,15 @@ record(
 #
 # ## Exercises
 #
-# 1. (easy) An image of 227 × 227 × 3 meets 96 filters of 11 × 11 at stride 4. How large is the output without padding,
-#    and what changes at 224? *Hint: is (224 − 11)/4 whole? Draw it with `plots.window_positions`.*
+# 1. (easy) An image of 227 × 227 × 3 meets 96 filters of 11 × 11 at stride 4. How large is the output without
+#    padding, and what changes at 224? *Hint: is (224 − 11)/4 whole? Draw it with `plots.window_positions`.*
 # 2. (easy) How many parameters and MACs has a 3 × 3 convolution from 256 to 256 channels on 14 × 14 ("same"), and how
 #    many its depthwise separable form? *Hint: build both in Keras and call `arithmetic.layer_table`.*
 # 3. (medium) Find f, s, p for a transposed convolution that turns 7 into 14 without a checkerboard. How many answers
 #    with f up to 6 are there? *Hint: s must divide f; use `arithmetic.transposed_output_size` in a loop.*
 # 4. (medium) Draw `plots.field_cone` for three 3 × 3 filters all at dilation 2, then for dilations 1, 2, 5. Which
-#    pixels are never read? State a rule for dilations without holes. *Hint: compare each dilation with the field of the
-#    layers below it.*
+#    pixels are never read? State a rule for dilations without holes. *Hint: compare each dilation with the field of
+#    the layers below it.*
 # 5. (hard) Show that the zeros of "same" padding let a network know where in the image it is: build a chain of
 #    convolutions that gives a different answer to the same bright pixel in the centre and near the border. How many
 #    layers does it need to tell the centre of a 17 × 17 image from its neighbours? *Hint: filters of ones on an image
@@ -1321,8 +1322,8 @@ record(
 #   Physiology 148, 1959.
 # - K. Fukushima, *Neocognitron: a self-organizing neural network model for a mechanism of pattern recognition
 #   unaffected by shift in position*, Biological Cybernetics 36, 1980.
-# - Y. Le Cun, *Une procédure d'apprentissage pour réseau à seuil asymétrique*, Cognitiva 85, 1985; D. E. Rumelhart, G.
-#   E. Hinton and R. J. Williams, *Learning representations by back-propagating errors*, Nature 323, 1986.
+# - Y. Le Cun, *Une procédure d'apprentissage pour réseau à seuil asymétrique*, Cognitiva 85, 1985; D. E. Rumelhart,
+#   G. E. Hinton and R. J. Williams, *Learning representations by back-propagating errors*, Nature 323, 1986.
 # - A. Waibel, T. Hanazawa, G. Hinton, K. Shikano and K. Lang, *Phoneme recognition using time-delay neural networks*,
 #   IEEE Transactions on Acoustics, Speech and Signal Processing 37, 1989.
 # - Y. LeCun et al., *Backpropagation applied to handwritten zip code recognition*, Neural Computation 1, 1989.

@@ -3,10 +3,11 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/02_layers_and_training.ipynb)
 #
-# **Why does a network that is right in every line learn nothing?** Twelve convolutions, a thousand handwritten digits,
-# no mistake in the code: and the loss stays at 2.303, the logarithm of ten, step after step. One number is wrong, the
-# size of the first random weights. Most of the craft of training is about such numbers: how large the weights are at
-# the beginning, how long a step is, how often to forget. This notebook measures what each of them does.
+# **Why does a network that is right in every line learn nothing?** Twelve convolutions, a thousand handwritten
+# digits, no mistake in the code: and the loss stays at 2.303, the logarithm of ten, step after step. One number is
+# wrong, the size of the first random weights. Most of the craft of training is about such numbers: how large the
+# weights are at the beginning, how long a step is, how often to forget. This notebook measures what each of them
+# does.
 #
 # You will be able to
 #
@@ -72,8 +73,8 @@ count = len(classes)
 plots.show_images(images[transfer.draw(labels, 2, seed)], columns=10, tile=0.8)
 
 # %% [markdown]
-# These are our images: small, so that a network trains in a second and every comparison can be made with several seeds.
-# What holds for networks of this size need not hold for large ones; where that matters, we say so.
+# These are our images: small, so that a network trains in a second and every comparison can be made with several
+# seeds. What holds for networks of this size need not hold for large ones; where that matters, we say so.
 #
 # ## Activations
 #
@@ -116,8 +117,8 @@ for function, (name, (_, gradient)) in zip(own, activations.items()):
 
 # %% [markdown]
 # Back-propagation multiplies the gradients of all layers. Let us chain one function with itself, weights 1. After ten
-# sigmoids at most (1/4)^10 ≈ 10^−6 of the gradient arrives: the early layers of such a network stand still. That is the
-# **vanishing gradient**. The average over the random inputs, by depth:
+# sigmoids at most (1/4)^10 ≈ 10^−6 of the gradient arrives: the early layers of such a network stand still. That is
+# the **vanishing gradient**. The average over the random inputs, by depth:
 
 # %%
 arrived = {}
@@ -132,10 +133,10 @@ ax = plots.curves(arrived, range(11), "activations in a row", "gradient that arr
 ax.lines[3].set_linestyle("--")
 
 # %% [markdown]
-# ReLU has no such loss where it is positive, and is cheap. Its price: where it is negative, nothing passes. A unit that
-# is negative for *every* image gets no gradient and never comes back: a **dead** unit. One step that is too long can do
-# it. Below, 128 units after 50 steps of plain gradient descent at three rates; a unit is dead if none of the training
-# images moves it. Before training we expect a few, later more, the higher the rate.
+# ReLU has no such loss where it is positive, and is cheap. Its price: where it is negative, nothing passes. A unit
+# that is negative for *every* image gets no gradient and never comes back: a **dead** unit. One step that is too long
+# can do it. Below, 128 units after 50 steps of plain gradient descent at three rates; a unit is dead if none of the
+# training images moves it. Before training we expect a few, later more, the higher the rate.
 
 
 # %%
@@ -155,13 +156,14 @@ for rate in (0.0, 0.1, 1.0, 5.0):
 plots.bars(shares, xlabel="share of dead units", title="Steps that are too long kill ReLUs")
 
 # %% [markdown]
-# So: ReLU by default, with a rate that is not too high; leaky ReLU where units die; tanh and sigmoid where a value must
-# stay within bounds (gates, probabilities), not as hidden layers of deep networks.
+# So: ReLU by default, with a rate that is not too high; leaky ReLU where units die; tanh and sigmoid where a value
+# must stay within bounds (gates, probabilities), not as hidden layers of deep networks.
 #
 # ## Pooling
 #
 # A pooling layer summarises each window of a map by one number, the largest or the mean, each channel on its own. It
-# has no parameters. Windows of 2 with stride 2 halve height and width; windows of 3 with stride 2 overlap by one pixel.
+# has no parameters. Windows of 2 with stride 2 halve height and width; windows of 3 with stride 2 overlap by one
+# pixel.
 #
 # By hand: in the top left window of the matrix stand 1, 1, 5, 6, so its maximum is 6 and its mean 13 / 4 = 3.25. We
 # expect 6 8 / 3 4 for the maxima.
@@ -190,8 +192,8 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# The overlapping kind, 3/2, on a matrix of 5 × 5 that we shall need again: (5 − 3) / 2 + 1 = 2 windows along each side.
-# Row 2 and column 2 are read by two windows, the 6 in the middle by four. Keras must agree.
+# The overlapping kind, 3/2, on a matrix of 5 × 5 that we shall need again: (5 − 3) / 2 + 1 = 2 windows along each
+# side. Row 2 and column 2 are read by two windows, the 6 in the middle by four. Keras must agree.
 
 # %% tags=["nbval-check-output"]
 five = np.array([[2, 4, 8, 3, 6], [9, 3, 4, 2, 5], [5, 4, 6, 3, 1], [2, 3, 1, 3, 4], [2, 7, 4, 5, 7]])
@@ -209,8 +211,8 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# On a photograph: edges, found by a filter, then pooled three times with 2/2. The maximum keeps thin lines bright; the
-# mean thins them out. Both forget where exactly a line was: that is the use of pooling, and its price.
+# On a photograph: edges, found by a filter, then pooled three times with 2/2. The maximum keeps thin lines bright;
+# the mean thins them out. Both forget where exactly a line was: that is the use of pooling, and its price.
 
 # %%
 grey = skimage.color.rgb2gray(skimage.data.chelsea())[40:296, 110:366]  # (256, 256)
@@ -226,12 +228,12 @@ plots.show_images(shown, titles=titles, columns=4, tile=2)
 # ### Backward
 #
 # Gradients arrive from above, one for each output. The maximum depends on one pixel of its window, so that pixel gets
-# the whole gradient and the others nothing. Where windows overlap and the same pixel wins several, its gradients **add
-# up**.
+# the whole gradient and the others nothing. Where windows overlap and the same pixel wins several, its gradients
+# **add up**.
 #
-# Take the same matrix with windows of 3 × 3 at stride 1. The maxima are 9 8 8 / 9 6 6 / 7 7 7; from above come 1 3 1 /
-# 1 4 2 / 6 2 1. The 8 wins two windows, so it gets 3 + 1 = 4; the 9 gets 1 + 1 = 2; the 6 in the middle 4 + 2 = 6. The
-# three 7s of the output are two pixels: the left one wins two windows and gets 6 + 2 = 8, the right one gets 1.
+# Take the same matrix with windows of 3 × 3 at stride 1. The maxima are 9 8 8 / 9 6 6 / 7 7 7; from above come 1 3 1
+# / 1 4 2 / 6 2 1. The 8 wins two windows, so it gets 3 + 1 = 4; the 9 gets 1 + 1 = 2; the 6 in the middle 4 + 2 = 6.
+# The three 7s of the output are two pixels: the left one wins two windows and gets 6 + 2 = 8, the right one gets 1.
 
 
 # %%
@@ -268,10 +270,10 @@ print("as Keras has it:", np.array_equal(by_keras[0, :, :, 0], below))
 print("sums:", above.sum(), int(below.sum()))
 
 # %% [markdown]
-# **Ties.** If two pixels share the maximum, the function has a kink and no single gradient there. Any way to share the
-# gradient is allowed, as long as the shares add up; most libraries give all to the first pixel of the window. Ties are
-# no rarity: after a ReLU, whole windows are 0. **Averages** have no winner; each pixel of a window gets 1/f² of its
-# gradient.
+# **Ties.** If two pixels share the maximum, the function has a kink and no single gradient there. Any way to share
+# the gradient is allowed, as long as the shares add up; most libraries give all to the first pixel of the window.
+# Ties are no rarity: after a ReLU, whole windows are 0. **Averages** have no winner; each pixel of a window gets 1/f²
+# of its gradient.
 
 
 # %%
@@ -300,9 +302,9 @@ plots.number_equation(
 # ### Global average pooling
 #
 # The last maps of a network can be averaged as a whole: one number for each map, however large the map is. Against
-# flattening, this saves parameters and accepts images of any size. For 64 maps of 4 × 4 and ten classes we expect 4 · 4
-# · 64 · 10 + 10 = 10,250 parameters with `Flatten`, 64 · 10 + 10 = 650 without. What is lost is *where* a feature was
-# found.
+# flattening, this saves parameters and accepts images of any size. For 64 maps of 4 × 4 and ten classes we expect 4 ·
+# 4 · 64 · 10 + 10 = 10,250 parameters with `Flatten`, 64 · 10 + 10 = 650 without. What is lost is *where* a feature
+# was found.
 
 # %% tags=["nbval-check-output"]
 flat = keras.Sequential([keras.Input((4, 4, 64)), layers.Flatten(), layers.Dense(10)])
@@ -334,8 +336,8 @@ for ax in axes.flat:
 #
 # ## Softmax and cross-entropy
 #
-# A classifier's last layer gives one number for each class, a *logit*. Softmax turns logits into probabilities: $p_i =
-# e^{z_i} / \sum_j e^{z_j}$. Only differences of logits count, so the largest may be taken off first, and nothing
+# A classifier's last layer gives one number for each class, a *logit*. Softmax turns logits into probabilities: $p_i
+# = e^{z_i} / \sum_j e^{z_j}$. Only differences of logits count, so the largest may be taken off first, and nothing
 # overflows. Cross-entropy is the surprise about the true class, $-\log p_y$: 0 where the network was sure and right,
 # large where it was sure and wrong.
 
@@ -361,10 +363,11 @@ for ax, title in zip(axes, ("logits", "probabilities", "cross-entropy")):
 # %% [markdown]
 # ### The loss before the first step
 #
-# A fresh network knows nothing. If its logits are small, every class gets about 1/C, and the loss is −log(1/C) = log C:
-# for ten classes 2.303, for a thousand 6.908. **Look at the first loss.** If it is far higher, the network is sure of
-# itself for no reason: the last layer's weights are too large, or the images were not scaled. Below: fresh networks
-# with 2 to 1,000 outputs and random labels, once as they should be and once with the images left at 0 ... 255.
+# A fresh network knows nothing. If its logits are small, every class gets about 1/C, and the loss is −log(1/C) = log
+# C: for ten classes 2.303, for a thousand 6.908. **Look at the first loss.** If it is far higher, the network is sure
+# of itself for no reason: the last layer's weights are too large, or the images were not scaled. Below: fresh
+# networks with 2 to 1,000 outputs and random labels, once as they should be and once with the images left at 0 ...
+# 255.
 
 # %%
 outputs = [2, 5, 10, 30, 100, 300, 1000]
@@ -384,8 +387,8 @@ plots.curves(first_loss, outputs, "classes", "loss before the first step", log_x
 #
 # The gradient of softmax and cross-entropy together is short: probabilities minus the one-hot truth. Whoever writes a
 # gradient by hand checks it against differences: nudge one weight by ±h and compare. How small should h be? The error
-# of the difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding takes over. One-sided differences fall with
-# h only. In float32 the best that one can do is about 1e-4, in float64 1e-10.
+# of the difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding takes over. One-sided differences fall
+# with h only. In float32 the best that one can do is about 1e-4, in float64 1e-10.
 
 
 # %%
@@ -419,17 +422,17 @@ errors = {
 plots.curves(errors, h, "nudge h", "relative error", log_x=True, log_y=True)
 
 # %% [markdown]
-# A relative error below 1e-7 in float64 is right; 1e-2 is wrong. Two cautions: a kink (ReLU, max pooling) between w − h
-# and w + h spoils the comparison, and dropout must be off.
+# A relative error below 1e-7 in float64 is right; 1e-2 is wrong. Two cautions: a kink (ReLU, max pooling) between w −
+# h and w + h spoils the comparison, and dropout must be off.
 #
 # ### Overfit 100 images first
 #
 # Before any long training: take 100 images and train until the loss is 0. A network of this size can learn them by
-# heart; if it cannot, there is a mistake in it, and more images would only hide it. We try it on a right network and on
-# two wrong ones, a ReLU on the logits and a softmax too many. For the latter we can predict where the loss gets stuck.
-# Its "logits" are probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 = 1.461.
-# (On TensorFlow, Keras recognises a softmax that stands directly before such a loss, warns, and takes it out. A factor
-# of 1 behind it is enough to hide it, so this is no protection.)
+# heart; if it cannot, there is a mistake in it, and more images would only hide it. We try it on a right network and
+# on two wrong ones, a ReLU on the logits and a softmax too many. For the latter we can predict where the loss gets
+# stuck. Its "logits" are probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 =
+# 1.461. (On TensorFlow, Keras recognises a softmax that stands directly before such a loss, warns, and takes it out.
+# A factor of 1 behind it is enough to hide it, so this is no protection.)
 
 
 # %%
@@ -534,15 +537,15 @@ ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 record(overfit_accuracy=known.mean(), stuck_loss=overfitted["softmax twice"][:, -1].mean())
 
 # %% [markdown]
-# The right network knows its images by heart and its loss goes to 0. The other two train, and on many images they would
-# look like mediocre networks; only the small test tells that they are broken.
+# The right network knows its images by heart and its loss goes to 0. The other two train, and on many images they
+# would look like mediocre networks; only the small test tells that they are broken.
 #
 # ## Initialisation
 #
-# All weights equal would make all units of a layer equal for ever; so they start at random. How large? Let a unit add n
-# inputs with independent weights of variance v. Then the variance of its sum is n · v times the mean square of an
-# input. To keep it from layer to layer, v = 1/n (Xavier Glorot and Bengio 2010 take 2 / (n + m), with the outputs m, to
-# serve the gradient on its way back too). A ReLU sets half of the inputs to zero, so v = 2/n (He et al. 2015).
+# All weights equal would make all units of a layer equal for ever; so they start at random. How large? Let a unit add
+# n inputs with independent weights of variance v. Then the variance of its sum is n · v times the mean square of an
+# input. To keep it from layer to layer, v = 1/n (Xavier Glorot and Bengio 2010 take 2 / (n + m), with the outputs m,
+# to serve the gradient on its way back too). A ReLU sets half of the inputs to zero, so v = 2/n (He et al. 2015).
 #
 # Ten layers of 256 units. With a deviation of .01 each layer multiplies the signal by √256 · .01 = .16, so after ten
 # layers we expect .16^10 ≈ 1e-8. With a deviation of .2, tanh is driven to ±1, where its gradient is 0.
@@ -595,22 +598,23 @@ for factor in (0.16, 0.5**0.5):
 print(f"first row after ten layers: {spread['tanh, deviation .01'][-1]:.1e}, predicted {0.16**10:.1e}")
 
 # %% [markdown]
-# Keras's default is `glorot_uniform`; with ReLU, `he_normal` is the better choice for deep networks. Biases start at 0.
-# (Fifty layers and more train from any of these only with batch normalisation, below, or residual connections, topic
-# 04.)
+# Keras's default is `glorot_uniform`; with ReLU, `he_normal` is the better choice for deep networks. Biases start at
+# 0. (Fifty layers and more train from any of these only with batch normalisation, below, or residual connections,
+# topic 04.)
 
 # %% [markdown]
 # ## Optimizers
 #
-# Gradient descent on a mini-batch (SGD) goes down the gradient. In a long valley that is a poor direction: the gradient
-# points across. *Momentum* adds up the steps, v ← .9 v − rate · g: what changes sign cancels, what stays grows, up to
-# ten times. *Adam* (Kingma and Ba 2015) divides the averaged gradient by the root of its averaged square, so that every
-# weight moves by about the rate per step, whatever the size of its gradient.
+# Gradient descent on a mini-batch (SGD) goes down the gradient. In a long valley that is a poor direction: the
+# gradient points across. *Momentum* adds up the steps, v ← .9 v − rate · g: what changes sign cancels, what stays
+# grows, up to ten times. *Adam* (Kingma and Ba 2015) divides the averaged gradient by the root of its averaged
+# square, so that every weight moves by about the rate per step, whatever the size of its gradient.
 #
-# The valley f = x²/200 + y² is bent two hundred times as strongly across as along. Gradient descent multiplies y by 1 −
-# 2 · rate and x by 1 − rate / 100 in each step. With a rate of .9 these are −.8 and .991: it zigzags in, then creeps
-# along. With 1.05 the first is −1.1: it must diverge, however flat the other direction is. No rate serves both
-# directions; momentum and Adam should come far closer in the same 60 steps. Keras's own optimizers on the two numbers:
+# The valley f = x²/200 + y² is bent two hundred times as strongly across as along. Gradient descent multiplies y by 1
+# − 2 · rate and x by 1 − rate / 100 in each step. With a rate of .9 these are −.8 and .991: it zigzags in, then
+# creeps along. With 1.05 the first is −1.1: it must diverge, however flat the other direction is. No rate serves both
+# directions; momentum and Adam should come far closer in the same 60 steps. Keras's own optimizers on the two
+# numbers:
 
 
 # %%
@@ -671,9 +675,9 @@ plots.curves({run: courses[run] for run in best.values()}, blocks, "step", "trai
 axes[1].set_title("each at the best of its rates")
 
 # %% [markdown]
-# With a fitting rate all three get there. Momentum and Adam take fewer steps than plain SGD; Adam asks least for a good
-# guess. Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is still a strong
-# choice.
+# With a fitting rate all three get there. Momentum and Adam take fewer steps than plain SGD; Adam asks least for a
+# good guess. Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is still a
+# strong choice.
 #
 # ### The rate, read from the curve
 #
@@ -727,10 +731,10 @@ plots.curves(seen, at_images, "images seen", "training loss", log_y=True)
 # %% [markdown]
 # ### Schedules
 #
-# Small batches come down first, and then jump about; with 250 a batch there were only 30 steps. A long step behaves like
-# a small batch: it gets near the minimum, then jumps about it; a short one gets nearer, later. So begin with long ones.
-# The classic rule: **drop the rate by ten when the validation loss no longer falls**. Others fix the whole course
-# beforehand.
+# Small batches come down first, and then jump about; with 250 a batch there were only 30 steps. A long step behaves
+# like a small batch: it gets near the minimum, then jumps about it; a short one gets nearer, later. So begin with
+# long ones. The classic rule: **drop the rate by ten when the validation loss no longer falls**. Others fix the whole
+# course beforehand.
 
 # %%
 horizon = np.arange(300)
@@ -744,10 +748,10 @@ figure, ax = plt.subplots(figsize=(8, 2.6))
 plots.curves(forms, horizon, "step", "rate, share of the highest", ax=ax)
 
 # %% [markdown]
-# On plateau, with Keras's `ReduceLROnPlateau`, against the same rate throughout. The jumps show best where the batches
-# contradict one another: a linear classifier with batches of 10 and **noisy** labels, a fifth of them replaced by random
-# ones. We expect that the training loss falls at once where the rate drops. (One run of each; averaged over several, the
-# drops would blur, since they come at different epochs.)
+# On plateau, with Keras's `ReduceLROnPlateau`, against the same rate throughout. The jumps show best where the
+# batches contradict one another: a linear classifier with batches of 10 and **noisy** labels, a fifth of them
+# replaced by random ones. We expect that the training loss falls at once where the rate drops. (One run of each;
+# averaged over several, the drops would blur, since they come at different epochs.)
 
 
 # %%
@@ -834,19 +838,19 @@ record(accuracy_few=by_data["test images"][:, 0].mean(), accuracy_all=by_data["t
 #
 # ## Regularisation
 #
-# Whatever makes a network do better on new images without helping on the training images is called regularisation. Each
-# of the following is measured three times, on the same network with two dense layers of 256 units: with 20 **clean**
-# images of each class; with all images and the **noisy** labels of above, since labels from the wild are like that; and
-# with 20 clean images and a **large start**, first weights eight times as large as Keras draws them. Whoever wants to
-# see gains should look where something goes wrong.
+# Whatever makes a network do better on new images without helping on the training images is called regularisation.
+# Each of the following is measured three times, on the same network with two dense layers of 256 units: with 20
+# **clean** images of each class; with all images and the **noisy** labels of above, since labels from the wild are
+# like that; and with 20 clean images and a **large start**, first weights eight times as large as Keras draws them.
+# Whoever wants to see gains should look where something goes wrong.
 #
 # ### L2 and weight decay
 #
 # Large weights make a function that bends sharply. The penalty λ‖w‖² is added to the loss, its gradient is 2λw.
 # **Weight decay** shrinks the weights directly: in each step w ← w − rate · decay · w. Under plain SGD they are the
-# same if decay = 2λ. The weight decay 5e-4 of the classic networks is therefore `L2(2.5e-4)` in Keras, whose penalty is
-# λw² (not half of it). We expect equal weights, and unequal ones for `L2(5e-4)`. (The layer has no bias: `weight_decay`
-# shrinks biases, too, unless they are excluded, and `kernel_regularizer` does not.)
+# same if decay = 2λ. The weight decay 5e-4 of the classic networks is therefore `L2(2.5e-4)` in Keras, whose penalty
+# is λw² (not half of it). We expect equal weights, and unequal ones for `L2(5e-4)`. (The layer has no bias:
+# `weight_decay` shrinks biases, too, unless they are excluded, and `kernel_regularizer` does not.)
 
 
 # %%
@@ -872,14 +876,15 @@ for name, difference in differences.items():
     print(f"{name:10} the same weights as SGD(weight_decay=5e-4): {bool(difference < 2e-5)}")
 
 # %% [markdown]
-# With momentum it matters where the decay enters. The update of the classic papers puts it into the velocity, v ← .9 v
-# − rate · decay · w − rate · g, and equals L2. Keras's argument `weight_decay` leaves the velocity out: one and the
-# same number decays ten times less than L2 would, since momentum multiplies what goes through it by 1 / (1 − .9) = 10.
+# With momentum it matters where the decay enters. The update of the classic papers puts it into the velocity, v ← .9
+# v − rate · decay · w − rate · g, and equals L2. Keras's argument `weight_decay` leaves the velocity out: one and the
+# same number decays ten times less than L2 would, since momentum multiplies what goes through it by 1 / (1 − .9) =
+# 10.
 #
-# Under Adam the two part for good. L2's gradient is divided by the size of the other gradients like everything else, so
-# a weight with large gradients hardly decays. **AdamW** (Loshchilov and Hutter 2019) *decouples* the decay: all weights
-# shrink alike. Below, no signal at all: two weights that start at 1 and see gradients of mean zero, one small, one
-# large.
+# Under Adam the two part for good. L2's gradient is divided by the size of the other gradients like everything else,
+# so a weight with large gradients hardly decays. **AdamW** (Loshchilov and Hutter 2019) *decouples* the decay: all
+# weights shrink alike. Below, no signal at all: two weights that start at 1 and see gradients of mean zero, one
+# small, one large.
 
 
 # %%
@@ -954,8 +959,8 @@ for name, w in {"dense": dense_kernel, "convolution": kernel}.items():
 # %% [markdown]
 # ### What they gain
 #
-# The same draws, labels and initial weights for each method; what is drawn is the difference to the plain network, mean
-# and range over the seeds. A line that crosses zero has shown nothing.
+# The same draws, labels and initial weights for each method; what is drawn is the difference to the plain network,
+# mean and range over the seeds. A line that crosses zero has shown nothing.
 
 
 # %%
@@ -1004,8 +1009,8 @@ record(
 # With clean labels and a good start the three methods move the accuracy by less than the draws do: **no gain that we
 # can show**. A fifth of wrong labels is something to overfit to, and the plain network learns them by heart as well.
 # There dropout gains about three points, in every run; L2 and max-norm gain little on average, and not in every run.
-# Max-norm was proposed to keep weights within bounds when something drives them out. Where they start out of bounds, it
-# takes back what the bad start had cost, in every run, and the other two take back most of it.
+# Max-norm was proposed to keep weights within bounds when something drives them out. Where they start out of bounds,
+# it takes back what the bad start had cost, in every run, and the other two take back most of it.
 
 # %% [markdown]
 # ## Batch normalisation
@@ -1026,8 +1031,8 @@ print(sum(np.prod(v.shape) for v in norm.non_trainable_variables).item())
 
 # %% [markdown]
 # > **What the slide says.** "Batch normalisation makes the activations unit Gaussian." It gives them mean 0 and
-# > variance 1 and leaves the *form* of their distribution as it was: a shift and a scale cannot make a bell out of two
-# > humps.
+# > variance 1 and leaves the *form* of their distribution as it was: a shift and a scale cannot make a bell out of
+# > two humps.
 
 # %%
 random = np.random.default_rng(seed)
@@ -1046,8 +1051,8 @@ axes[1].legend(fontsize=9)
 #
 # In training the statistics are those of the batch: what a network says about an image depends on its neighbours. At
 # test time that would be absurd, so running averages are used, which each training step moved by a share of 1 −
-# momentum. Keras starts them at mean 0 and variance 1 with momentum .99: after 20 steps, .99^20 = 82 % of the start is
-# left. One image in two batches:
+# momentum. Keras starts them at mean 0 and variance 1 with momentum .99: after 20 steps, .99^20 = 82 % of the start
+# is left. One image in two batches:
 
 # %%
 norm = layers.BatchNormalization(momentum=0.9)
@@ -1071,8 +1076,8 @@ plots.curves(courses, range(100), "step", "running mean", {"true mean": humps.me
 
 # %% [markdown]
 # **Freezing.** A batch norm with `trainable = False` keeps γ and β, and in Keras it also runs in inference mode, even
-# within `fit`: the running statistics are used and stay. That is what one wants when fine-tuning with few images (topic
-# 06).
+# within `fit`: the running statistics are used and stay. That is what one wants when fine-tuning with few images
+# (topic 06).
 
 # %%
 for frozen in (False, True):
@@ -1088,10 +1093,10 @@ for frozen in (False, True):
 # %% [markdown]
 # ### What it changes: gradients, rates, initial weights
 #
-# Twelve convolutions with ReLU, with batch norm before each ReLU and without. First the **gradients** before training,
-# layer by layer, for initial weights of three sizes (the He deviation times 1/2, 1 and 2). A trick finds them in plain
-# Keras: one step of SGD with rate 1 moves every weight by its gradient. Without batch norm, the signal is multiplied by
-# 1/2 or by 2 in each of the twelve layers, and so is the gradient on its way back.
+# Twelve convolutions with ReLU, with batch norm before each ReLU and without. First the **gradients** before
+# training, layer by layer, for initial weights of three sizes (the He deviation times 1/2, 1 and 2). A trick finds
+# them in plain Keras: one step of SGD with rate 1 moves every weight by its gradient. Without batch norm, the signal
+# is multiplied by 1/2 or by 2 in each of the twelve layers, and so is the gradient on its way back.
 
 
 # %%
@@ -1168,13 +1173,13 @@ record(
 )
 
 # %% [markdown]
-# That is the largest effect in this notebook. Without batch norm the twelve layers learn at one or two of the rates, and
-# only from weights of the right size. With it they learn at rates a hundred times apart, and from weights of every size
-# that we tried. What it does not do: save a rate that is far too high.
+# That is the largest effect in this notebook. Without batch norm the twelve layers learn at one or two of the rates,
+# and only from weights of the right size. With it they learn at rates a hundred times apart, and from weights of
+# every size that we tried. What it does not do: save a rate that is far too high.
 #
 # And so we meet the network of the first page: twelve convolutions, right in every line, whose first weights are half
-# as large as they should be. The same code with the right number learns, if slowly; with batch norm the number is of no
-# consequence.
+# as large as they should be. The same code with the right number learns, if slowly; with batch norm the number is of
+# no consequence.
 
 # %%
 shown = ["without batch norm, weights × 0.5", "without batch norm, weights × 1", "with batch norm, weights × 0.5"]
@@ -1277,8 +1282,8 @@ lights = {name: np.clip(light, 0, 255).astype("uint8") for name, light in lights
 plots.show_images(list(lights.values()), titles=list(lights), columns=5, tile=1.6)
 
 # %% [markdown]
-# **Occlusion.** Objects hide one another, and a third of an object must do. In these drawn scenes the framed object is
-# the one that is hidden most.
+# **Occlusion.** Objects hide one another, and a third of an object must do. In these drawn scenes the framed object
+# is the one that is hidden most.
 
 # %%
 crowd = shapes.scenes(24, config="crowded", seed=seed)
@@ -1334,10 +1339,10 @@ plots.bars(distances, xlabel="mean difference to the cat, grey values")
 # %% [markdown]
 # ## Augmentation
 #
-# What must not change the label can be taught by example: change the training images at random, each time anew, in the
-# ways in which the world changes them. Four kinds: **geometry** (mirror, turn, scale, shear, crop), **colour**, **noise
-# and occlusion** (cutout: DeVries and Taylor 2017), **weather**. Each layer of `utils.data.augmentation` on one image;
-# of six draws the strongest is shown.
+# What must not change the label can be taught by example: change the training images at random, each time anew, in
+# the ways in which the world changes them. Four kinds: **geometry** (mirror, turn, scale, shear, crop), **colour**,
+# **noise and occlusion** (cutout: DeVries and Taylor 2017), **weather**. Each layer of `utils.data.augmentation` on
+# one image; of six draws the strongest is shown.
 
 # %%
 astronaut = skimage.transform.resize(skimage.data.astronaut()[:400, 30:430], (160, 160), anti_aliasing=True)
@@ -1386,8 +1391,8 @@ parts = [[one[key] for one in moved] for key in ("image", "boxes", "labels", "ma
 plots.show_objects(*parts, classes=shapes.CLASSES, names=False, titles=["original", *moves], columns=4, tile=2)
 
 # %% [markdown]
-# A box must be tight around what is left of its mask. For the mirrored, turned, scaled and sheared scene we compute the
-# boxes of the moved masks anew, and expect the boxes that came out, up to a pixel.
+# A box must be tight around what is left of its mask. For the mirrored, turned, scaled and sheared scene we compute
+# the boxes of the moved masks anew, and expect the boxes that came out, up to a pixel.
 
 # %% tags=["nbval-check-output"]
 fixed = shapes.scene(3, objects=(3, 3))
@@ -1452,12 +1457,12 @@ record(
 )
 
 # %% [markdown]
-# With five images of each class, turns and shifts gain most: some three points on average and in nearly every run, though
-# the runs differ by as much, since so much hangs on which fifty images were drawn. Cutout gains less. Brightness and
-# noise do nothing that we can show: these digits hardly differ in either. Mirroring harms in every run. The gain shrinks
-# with the number of images, and with 100 of each class none is left, or a small loss: then the data hold the variations
-# already, and a network this small has to spend some of its strength on images that nobody wrote. Augmentation is
-# knowledge about the task: wrong knowledge costs.
+# With five images of each class, turns and shifts gain most: some three points on average and in nearly every run,
+# though the runs differ by as much, since so much hangs on which fifty images were drawn. Cutout gains less.
+# Brightness and noise do nothing that we can show: these digits hardly differ in either. Mirroring harms in every
+# run. The gain shrinks with the number of images, and with 100 of each class none is left, or a small loss: then the
+# data hold the variations already, and a network this small has to spend some of its strength on images that nobody
+# wrote. Augmentation is knowledge about the task: wrong knowledge costs.
 #
 # ## Summary
 #
@@ -1478,8 +1483,8 @@ record(
 #    true class a logit of 10? *Hint: log(1 + 999 e^−10).*
 # 3. (medium) Replace `Adam(3e-3)` in the comparison of regularisers by SGD with momentum at two rates. Does the order
 #    of the methods stay? *Hint: the argument `optimizer` of `train`.*
-# 4. (medium) Raise the share of wrong labels from 0 to .6. From where on does dropout gain more than the seeds differ?
-#    *Hint: `noisy`.*
+# 4. (medium) Raise the share of wrong labels from 0 to .6. From where on does dropout gain more than the seeds
+#    differ? *Hint: `noisy`.*
 # 5. (medium) Give the deep network without batch norm the residual connections of topic 04, or a warm-up of the rate.
 #    Which of the two rescues it at more rates? *Hint: `training.WarmupHoldDecay` as the rate.*
 # 6. (hard) Fold a trained batch norm into the convolution before it: new weights and a bias that give the same output
@@ -1487,7 +1492,8 @@ record(
 #
 # ## Further reading
 #
-# - X. Glorot and Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks*, AISTATS 2010.
+# - X. Glorot and Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks*, AISTATS
+#   2010.
 # - A. Krizhevsky, I. Sutskever and G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS
 #   2012.
 # - N. Srivastava et al., *Dropout: a simple way to prevent neural networks from overfitting*, JMLR 15, 2014.

@@ -78,8 +78,8 @@ start(seed)
 # **ImageNet** (Deng et al. 2009) is a collection of 14 million photographs, gathered from the web under the nouns of
 # WordNet and checked by tens of thousands of people through Amazon Mechanical Turk. Its competition, the *Large Scale
 # Visual Recognition Challenge* (ILSVRC), ran from 2010 to 2017 with 1,000 classes and 1.2 million training images. A
-# program may name five classes for an image, and errs if the true one is not among them: the **top-5 error**. Guessing
-# errs in 995 of 1,000 images.
+# program may name five classes for an image, and errs if the true one is not among them: the **top-5 error**.
+# Guessing errs in 995 of 1,000 images.
 #
 # All eight winners, as the organisers published them [paper]:
 
@@ -116,27 +116,27 @@ ax.invert_yaxis()
 ax.legend(loc="lower right")
 
 # %% [markdown]
-# The grey bars are features made by hand with a linear classifier on top; the blue ones are convolutional networks (that of
-# 2016 an ensemble of known ones); the orange ones did not win.
-# AlexNet won by 10.8 points (26.172 − 15.315 by the organisers' own figures), four times what the year before had
-# brought. (15.3 is an average of seven networks, two of them pretrained on more of ImageNet. With the competition's images
-# alone the team's figure is 16.4, which is what 11.7 should be compared with.)
+# The grey bars are features made by hand with a linear classifier on top; the blue ones are convolutional networks
+# (that of 2016 an ensemble of known ones); the orange ones did not win. AlexNet won by 10.8 points (26.172 − 15.315
+# by the organisers' own figures), four times what the year before had brought. (15.3 is an average of seven networks,
+# two of them pretrained on more of ImageNet. With the competition's images alone the team's figure is 16.4, which is
+# what 11.7 should be compared with.)
 #
-# > **What the slide says.** "2013: ZFNet won with 11.2 %." The winner of 2013 was Matthew Zeiler's company **Clarifai**,
-# > with 11.7 % on the competition's images and 11.2 % with outside data. The network of Zeiler and Fergus's *paper*,
-# > ZFNet, reaches 14.8 % there, an average of six networks.
+# > **What the slide says.** "2013: ZFNet won with 11.2 %." The winner of 2013 was Matthew Zeiler's company
+# > **Clarifai**, with 11.7 % on the competition's images and 11.2 % with outside data. The network of Zeiler and
+# > Fergus's *paper*, ZFNet, reaches 14.8 % there, an average of six networks.
 #
-# 2014 had two tasks. GoogLeNet won classification with 6.67 %; VGG came second with 7.3 % and won *localization*, where
-# the object must also be framed.
+# 2014 had two tasks. GoogLeNet won classification with 6.67 %; VGG came second with 7.3 % and won *localization*,
+# where the object must also be framed.
 #
 # The organisers' data end here. What the networks themselves look like, we need not take from anybody: we build them.
 
 # %% [markdown]
 # ## LeNet-5, 1998
 #
-# LeNet-5 read the amounts on cheques. Its input of 32 × 32 pixels is larger than the digits in it, at most 20 × 20, so
-# that their ends can stand in the centre of the highest units' windows. Two convolutions of 5 × 5 without padding, each
-# followed by *subsampling* (pooling of 2 × 2), then a third convolution, which covers all that is left.
+# LeNet-5 read the amounts on cheques. Its input of 32 × 32 pixels is larger than the digits in it, at most 20 × 20,
+# so that their ends can stand in the centre of the highest units' windows. Two convolutions of 5 × 5 without padding,
+# each followed by *subsampling* (pooling of 2 × 2), then a third convolution, which covers all that is left.
 #
 # Predict the sizes before you look: 32 − 5 + 1 = 28, halved 14; 14 − 5 + 1 = 10, halved 5; 5 − 5 + 1 = 1.
 #
@@ -174,9 +174,9 @@ layer_table(lenet5)
 # - **61,706** is LeNet-5 as it is usually rebuilt, the table above.
 # - In the paper, the 16 maps of C3 do not see all six maps below: six of them see three, nine see four, one sees all.
 #   That saves (16 · 6 − 60) · 25 = 900 weights: **60,806**.
-# - In the paper, subsampling is trained: the sum of the four values is multiplied by a weight and gets a bias, one pair
-#   for each map: 2 · 6 + 2 · 16 = 44 more. And there is no dense layer of ten logits at the end (−850). Each digit has a
-#   *fixed* target pattern for the 84 units below, and its score is how near they come to it: **60,000**.
+# - In the paper, subsampling is trained: the sum of the four values is multiplied by a weight and gets a bias, one
+#   pair for each map: 2 · 6 + 2 · 16 = 44 more. And there is no dense layer of ten logits at the end (−850). Each
+#   digit has a *fixed* target pattern for the 84 units below, and its score is how near they come to it: **60,000**.
 
 # %% tags=["nbval-check-output"]
 forms = {
@@ -265,9 +265,9 @@ record(
 )
 
 # %% [markdown]
-# The bands span the runs. The linear classifier is hard to beat here: all digits are of one size and stand in the same
-# place, so single pixels say much. What a convolutional network knows beyond that shows when the digits move. We push the
-# test images to the right, pixel by pixel. None of the three has ever seen a digit there.
+# The bands span the runs. The linear classifier is hard to beat here: all digits are of one size and stand in the
+# same place, so single pixels say much. What a convolutional network knows beyond that shows when the digits move. We
+# push the test images to the right, pixel by pixel. None of the three has ever seen a digit there.
 
 
 # %%
@@ -286,11 +286,11 @@ plots.curves(moved, range(9), "pixels to the right", "accuracy on test digits", 
 record(lenet_moved=moved["as rebuilt"][3], linear_moved=moved["linear classifier"][3])
 
 # %% [markdown]
-# Pushed by three pixels of 32, both forms of LeNet-5 still read most of the digits, the linear classifier less than half of
-# them. The maps move along with the digit (topic 01), and each pool forgives a step; beyond six pixels nothing helps, since
-# the dense layers have never seen a map there. Between the two forms there is a point in favour of the rebuilt one while the
-# digits stand still, and hardly anything once they move: the parts that the rebuilders left out did not matter much, at
-# least not for a thousand digits and our short training.
+# Pushed by three pixels of 32, both forms of LeNet-5 still read most of the digits, the linear classifier less than
+# half of them. The maps move along with the digit (topic 01), and each pool forgives a step; beyond six pixels
+# nothing helps, since the dense layers have never seen a map there. Between the two forms there is a point in favour
+# of the rebuilt one while the digits stand still, and hardly anything once they move: the parts that the rebuilders
+# left out did not matter much, at least not for a thousand digits and our short training.
 #
 # What did the last network, one in the paper's form, get wrong?
 
@@ -303,9 +303,10 @@ plots.show_images(
 )
 
 # %% [markdown]
-# Its scores are minus the squared distances of the 84 units to the ten patterns. The mean distance of the test images of each
-# digit (rows) to each pattern (columns), where 84 is what a code of zeros would have: the smallest of each row should stand on
-# the diagonal. It need not come near 0, since our loss asks only that the right pattern be nearer than the others.
+# Its scores are minus the squared distances of the 84 units to the ten patterns. The mean distance of the test images
+# of each digit (rows) to each pattern (columns), where 84 is what a code of zeros would have: the smallest of each
+# row should stand on the diagonal. It need not come near 0, since our loss asks only that the right pattern be nearer
+# than the others.
 
 # %%
 distances = -transfer.predict(reader, x_test)  # (test images, 10)
@@ -330,16 +331,16 @@ alexnet = architectures.outline("alexnet")
 plots.stage_diagram(alexnet, title="AlexNet")
 
 # %% [markdown]
-# Layer by layer. Predict: 227 pixels, 11 × 11 at stride 4: (227 − 11) / 4 + 1 = 55. A pool of 3 at stride 2: (55 − 3) / 2
-# + 1 = 27. Then 5 × 5 with padding 2 keeps 27, a pool gives 13, three times 3 × 3 with padding 1 keep 13, a pool gives 6.
-# So 6 · 6 · 256 = 9,216 values enter the first dense layer.
+# Layer by layer. Predict: 227 pixels, 11 × 11 at stride 4: (227 − 11) / 4 + 1 = 55. A pool of 3 at stride 2:
+# (55 − 3) / 2 + 1 = 27. Then 5 × 5 with padding 2 keeps 27, a pool gives 13, three times 3 × 3 with padding 1 keep 13, a pool
+# gives 6. So 6 · 6 · 256 = 9,216 values enter the first dense layer.
 
 # %%
 layer_table(alexnet)
 
 # %% [markdown]
-# > **What the slide says**, and the paper itself: "224 × 224". An 11 × 11 filter at stride 4 would stand at (224 − 11) / 4
-# > + 1 = 54.25 places. With 227 it is 55, the size that the paper's own figure gives.
+# > **What the slide says**, and the paper itself: "224 × 224". An 11 × 11 filter at stride 4 would stand at
+# > (224 − 11) / 4 + 1 = 54.25 places. With 227 it is 55, the size that the paper's own figure gives.
 
 # %% tags=["nbval-check-output"]
 for n in (224, 227):
@@ -349,10 +350,10 @@ for n in (224, 227):
 # %% [markdown]
 # ### Why it is drawn split
 #
-# The paper's figure shows two networks side by side which meet in some layers only. The reason is memory: the authors'
-# cards had 3 GB each. Half of the channels live on one card, half on the other; the second, fourth and fifth convolution see the
-# channels of their own card alone, which is now called a convolution with two *groups*. We draw which channels each
-# filter sees: grey where all see all, otherwise one colour for each card.
+# The paper's figure shows two networks side by side which meet in some layers only. The reason is memory: the
+# authors' cards had 3 GB each. Half of the channels live on one card, half on the other; the second, fourth and fifth
+# convolution see the channels of their own card alone, which is now called a convolution with two *groups*. We draw
+# which channels each filter sees: grey where all see all, otherwise one colour for each card.
 
 # %%
 convolutions = [alexnet.get_layer(f"conv{number}") for number in range(1, 6)]
@@ -382,8 +383,8 @@ for name, model in {"two groups": alexnet, "no groups": whole}.items():
 # > **What the slide says.** "255 MB." At 4 bytes a parameter the network of the paper has 243.9 MB, and even without
 # > groups it has 249.5.
 #
-# Does one card really not suffice? An estimate by our way of counting: a batch of 128 images, forward and backward, and
-# for each weight its gradient and its velocity.
+# Does one card really not suffice? An estimate by our way of counting: a batch of 128 images, forward and backward,
+# and for each weight its gradient and its velocity.
 
 # %%
 total = arithmetic.totals(alexnet)
@@ -392,8 +393,8 @@ weights = 3 * 4 * total["params"] / 1e9
 print(f"maps {maps:.2f} GB + weights {weights:.2f} GB = {maps + weights:.2f} GB of 3 GB")
 
 # %% [markdown]
-# Tight: this leaves .8 GB for the images, the work space of the convolutions and whatever of the maps the program of 2012
-# did not compute in place. And two cards work at the same time: the training took five to six days.
+# Tight: this leaves .8 GB for the images, the work space of the convolutions and whatever of the maps the program of
+# 2012 did not compute in place. And two cards work at the same time: the training took five to six days.
 #
 # ### Where its weights are
 #
@@ -410,11 +411,11 @@ for name in ("params", "macs"):
     print(f"dense layers: {table.loc[dense, name].sum() / table[name].sum():.0%} of the {name}")
 
 # %% [markdown]
-# The dense layers (purple) hold 96 % of the parameters and do 8 % of the work. Keep it in mind: two years later GoogLeNet
-# is going to do without most of them.
+# The dense layers (purple) hold 96 % of the parameters and do 8 % of the work. Keep it in mind: two years later
+# GoogLeNet is going to do without most of them.
 #
-# > **What the slides say.** "A network of seven layers", and elsewhere "twelve". AlexNet has **eight** layers with weights:
-# > count the rows of the picture. (The paper removes a layer once, as an experiment, and then has seven.)
+# > **What the slides say.** "A network of seven layers", and elsewhere "twelve". AlexNet has **eight** layers with
+# > weights: count the rows of the picture. (The paper removes a layer once, as an experiment, and then has seven.)
 
 # %% [markdown]
 # ### The order of things
@@ -431,8 +432,8 @@ plots.block_diagram(first, ax=ax)
 #
 # $$b_i = a_i \Big/ \Big(k + \alpha \sum_{j = i - n/2}^{i + n/2} a_j^2\Big)^{\beta}, \qquad k = 2,\ n = 5,\ \alpha = 10^{-4},\ \beta = .75.$$
 #
-# A loud channel quiets its four neighbours: the paper calls it lateral inhibition. Sixteen channels at one place, all of
-# size 40 but one:
+# A loud channel quiets its four neighbours: the paper calls it lateral inhibition. Sixteen channels at one place, all
+# of size 40 but one:
 
 # %%
 lrn = alexnet.get_layer("conv1_norm")
@@ -444,12 +445,12 @@ for ax, values, title in zip(axes, (quiet, ops.convert_to_numpy(lrn(quiet))), ("
     ax.set(title=title, xlabel="channel", xticks=range(0, 16, 3))
 
 # %% [markdown]
-# The loud channel stays the loudest, the four neighbours fall below those far away. LRN gained 1.4 points of top-1 error
-# in the paper; VGG found no gain two years later, and batch normalisation has replaced it.
+# The loud channel stays the loudest, the four neighbours fall below those far away. LRN gained 1.4 points of top-1
+# error in the paper; VGG found no gain two years later, and batch normalisation has replaced it.
 #
-# One deck pools first and normalises afterwards. That is the order of Caffe's later copy, *CaffeNet*, and it is not the
-# same: the maximum over places is taken of other values. We try both orders on random maps with values of some tens, as
-# large as those that pixels from 0 to 255 give.
+# One deck pools first and normalises afterwards. That is the order of Caffe's later copy, *CaffeNet*, and it is not
+# the same: the maximum over places is taken of other values. We try both orders on random maps with values of some
+# tens, as large as those that pixels from 0 to 255 give.
 
 # %%
 maps = np.maximum(np.random.default_rng(seed).normal(0, 30, (4, 55, 55, 96)), 0).astype("float32")
@@ -459,9 +460,9 @@ apart = np.abs(ours - caffe)
 print(f"{np.mean(apart > 1e-3 * ours):.0%} of the values differ, by {apart.mean() / ours.mean():.0%} on average")
 
 # %% [markdown]
-# **Overlapping pooling**: windows of 3 at stride 2, where older networks had windows of 2 at stride 2. The map comes out
-# as small either way, each pixel in the middle is read twice, and of an odd size such as AlexNet's 55 nothing is left over.
-# The paper's error falls by .4 points (top-1) [paper].
+# **Overlapping pooling**: windows of 3 at stride 2, where older networks had windows of 2 at stride 2. The map comes
+# out as small either way, each pixel in the middle is read twice, and of an odd size such as AlexNet's 55 nothing is
+# left over. The paper's error falls by .4 points (top-1) [paper].
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 1.9))
@@ -481,9 +482,9 @@ print("55 ->", arithmetic.output_size(55, 2, 2), "and", arithmetic.output_size(5
 # | rate | 1e-2, divided by 10 when the validation error stalls: three times | `ReduceLROnPlateau(factor=0.1)` |
 # | length | about 90 passes over 1.2 million images | 843,750 steps |
 #
-# > **What the slide says.** "Learning rate 1e-1, reduced by 10." The paper starts at **1e-2** and ends, three divisions
-# > later, at 1e-5. Is ten times as much so bad? We try both, with momentum .9, on the network that we have at hand: LeNet-5,
-# > with AlexNet's ReLU.
+# > **What the slide says.** "Learning rate 1e-1, reduced by 10." The paper starts at **1e-2** and ends, three
+# > divisions later, at 1e-5. Is ten times as much so bad? We try both, with momentum .9, on the network that we have
+# > at hand: LeNet-5, with AlexNet's ReLU.
 
 # %%
 losses = {}
@@ -498,25 +499,26 @@ plots.curves(losses, np.arange(1, looks + 1) * 10, "step", "loss on training bat
 record(loss_at_low_rate=losses["rate 0.01"][:, -2:].mean(), loss_at_high_rate=losses["rate 0.1"][:, -2:].mean())
 
 # %% [markdown]
-# At 1e-2 every run waits a little and then learns. At 1e-1 it is a matter of luck, as the width of the band shows: a run may
-# be as fast, may jump up and down, or (one of three with our seed) is thrown back to log 10 and stays there, its ReLUs dead.
-# Nobody wants to find out after five days.
+# At 1e-2 every run waits a little and then learns. At 1e-1 it is a matter of luck, as the width of the band shows: a
+# run may be as fast, may jump up and down, or (one of three with our seed) is thrown back to log 10 and stays there,
+# its ReLUs dead. Nobody wants to find out after five days.
 #
-# > **What the slide says.** "The first network with ReLU." Rectified units are older: Fukushima's NeoCognitron has them
-# > (1980), Jarrett et al. (2009) found rectification to be the most important part of their networks, Nair and Hinton
-# > (2010) named the unit, and Glorot, Bordes and Bengio (2011) trained deep networks with it. The paper shows what it brings: a
-# > four-layer network on CIFAR-10 reaches 25 % training error six times sooner than with tanh [paper].
+# > **What the slide says.** "The first network with ReLU." Rectified units are older: Fukushima's NeoCognitron has
+# > them (1980), Jarrett et al. (2009) found rectification to be the most important part of their networks, Nair and
+# > Hinton (2010) named the unit, and Glorot, Bordes and Bengio (2011) trained deep networks with it. The paper shows
+# > what it brings: a four-layer network on CIFAR-10 reaches 25 % training error six times sooner than with tanh
+# > [paper].
 
 # %% [markdown]
 # ## ZFNet, 2013
 #
-# Zeiler and Fergus looked at what AlexNet's filters see (topic 05 does the same) and changed what they did not like. Some
-# filters of the first layer were dead, and the maps of the second layer showed *aliasing*: patterns that are not in the
-# image, from reading it at every fourth pixel only. So conv1 became 7 × 7 at stride 2.
+# Zeiler and Fergus looked at what AlexNet's filters see (topic 05 does the same) and changed what they did not like.
+# Some filters of the first layer were dead, and the maps of the second layer showed *aliasing*: patterns that are not
+# in the image, from reading it at every fourth pixel only. So conv1 became 7 × 7 at stride 2.
 #
-# What aliasing is, on a pattern of rings that get finer outwards. A filter tuned to fine vertical stripes, five pixels a
-# period, answers along one ring. Read at every second pixel the stripes of its answer are still there; at every fourth
-# they turn into coarse ones, which the image does not have.
+# What aliasing is, on a pattern of rings that get finer outwards. A filter tuned to fine vertical stripes, five
+# pixels a period, answers along one ring. Read at every second pixel the stripes of its answer are still there; at
+# every fourth they turn into coarse ones, which the image does not have.
 
 # %%
 grid = np.arange(192) - 95.5
@@ -535,8 +537,8 @@ for ax in axes:
     ax.set_axis_off()
 
 # %% [markdown]
-# The network, beside AlexNet: (224 + 2 − 7) / 2 + 1 = 110, rounded down; pool 55; conv2, 5 × 5 at stride 2 without padding,
-# 26; pool 13; from there on the sizes are AlexNet's. No groups: it ran on a single card, for twelve days.
+# The network, beside AlexNet: (224 + 2 − 7) / 2 + 1 = 110, rounded down; pool 55; conv2, 5 × 5 at stride 2 without
+# padding, 26; pool 13; from there on the sizes are AlexNet's. No groups: it ran on a single card, for twelve days.
 
 # %%
 zfnet = architectures.outline("zfnet")
@@ -552,16 +554,16 @@ for name in pair:
 pd.DataFrame(beside, index=rows)
 
 # %% [markdown]
-# *sees* is the receptive field in pixels, *step* the distance of two neighbouring units. ZFNet looks twice as closely in
-# its first layer, and pays for it in the second. The parameters are 62,357,608, almost AlexNet's without groups.
+# *sees* is the receptive field in pixels, *step* the distance of two neighbouring units. ZFNet looks twice as closely
+# in its first layer, and pays for it in the second. The parameters are 62,357,608, almost AlexNet's without groups.
 #
 # ## VGG, 2014
 #
 # Simonyan and Zisserman asked one question, what depth alone gains, and kept everything else as plain as it can be:
-# convolutions of 3 × 3 with padding 1, pools of 2 × 2, and whenever a pool halves the map the number of channels doubles,
-# up to 512. A network is then a line of text. These are the six configurations of the paper's table 1, as
-# `utils.architectures.vgg` has them: a number is a convolution with so many filters, M a pool, `256:1` a convolution of
-# 1 × 1.
+# convolutions of 3 × 3 with padding 1, pools of 2 × 2, and whenever a pool halves the map the number of channels
+# doubles, up to 512. A network is then a line of text. These are the six configurations of the paper's table 1, as
+# `utils.architectures.vgg` has them: a number is a convolution with so many filters, M a pool, `256:1` a convolution
+# of 1 × 1.
 
 # %%
 from utils.architectures.vgg import CONFIGURATIONS
@@ -583,9 +585,9 @@ vgg16 = vggs["vgg16"]
 plots.stage_diagram(vgg16, title="VGG-16")
 
 # %% [markdown]
-# > **What the slides say.** "3 × 3 filters *exclusively*": configuration C has three convolutions of 1 × 1. "The number
-# > of channels doubles *with each convolutional layer*": it doubles with each *stage*, and stops at 512. With each layer it
-# > would be, at the thirteenth, 262,144 channels. Counted from the networks:
+# > **What the slides say.** "3 × 3 filters *exclusively*": configuration C has three convolutions of 1 × 1. "The
+# > number of channels doubles *with each convolutional layer*": it doubles with each *stage*, and stops at 512. With
+# > each layer it would be, at the thirteenth, 262,144 channels. Counted from the networks:
 
 # %% tags=["nbval-check-output"]
 for name, model in vggs.items():
@@ -596,8 +598,8 @@ for name, model in vggs.items():
 print("doubled with each of 13 layers:", 64 * 2**12)
 
 # %% [markdown]
-# **Why two 3 × 3 for one 5 × 5?** Both see 5 × 5 pixels. With C channels in and out, one 5 × 5 has 25 C² weights, two 3 × 3
-# have 18 C², and a ReLU more in between. Three of them for one 7 × 7: 27 C² against 49 C².
+# **Why two 3 × 3 for one 5 × 5?** Both see 5 × 5 pixels. With C channels in and out, one 5 × 5 has 25 C² weights, two
+# 3 × 3 have 18 C², and a ReLU more in between. Three of them for one 7 × 7: 27 C² against 49 C².
 
 # %%
 rows = []
@@ -608,9 +610,10 @@ for large, chain in ((5, 2), (7, 3), (11, 5)):
 pd.DataFrame(rows, columns=["one filter", "weights / C²", "a chain", "weights / C² ", "saved"])
 
 # %% [markdown]
-# Does depth help? The paper's table 3 [paper], one network each, one scale: top-5 error on the validation images against
-# the number of layers. A-LRN costs time and gains nothing. C and D have the same depth: the difference is that three of
-# C's filters see no neighbours. At 19 layers the curve is flat: to go deeper needs another idea (topic 04).
+# Does depth help? The paper's table 3 [paper], one network each, one scale: top-5 error on the validation images
+# against the number of layers. A-LRN costs time and gains nothing. C and D have the same depth: the difference is
+# that three of C's filters see no neighbours. At 19 layers the curve is flat: to go deeper needs another idea (topic
+# 04).
 
 # %%
 errors = {"A": 10.4, "A-LRN": 10.5, "B": 9.9, "C": 9.4, "D": 8.8, "E": 9.0}
@@ -632,19 +635,19 @@ columns = {"parameters": table["params"], "MACs": table["macs"], "maps, bytes": 
 plots.layer_bars(table["layer"], columns, colours)
 
 # %% [markdown]
-# Memory for maps lies in the first layers, work in the middle, parameters at the end. 102.8 of 138.4 million parameters
-# belong to a single layer, fc6, which sees the last map of 7 × 7 × 512 as one vector of 25,088.
+# Memory for maps lies in the first layers, work in the middle, parameters at the end. 102.8 of 138.4 million
+# parameters belong to a single layer, fc6, which sees the last map of 7 × 7 × 512 as one vector of 25,088.
 #
 # ## GoogLeNet, 2014
 #
-# Szegedy and his colleagues asked the opposite question: not what depth gains at any price, but how much a network can do
-# within a fixed one. The budget was 1.5 billion multiply-accumulates, a tenth of VGG's.
+# Szegedy and his colleagues asked the opposite question: not what depth gains at any price, but how much a network
+# can do within a fixed one. The budget was 1.5 billion multiply-accumulates, a tenth of VGG's.
 #
 # ### The inception module
 #
 # Which filter size should a layer have? *All of them*: 1 × 1, 3 × 3, 5 × 5 and a pool side by side, their outputs
-# stacked. That is the **naive** module. We build the module called 3b of the paper in this form: 256 channels of 28 × 28
-# come in.
+# stacked. That is the **naive** module. We build the module called 3b of the paper in this form: 256 channels of 28 ×
+# 28 come in.
 
 # %%
 entry = layers.Input((28, 28, 256))
@@ -655,10 +658,10 @@ figure, ax = plt.subplots(figsize=(8, 2.6))
 plots.block_diagram(naive, title="3b, naive", ax=ax)
 
 # %% [markdown]
-# Two things go wrong. The 3 × 3 and 5 × 5 filters see all 256 channels and cost 28 · 28 · 256 · (9 · 192 + 25 · 96) = 829
-# million MACs. And the pool hands its 256 channels on as they are, so the output has 128 + 192 + 96 + 256 = 672: each
-# module would make the next one more expensive. The remedy is to *reduce* the channels by 1 × 1 convolutions before the
-# large filters, and behind the pool:
+# Two things go wrong. The 3 × 3 and 5 × 5 filters see all 256 channels and cost 28 · 28 · 256 · (9 · 192 + 25 · 96) =
+# 829 million MACs. And the pool hands its 256 channels on as they are, so the output has 128 + 192 + 96 + 256 = 672:
+# each module would make the next one more expensive. The remedy is to *reduce* the channels by 1 × 1 convolutions
+# before the large filters, and behind the pool:
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3.2))
@@ -673,8 +676,8 @@ for name, module in {"naive": naive, "reduced": reduced}.items():
 
 # %% [markdown]
 # A third of the work. The reductions lose something, in principle: 256 channels pass through 32 before the 5 × 5. The
-# bet is that what the channels say is redundant. What if all nine modules were naive, with the same numbers of 1 × 1, 3 × 3
-# and 5 × 5 filters? The channels never shrink:
+# bet is that what the channels say is redundant. What if all nine modules were naive, with the same numbers of 1 × 1,
+# 3 × 3 and 5 × 5 filters? The channels never shrink:
 
 # %%
 widths, costs = {"naive": [], "reduced": []}, {"naive": [], "reduced": []}
@@ -697,8 +700,8 @@ for ax in axes:
 print(f"all nine modules: {sum(costs['naive']) / 1e3:.2f} against {sum(costs['reduced']) / 1e3:.2f} GMACs")
 
 # %% [markdown]
-# Eleven times the work. The channels that the pools keep handing on pile up to 4,944, and every filter of the next module
-# would have to look at all of them.
+# Eleven times the work. The channels that the pools keep handing on pile up to 4,944, and every filter of the next
+# module would have to look at all of them.
 #
 # ### Module by module
 #
@@ -716,9 +719,9 @@ modules
 plots.stage_diagram(inception, title="GoogLeNet")
 
 # %% [markdown]
-# The same table prints parameters and operations for each row. Are they those of this network? We add up ours by the stage
-# with which a layer's name begins. (The print's K is 1,024: with 1,000 hardly anything agrees.) A cross marks what is off by more
-# than 1 %, or by more than the rounding of a million.
+# The same table prints parameters and operations for each row. Are they those of this network? We add up ours by the
+# stage with which a layer's name begins. (The print's K is 1,024: with 1,000 hardly anything agrees.) A cross marks
+# what is off by more than 1 %, or by more than the rounding of a million.
 
 # %%
 printed = {"conv1": (2.7, 34), "conv2": (112, 360), "3a": (159, 128), "3b": (380, 304), "4a": (364, 73), "4b": (437, 88),
@@ -740,15 +743,15 @@ for name in ours.index[ours["K off"] == "✗"]:
 print(f"conv1 as 7x1 and 1x7 on three channels: {2 * 7 * 3 * 64:,}, {2 * 7 * 3 * 64 * 112**2 / 1e6:.0f} M")
 
 # %% [markdown]
-# > **What the slide says**, and the paper: conv1 2.7 K and 34 M, 4c 463 K, 4d 580 K, 5a 1,072 K and 54 M, 5b 1,388 K. The
-# > network of the same table has 9,472 parameters and 118.0 M MACs in conv1, 510,104 in 4c, 605,376 in 4d, 1,043,456 in
-# > 5a (51 M) and 1,444,080 in 5b. The print of conv1 is that of a 7 × 1 and a 1 × 7 filter; perhaps the authors had such
-# > a version. The other rows agree.
+# > **What the slide says**, and the paper: conv1 2.7 K and 34 M, 4c 463 K, 4d 580 K, 5a 1,072 K and 54 M, 5b 1,388 K.
+# > The network of the same table has 9,472 parameters and 118.0 M MACs in conv1, 510,104 in 4c, 605,376 in 4d,
+# > 1,043,456 in 5a (51 M) and 1,444,080 in 5b. The print of conv1 is that of a 7 × 1 and a 1 × 7 filter; perhaps the
+# > authors had such a version. The other rows agree.
 #
 # ### How deep, how large
 #
-# Count layers with weights on the longest way through: three convolutions at the start, two in each of nine modules, one
-# dense layer: 3 + 9 · 2 + 1 = 22.
+# Count layers with weights on the longest way through: three convolutions at the start, two in each of nine modules,
+# one dense layer: 3 + 9 · 2 + 1 = 22.
 
 # %% tags=["nbval-check-output"]
 weighted = [layer.name for layer in inception.layers if layer.weights]
@@ -763,19 +766,16 @@ print(f"the dense layer at the end: {inception.get_layer('logits').count_params(
 # %% [markdown]
 # > **What the slides say.**
 # >
-# > | printed | counted |
-# > |---|---|
-# > | "19 layers" | 22, as the paper says |
-# > | "only 5 million parameters" | 6,998,552 |
-# > | "12 times fewer than AlexNet" | 8.7 times fewer |
-# > | "removes the FC layers completely" | two of the three: one dense layer of 1,025,000 parameters remains, behind a global average |
-# > | "twice the compute of AlexNet" | holds for AlexNet with its groups: 2.2 times |
+# > | printed | counted | |---|---| | "19 layers" | 22, as the paper says | | "only 5 million parameters" | 6,998,552
+# > | | "12 times fewer than AlexNet" | 8.7 times fewer | | "removes the FC layers completely" | two of the three: one
+# > dense layer of 1,025,000 parameters remains, behind a global average | | "twice the compute of AlexNet" | holds
+# > for AlexNet with its groups: 2.2 times |
 #
 # ### The heads on the side
 #
 # A network of 22 layers was hard to train in 2014: batch normalisation came a year later. So GoogLeNet has two more
-# classifiers, behind 4a and 4d, whose losses are added with a weight of .3. They bring the gradient close to the early
-# layers. **They are used in training only**: afterwards they are cut off.
+# classifiers, behind 4a and 4d, whose losses are added with a weight of .3. They bring the gradient close to the
+# early layers. **They are used in training only**: afterwards they are cut off.
 
 # %%
 helped = architectures.outline("googlenet", auxiliary=True)
@@ -793,8 +793,8 @@ for name, model in {"in training": helped, "afterwards": without}.items():
 # ## Side by side
 #
 # Now all of them in one table, with the winner of 2015, which topic 04 takes apart. And the time that one image takes
-# *here*: the median over some passes with a batch of one, after two that do not count. (VGG-16 with its weights takes 553
-# MB; each network is dropped before the next one is built.)
+# *here*: the median over some passes with a batch of one, after two that do not count. (VGG-16 with its weights takes
+# 553 MB; each network is dropped before the next one is built.)
 
 
 # %%
@@ -824,10 +824,11 @@ measured = pd.DataFrame(rows, columns=columns).set_index("network")
 measured.style.format("{:.3g}").format("{:.0f}", subset=["year"])
 
 # %% [markdown]
-# Three claims travel from deck to deck about these years. "Three times more accurate in three years." "Five times slower."
-# "The number of parameters stayed about the same." We draw the error of the competition's networks against the year, the
-# depth, the parameters and the MACs. (For 2013 ZFNet stands in with its own error, since Clarifai's network was never
-# published. The errors are those of averages of several networks and of several crops [paper], the costs those of one.)
+# Three claims travel from deck to deck about these years. "Three times more accurate in three years." "Five times
+# slower." "The number of parameters stayed about the same." We draw the error of the competition's networks against
+# the year, the depth, the parameters and the MACs. (For 2013 ZFNet stands in with its own error, since Clarifai's
+# network was never published. The errors are those of averages of several networks and of several crops [paper], the
+# costs those of one.)
 
 # %%
 shown = {"alexnet": "AlexNet", "zfnet": "ZFNet", "vgg16": "VGG", "googlenet": "GoogLeNet", "resnet152": "ResNet"}
@@ -850,8 +851,8 @@ for ax, ticks in zip(axes[1:], ([8, 16, 32, 64, 128], [5, 10, 20, 50, 100], [1, 
 legend = figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=9)
 
 # %% [markdown]
-# Against the year and the depth the error falls without exception. Against the parameters it does nothing of the kind, and
-# against the MACs GoogLeNet breaks the rule: it lies left of VGG and below it. Now the claims, as ratios:
+# Against the year and the depth the error falls without exception. Against the parameters it does nothing of the
+# kind, and against the MACs GoogLeNet breaks the rule: it lies left of VGG and below it. Now the claims, as ratios:
 
 # %%
 ratios = {
@@ -869,23 +870,25 @@ plots.bars(ratios, "times", baselines={"same": 1}, title="Three claims, judged")
 # %% [markdown]
 # > **What the slides say, judged.**
 # >
-# > - *"Three times more accurate in three years."* Of the error it is true and even modest: it fell to a quarter from 2012
-# >   to 2015, and to less than a half from 2012 to 2014. Of the accuracy it is not: the share of right answers rose from 84.7
-# >   to 96.4 %, 1.14 times. Say "a quarter of the errors".
-# > - *"The number of parameters stayed about the same."* For ResNet-152 against AlexNet, yes: 60.2 against 61.0 million. On the
-# >   way there it fell to a ninth (GoogLeNet), and in VGG it more than doubled. Parameters tell little about accuracy.
-# > - *"Five times slower."* Which network, and counted how? In MACs ResNet-152 costs 15.6 times AlexNet, VGG-16 21 times,
-# >   ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine: where this was written, ResNet-152 took
-# >   about five times as long as AlexNet for one image, so there the claim holds, VGG-16 nine times, GoogLeNet hardly longer.
-# >   AlexNet is slow for its MACs: it reads 244 MB of weights, most of which one image uses once.
+# > - *"Three times more accurate in three years."* Of the error it is true and even modest: it fell to a quarter from
+# >   2012 to 2015, and to less than a half from 2012 to 2014. Of the accuracy it is not: the share of right answers
+# >   rose from 84.7 to 96.4 %, 1.14 times. Say "a quarter of the errors".
+# > - *"The number of parameters stayed about the same."* For ResNet-152 against AlexNet, yes: 60.2 against 61.0
+# >   million. On the way there it fell to a ninth (GoogLeNet), and in VGG it more than doubled. Parameters tell
+# >   little about accuracy.
+# > - *"Five times slower."* Which network, and counted how? In MACs ResNet-152 costs 15.6 times AlexNet, VGG-16 21
+# >   times, ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine: where this was written,
+# >   ResNet-152 took about five times as long as AlexNet for one image, so there the claim holds, VGG-16 nine times,
+# >   GoogLeNet hardly longer. AlexNet is slow for its MACs: it reads 244 MB of weights, most of which one image uses
+# >   once.
 
 # %% [markdown]
 # ### Weeks of training
 #
-# How long did it take? AlexNet five to six days on two GTX 580, ZFNet twelve days on one, VGG two to three weeks on four
-# Titan Black [paper]. Is that plausible? A training step costs about three forward passes (forward, gradient of the maps,
-# gradient of the weights), so the whole training costs 3 · MACs · images · passes; the cards' makers state 1.58 and 5.1 ·
-# 10¹² operations a second, a MAC being two. What share of it did the programs reach?
+# How long did it take? AlexNet five to six days on two GTX 580, ZFNet twelve days on one, VGG two to three weeks on
+# four Titan Black [paper]. Is that plausible? A training step costs about three forward passes (forward, gradient of
+# the maps, gradient of the weights), so the whole training costs 3 · MACs · images · passes; the cards' makers state
+# 1.58 and 5.1 · 10¹² operations a second, a MAC being two. What share of it did the programs reach?
 
 # %%
 trainings = {  # network: images, passes, days, cards, operations a second of one card
@@ -901,19 +904,20 @@ for name, (number, passes, days, cards, speed) in trainings.items():
 pd.DataFrame(rows, columns=["network", "days", "cards", "operations", "share of the cards' peak"]).set_index("network")
 
 # %% [markdown]
-# Between 29 and 39 % of what the cards could do at best, which is what good programs reach: the reports agree with the counts. VGG's training cost 19 times
-# AlexNet's. (Images and passes from the papers; ZFNet stopped after 70 passes.)
+# Between 29 and 39 % of what the cards could do at best, which is what good programs reach: the reports agree with
+# the counts. VGG's training cost 19 times AlexNet's. (Images and passes from the papers; ZFNet stopped after 70
+# passes.)
 #
 # ## Two designs, the same minutes
 #
-# VGG stacks one kind of layer, GoogLeNet puts four side by side. Which one learns more in the same time? We take a small
-# relative of each, both ending in a global average, and train them on the small pictures for about the same CPU time. And
-# LeNet-5, with ReLU, as the old hand. (Departure: batch normalisation behind each convolution of the two newer ones, which 2014
-# did not have. Without it they learn much more slowly: exercise 4.)
+# VGG stacks one kind of layer, GoogLeNet puts four side by side. Which one learns more in the same time? We take a
+# small relative of each, both ending in a global average, and train them on the small pictures for about the same CPU
+# time. And LeNet-5, with ReLU, as the old hand. (Departure: batch normalisation behind each convolution of the two
+# newer ones, which 2014 did not have. Without it they learn much more slowly: exercise 4.)
 #
 # The pictures are drawn by the course: one shape on a textured ground, six classes, in colour, 32 × 32 pixels. Drawn
-# images are no photographs, and a ranking of networks on them need not be the ranking on photographs. What they allow is
-# a fair comparison in minutes.
+# images are no photographs, and a ranking of networks on them need not be the ranking on photographs. What they allow
+# is a fair comparison in minutes.
 
 # %%
 channels = data.describe(pictures).image_shape[-1]
@@ -959,9 +963,9 @@ rows = [(name, f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M") for name, c
 pd.DataFrame(rows, columns=["network", "parameters", "MACs"]).set_index("network")
 
 # %% [markdown]
-# "The same time" must not mean that a run ends by the clock, or nobody could repeat it. We fixed the number of steps so that
-# the three spend about the same, and draw the accuracy against the CPU seconds that were really spent, without testing
-# and without the compilation, which comes once. All three with the same rate and schedule.
+# "The same time" must not mean that a run ends by the clock, or nobody could repeat it. We fixed the number of steps
+# so that the three spend about the same, and draw the accuracy against the CPU seconds that were really spent,
+# without testing and without the compilation, which comes once. All three with the same rate and schedule.
 
 # %%
 spent, reached = {}, {}
@@ -983,13 +987,13 @@ record(
 )
 
 # %% [markdown]
-# For ten seconds LeNet-5 leads: with a tenth of their MACs or less it takes five steps for one of theirs. Then it flattens, the
-# VGG-like net passes it, and the inception net comes up to it. At the end the VGG-like net is ahead of the inception net, by 3
-# to 9 points in runs with several seeds; on the way their bands overlap, and with one run of each, stopped a little earlier,
-# either order could have come out. The VGG-like net costs nearly twice the MACs, yet takes no more time for a step: twenty
-# small convolutions keep a processor less busy than seven larger ones. **MACs are not seconds.** All this holds for drawn
-# shapes of 32 × 32, a dozen CPU seconds and sizes that we chose. On ImageNet, after days of training, GoogLeNet came out ahead of
-# VGG with a tenth of its MACs.
+# For ten seconds LeNet-5 leads: with a tenth of their MACs or less it takes five steps for one of theirs. Then it
+# flattens, the VGG-like net passes it, and the inception net comes up to it. At the end the VGG-like net is ahead of
+# the inception net, by 3 to 9 points in runs with several seeds; on the way their bands overlap, and with one run of
+# each, stopped a little earlier, either order could have come out. The VGG-like net costs nearly twice the MACs, yet
+# takes no more time for a step: twenty small convolutions keep a processor less busy than seven larger ones. **MACs
+# are not seconds.** All this holds for drawn shapes of 32 × 32, a dozen CPU seconds and sizes that we chose. On
+# ImageNet, after days of training, GoogLeNet came out ahead of VGG with a tenth of its MACs.
 #
 # ## Summary
 #
@@ -997,37 +1001,40 @@ record(
 #
 # - derive the maps, parameters and MACs of LeNet-5, AlexNet, ZFNet, VGG and GoogLeNet from their tables, and find the
 #   places where the printed figures are wrong;
-# - say what each added: AlexNet size, ReLU and dropout, on two cards; ZFNet a first layer that reads the image closely;
-#   VGG depth from one small filter; GoogLeNet several sizes side by side within a fixed budget, and no large dense layers;
+# - say what each added: AlexNet size, ReLU and dropout, on two cards; ZFNet a first layer that reads the image
+#   closely; VGG depth from one small filter; GoogLeNet several sizes side by side within a fixed budget, and no large
+#   dense layers;
 # - explain why 1 × 1 convolutions make the inception module three times cheaper;
 # - compare designs at equal time, over several seeds, and say when the difference is smaller than their spread.
 #
 # ## Exercises
 #
-# 1. *Easy.* At which input size would LeNet-5's C5 no longer be a dense layer in disguise, and what would its output be for
-#    40 × 40? *Hint:* `architectures.outline("lenet5", (40, 40, 1), include_top=False)`.
-# 2. *Easy.* Replace VGG-16's three dense layers by a global average and one dense layer (`head="pool"`). How many parameters
-#    and MACs remain? *Hint:* compare with GoogLeNet's.
-# 3. *Medium.* Design a module with the MACs of 3b in which the 5 × 5 is replaced by two 3 × 3, with as many channels out. How many
-#    more can it have? *Hint:* that is what the next version of Inception did.
-# 4. *Medium.* Train the two small designs without batch normalisation (`from utils.architectures.blocks import conv_relu as
-#    unit`). How many steps does each need for the accuracy that it had? *Hint:* begin with four times as many.
-# 5. *Hard.* Measure what the auxiliary heads do: the norm of the gradient in `conv1` of an untrained small GoogLeNet with and
-#    without them, over ten seeds. *Hint:* `auxiliary=True` needs images of 80 pixels or more, and the model then has three
-#    outputs, so three losses.
-# 6. *Hard.* Estimate from its MACs how long AlexNet would train on your machine. *Hint:* measure the time of a step with a batch
-#    of 32 first.
+# 1. *Easy.* At which input size would LeNet-5's C5 no longer be a dense layer in disguise, and what would its output
+#    be for 40 × 40? *Hint:* `architectures.outline("lenet5", (40, 40, 1), include_top=False)`.
+# 2. *Easy.* Replace VGG-16's three dense layers by a global average and one dense layer (`head="pool"`). How many
+#    parameters and MACs remain? *Hint:* compare with GoogLeNet's.
+# 3. *Medium.* Design a module with the MACs of 3b in which the 5 × 5 is replaced by two 3 × 3, with as many channels
+#    out. How many more can it have? *Hint:* that is what the next version of Inception did.
+# 4. *Medium.* Train the two small designs without batch normalisation (`from utils.architectures.blocks import
+#    conv_relu as unit`). How many steps does each need for the accuracy that it had? *Hint:* begin with four times as
+#    many.
+# 5. *Hard.* Measure what the auxiliary heads do: the norm of the gradient in `conv1` of an untrained small GoogLeNet
+#    with and without them, over ten seeds. *Hint:* `auxiliary=True` needs images of 80 pixels or more, and the model
+#    then has three outputs, so three losses.
+# 6. *Hard.* Estimate from its MACs how long AlexNet would train on your machine. *Hint:* measure the time of a step
+#    with a batch of 32 first.
 #
 # ## Further reading
 #
-# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings of the
-#   IEEE, 1998.
-# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS 2012.
+# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings
+#   of the IEEE, 1998.
+# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS
+#   2012.
 # - M. Zeiler, R. Fergus, *Visualizing and understanding convolutional networks*, ECCV 2014.
 # - K. Simonyan, A. Zisserman, *Very deep convolutional networks for large-scale image recognition*, ICLR 2015.
 # - C. Szegedy et al., *Going deeper with convolutions*, CVPR 2015.
 # - O. Russakovsky et al., *ImageNet large scale visual recognition challenge*, IJCV 2015.
 # - J. Deng et al., *ImageNet: A large-scale hierarchical image database*, CVPR 2009.
-# - K. Jarrett, K. Kavukcuoglu, M. Ranzato, Y. LeCun, *What is the best multi-stage architecture for object recognition?*,
-#   ICCV 2009; V. Nair, G. Hinton, *Rectified linear units improve restricted Boltzmann machines*, ICML 2010; X. Glorot, A.
-#   Bordes, Y. Bengio, *Deep sparse rectifier neural networks*, AISTATS 2011.
+# - K. Jarrett, K. Kavukcuoglu, M. Ranzato, Y. LeCun, *What is the best multi-stage architecture for object
+#   recognition?*, ICCV 2009; V. Nair, G. Hinton, *Rectified linear units improve restricted Boltzmann machines*, ICML
+#   2010; X. Glorot, A. Bordes, Y. Bengio, *Deep sparse rectifier neural networks*, AISTATS 2011.

@@ -13,7 +13,8 @@
 # - use a pretrained network as a feature extractor, with a linear classifier on its cached features;
 # - fine-tune it layer group by layer group, with rates that fall towards the input, and stop in time;
 # - compare it fairly: with raw pixels, with features made by hand, with random features, with training from scratch;
-# - recognise the case in which batch normalisation spoils a small training run, and two in which transfer does not help.
+# - recognise the case in which batch normalisation spoils a small training run, and two in which transfer does not
+#   help.
 #
 # It takes about an hour to read and less than five minutes to run.
 
@@ -90,8 +91,8 @@ print(f"{counts['13 convolutions']:,} in the convolutions, {sum(counts.values())
 
 # %% [markdown]
 # > **What the slide says.** "VGG16 with two outputs: 134,268,737 parameters." The count above ends in 8. Each output
-# > adds 4,096 weights and a bias, so two of them add an even number to the 134,260,544 below them; an odd total cannot
-# > be right.
+# > adds 4,096 weights and a bias, so two of them add an even number to the 134,260,544 below them; an odd total
+# > cannot be right.
 #
 # Three quarters of them stand in one dense layer. A few hundred images cannot determine them: at one hundred images
 # there are more than a million parameters for each.
@@ -131,8 +132,8 @@ ax.text(6.2, 3.8, "transfer: what was learnt goes along", ha="center", weight="b
 ax.set_axis_off()
 
 # %% [markdown]
-# Two words from Pan and Yang (2010). A **domain** is a kind of input: its space and how inputs are distributed in it. A
-# **task** is a set of labels and the rule that leads to them. Source and target may differ in either.
+# Two words from Pan and Yang (2010). A **domain** is a kind of input: its space and how inputs are distributed in it.
+# A **task** is a set of labels and the rule that leads to them. Source and target may differ in either.
 #
 # | | source | target |
 # |---|---|---|
@@ -168,8 +169,9 @@ plots.show_images(images[shown], labels[shown], classes=classes, columns=10)
 #
 # ### Pretraining, watched
 #
-# Reading letters is learnt with six convolutions (32, 32, 64, 64, 128, 128 filters), a global average and a dense layer
-# with 52 outputs. The first steps of that training can be watched: chance is 1/52, so the loss begins near log 52 ≈ 4.
+# Reading letters is learnt with six convolutions (32, 32, 64, 64, 128, 128 filters), a global average and a dense
+# layer with 52 outputs. The first steps of that training can be watched: chance is 1/52, so the loss begins near log
+# 52 ≈ 4.
 
 # %%
 reader = pretrained.backbone(letters.shape[1:], len(letter_classes), include_top=True)
@@ -214,8 +216,8 @@ print(f"{backbone.name}: {convolved} convolutions, {backbone.count_params():,} p
 # %% [markdown]
 # ## Features
 #
-# Cut off the last dense layer, which knows the source's classes. What is left turns an image into feature maps. Some of
-# those of one image:
+# Cut off the last dense layer, which knows the source's classes. What is left turns an image into feature maps. Some
+# of those of one image:
 
 # %%
 first = images[:1]
@@ -223,10 +225,11 @@ maps = transfer.predict(backbone, first, batch_size=1)[0]  # (height, width, fea
 plots.show_feature_maps(maps, count=15, image=first[0])
 
 # %% [markdown]
-# The average of each map over the whole image is one number; all of them together are the image's **CNN code** (Donahue
-# et al. 2014, Razavian et al. 2014). An average forgets *where* a feature was found. That is welcome for photographs,
-# where a shirt may lie anywhere. For digits the place tells a lot, since a 6 and a 9 have the same strokes; there we
-# average over the four quarters of the image and write the averages in a row. We predict 4 · 128 = 512 numbers.
+# The average of each map over the whole image is one number; all of them together are the image's **CNN code**
+# (Donahue et al. 2014, Razavian et al. 2014). An average forgets *where* a feature was found. That is welcome for
+# photographs, where a shirt may lie anywhere. For digits the place tells a lot, since a 6 and a 9 have the same
+# strokes; there we average over the four quarters of the image and write the averages in a row. We predict 4 · 128 =
+# 512 numbers.
 
 
 # %%
@@ -243,9 +246,9 @@ trunk = backbone
 backbone = with_codes(trunk, image_size, grid)
 
 # %% [markdown]
-# A code is computed once and used many times, since the network below it does not change. `transfer.embed` can keep the
-# codes in a folder, by the content of images and weights. The first call runs the network, the second reads a file: we
-# expect it to take a hundredth of the time, or less.
+# A code is computed once and used many times, since the network below it does not change. `transfer.embed` can keep
+# the codes in a folder, by the content of images and weights. The first call runs the network, the second reads a
+# file: we expect it to take a hundredth of the time, or less.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -262,7 +265,8 @@ plots.bars(seconds, xlabel="seconds", title=f"Codes of {len(everything):,} image
 # %% [markdown]
 # Do the codes know something about classes that the network never saw? Before any training, look at where they lie.
 # Principal components show the two directions of largest spread; t-SNE (van der Maaten and Hinton 2008) places images
-# so that neighbours stay neighbours. Each point is an image of the target, coloured by a label that had no part in it.
+# so that neighbours stay neighbours. Each point is an image of the target, coloured by a label that had no part in
+# it.
 
 # %%
 picked = transfer.draw(labels, min(40, np.bincount(labels).min()), seed)
@@ -296,8 +300,8 @@ plots.show_images(rows, titles=titles, columns=6, tile=1.0)
 #
 # - **raw pixels**, no features at all;
 # - **HOG**, histograms of oriented gradients: the best of the features made by hand (Dalal and Triggs 2005);
-# - **random features**: the same network with random weights, whose batch norms were set on unlabelled images. It tells
-#   how much the architecture gives, and how much the pretraining.
+# - **random features**: the same network with random weights, whose batch norms were set on unlabelled images. It
+#   tells how much the architecture gives, and how much the pretraining.
 #
 # Each method gets the same small training sets, drawn with several seeds.
 
@@ -353,19 +357,19 @@ plots.bars(
 )
 
 # %% [markdown]
-# What the source taught is the distance between *random features* and *features*. In the default setting random features
-# are no straw man: filters that nobody chose, with pooling behind them, already describe an image. Fifty layers of
-# them, as in MobileNetV2 (profile `real`), leave nothing of it; there HOG is the rival to beat. The two linear
-# classifiers hardly differ. Where a code without places is shown, its distance to *features* is what the quarters are
-# worth.
+# What the source taught is the distance between *random features* and *features*. In the default setting random
+# features are no straw man: filters that nobody chose, with pooling behind them, already describe an image. Fifty
+# layers of them, as in MobileNetV2 (profile `real`), leave nothing of it; there HOG is the rival to beat. The two
+# linear classifiers hardly differ. Where a code without places is shown, its distance to *features* is what the
+# quarters are worth.
 #
 # ## From scratch, and a pitfall
 #
 # The honest rival of transfer is a network trained on the few images alone. With few images it falls into a trap that
-# has nothing to do with learning. Batch normalisation trains with the statistics of the batch and predicts with running
-# averages, which begin at mean 0 and variance 1. At Keras's default momentum of .99 a step moves them by a hundredth of
-# the way: after 20 steps, .99^20 = 82 % of the beginning is still in them. We expect a network that knows its training
-# images by heart and still predicts them badly.
+# has nothing to do with learning. Batch normalisation trains with the statistics of the batch and predicts with
+# running averages, which begin at mean 0 and variance 1. At Keras's default momentum of .99 a step moves them by a
+# hundredth of the way: after 20 steps, .99^20 = 82 % of the beginning is still in them. We expect a network that
+# knows its training images by heart and still predicts them badly.
 
 
 # %%
@@ -402,19 +406,19 @@ pitfall["test images, recalibrated"] = accuracy(network, small_test, test_labels
 plots.bars(pitfall, baselines={"chance": chance}, title="One network, two kinds of statistics")
 
 # %% [markdown]
-# The weights are the same in all five bars. Recalibrated, the network knows its training images in inference mode too. What
-# it knows about *other* images shows in the last bar: a good deal for digits, next to nothing for photographs, and no
-# statistics can mend that. Ways out of the trap, in the order of preference:
+# The weights are the same in all five bars. Recalibrated, the network knows its training images in inference mode
+# too. What it knows about *other* images shows in the last bar: a good deal for digits, next to nothing for
+# photographs, and no statistics can mend that. Ways out of the trap, in the order of preference:
 #
 # 1. **Recalibrate**: after training, one pass over the training images measures mean and variance anew.
 # 2. **A smaller momentum** or more steps; .9 needs some tens of steps.
 # 3. **Freeze batch normalisation** of a pretrained network. In Keras `trainable = False` on a batch norm means
-#    *inference mode*: it uses its running statistics and leaves them alone, even in `fit`. Its statistics are those of
-#    the source, which is the point: they come from many images.
+#    *inference mode*: it uses its running statistics and leaves them alone, even in `fit`. Its statistics are those
+#    of the source, which is the point: they come from many images.
 #
 # In fine-tuning the trap has a second door. If batch norms of the pretrained network train on with small batches, the
-# statistics of the source are forgotten within a few steps. The rule that a frozen batch norm predicts as it trains can
-# be checked: a frozen network must not move at all.
+# statistics of the source are forgotten within a few steps. The rule that a frozen batch norm predicts as it trains
+# can be checked: a frozen network must not move at all.
 
 # %% tags=["nbval-check-output"]
 probe = pretrained.backbone((16, 16, 1))
@@ -429,8 +433,8 @@ for frozen in (False, True):
 # %% [markdown]
 # ### Augmentation
 #
-# Little data can be stretched: each time an image is used it is moved, turned and zoomed a little (photographs are also
-# mirrored; a mirrored digit is no digit). One image, sixteen times:
+# Little data can be stretched: each time an image is used it is moved, turned and zoomed a little (photographs are
+# also mirrored; a mirrored digit is no digit). One image, sixteen times:
 
 # %%
 stretch = [
@@ -456,7 +460,8 @@ plots.show_images(augment(np.repeat(few_images[:1], 16, axis=0), None), columns=
 
 
 # %% [markdown]
-# Now the rival gets its fair chance: enough steps, momentum .9, statistics recalibrated, with augmentation and without.
+# Now the rival gets its fair chance: enough steps, momentum .9, statistics recalibrated, with augmentation and
+# without.
 
 
 # %%
@@ -489,15 +494,16 @@ plots.learning_curve(
 # %% [markdown]
 # ## Fine-tuning
 #
-# So far the network below the classifier stayed as the source made it. Now its upper layers learn as well. The recipe:
+# So far the network below the classifier stayed as the source made it. Now its upper layers learn as well. The
+# recipe:
 #
-# 1. Train the new top alone, below it everything frozen. (Random top weights send large, useless gradients down, which
-#    would destroy what was transferred.) Our softmax regression is that top.
+# 1. Train the new top alone, below it everything frozen. (Random top weights send large, useless gradients down,
+#    which would destroy what was transferred.) Our softmax regression is that top.
 # 2. Thaw the upper layers and train on with a small rate, the batch norms still in inference mode.
-# 3. Thaw everything, with **discriminative rates**: each earlier group of layers learns 3 to 10 times more slowly, say
-#    1/10 and 1/100 of the top's rate. Early layers hold edges and strokes that serve every task.
-# 4. Go on **until it overfits, then a few epochs back**: stop when the validation loss no longer falls, and restore the
-#    weights of its best epoch.
+# 3. Thaw everything, with **discriminative rates**: each earlier group of layers learns 3 to 10 times more slowly,
+#    say 1/10 and 1/100 of the top's rate. Early layers hold edges and strokes that serve every task.
+# 4. Go on **until it overfits, then a few epochs back**: stop when the validation loss no longer falls, and restore
+#    the weights of its best epoch.
 #
 # Step 1 in code. Scaling codes before a linear layer equals scaling its weights, so the regression moves into the
 # network without loss.
@@ -521,8 +527,8 @@ start_accuracy = accuracy(model, test_images, test_labels)
 print(f"{start_accuracy:.3f} in one network, {regression.score(test_codes, test_labels):.3f} as regression on codes")
 
 # %% [markdown]
-# How many parameters may then move? With the letters' backbone and ten classes we expect 512 · 10 + 10 = 5,130 for the
-# top alone; conv5 and conv6 add 9 · 64 · 128 + 9 · 128 · 128 = 221,184 with their batch norms frozen.
+# How many parameters may then move? With the letters' backbone and ten classes we expect 512 · 10 + 10 = 5,130 for
+# the top alone; conv5 and conv6 add 9 · 64 · 128 + 9 · 128 · 128 = 221,184 with their batch norms frozen.
 
 # %% tags=["nbval-check-output"]
 counted = transfer.classifier(with_codes(pretrained.backbone((32, 32, 1)), 32, 2), 10)
@@ -545,8 +551,8 @@ for name, old, new in zip(names, before, tower.get_weights()):
     print(f"{name:7} {abs((new - old).item()):.4f}")
 
 # %% [markdown]
-# Steps 2 and 4, watched: the layers above the border learn, their rate a third of the top's. `EarlyStopping` waits five
-# epochs for a lower validation loss, then goes back.
+# Steps 2 and 4, watched: the layers above the border learn, their rate a third of the top's. `EarlyStopping` waits
+# five epochs for a lower validation loss, then goes back.
 
 
 # %%
@@ -588,8 +594,8 @@ plots.bars(
 
 # %% [markdown]
 # The validation images are more than the training images here: comfortable, and not what a small project has. Without
-# them one fixes the number of steps on another data set, or cross-validates. For the comparison over draws we therefore
-# fine-tune for a fixed number of steps, without a look at the validation images.
+# them one fixes the number of steps on another data set, or cross-validates. For the comparison over draws we
+# therefore fine-tune for a fixed number of steps, without a look at the validation images.
 
 
 # %%
@@ -648,15 +654,16 @@ record(
 # %% [markdown]
 # Read it from left to right. With digits, the fewer the images, the further are the pretrained features ahead of the
 # network from scratch; with more the distance shrinks until it lies within the bands: **a large labelled target set
-# makes transfer worth less** in accuracy; it still saves time. How many images are "many" depends on the target. Upright
-# digits of one size are easy, and a network with recalibrated statistics learns them from a handful. Photographs of
-# clothing are not: up to 20 a class, a network from scratch hardly beats raw pixels, and the distance still grows.
+# makes transfer worth less** in accuracy; it still saves time. How many images are "many" depends on the target.
+# Upright digits of one size are easy, and a network with recalibrated statistics learns them from a handful.
+# Photographs of clothing are not: up to 20 a class, a network from scratch hardly beats raw pixels, and the distance
+# still grows.
 #
-# How far ahead, exactly? The luck of a draw is common to all methods that are given it, so we subtract draw by draw. The
-# black lines span the draws; a bar whose line crosses zero has shown nothing. Above, frozen features minus the network
-# from scratch in its better form: with digits the lead is largest at one image a class and gone at twenty. Below,
-# fine-tuning minus frozen features, and nothing to see: in both settings up to 20 images a class are too few to improve
-# on a good code. The lab fine-tunes a network that averages whole maps, where there is more to gain.
+# How far ahead, exactly? The luck of a draw is common to all methods that are given it, so we subtract draw by draw.
+# The black lines span the draws; a bar whose line crosses zero has shown nothing. Above, frozen features minus the
+# network from scratch in its better form: with digits the lead is largest at one image a class and gone at twenty.
+# Below, fine-tuning minus frozen features, and nothing to see: in both settings up to 20 images a class are too few
+# to improve on a good code. The lab fine-tunes a network that averages whole maps, where there is more to gain.
 
 # %%
 frozen = {count: at(cheap, "features", count) for count in trained}
@@ -718,12 +725,12 @@ ax.set_axis_off()
 # %% [markdown]
 # ## How far does it reach?
 #
-# Transfer is used far from its source: networks trained on photographs read X-rays, satellite images and paintings. How
-# would it look if it *failed*? A failing network is not one at chance: it is one whose features are no better than
-# **random** features of the same architecture. So we always measure both, here with three random networks.
+# Transfer is used far from its source: networks trained on photographs read X-rays, satellite images and paintings.
+# How would it look if it *failed*? A failing network is not one at chance: it is one whose features are no better
+# than **random** features of the same architecture. So we always measure both, here with three random networks.
 #
-# Three targets: faces against other pieces of press photographs (a distant domain); crops of brick, grass and gravel; and
-# four types of noise, of equal mean and strength, that differ in the distribution of the pixels alone.
+# Three targets: faces against other pieces of press photographs (a distant domain); crops of brick, grass and gravel;
+# and four types of noise, of equal mean and strength, that differ in the distribution of the pixels alone.
 
 
 # %%
@@ -798,18 +805,18 @@ record(
 # learnt to ignore exactly what would tell one noise from another. What a source teaches to overlook is lost for the
 # target; that is *negative transfer*.
 #
-# With ImageNet's network (profile `real`) neither textures nor noise are unrelated: photographs are full of grass, walls
-# and grain, and it is ahead on all three. Whether two tasks are related is a property of both, not of one. One
+# With ImageNet's network (profile `real`) neither textures nor noise are unrelated: photographs are full of grass,
+# walls and grain, and it is ahead on all three. Whether two tasks are related is a property of both, not of one. One
 # caution on faces: the "other" crops often have black borders, so a high score is easier than it looks.
 #
 # ## How transferable are features, by depth?
 #
-# Yosinski et al. (2014) split ImageNet's classes into two halves A and B, train a network on each, and move the first n
-# layers of A into a new network for B: *frozen*, or *tuned* along. Early layers should serve any task, late ones their
-# own. They also split by kind: 551 man-made and 449 natural classes [from the paper].
+# Yosinski et al. (2014) split ImageNet's classes into two halves A and B, train a network on each, and move the first
+# n layers of A into a new network for B: *frozen*, or *tuned* along. Early layers should serve any task, late ones
+# their own. They also split by kind: 551 man-made and 449 natural classes [from the paper].
 #
-# > **What the slide says.** "551 natural and 449 man-made classes." The paper has it the other way round: 551 man-made,
-# > 449 natural.
+# > **What the slide says.** "551 natural and 449 man-made classes." The paper has it the other way round: 551
+# > man-made, 449 natural.
 #
 # Our halves: letters a to m against n to z, small and capital, 26 classes each, at 16 × 16 pixels. (In the profile
 # `real` too: this part is about letters.) First a network for A and one for B, from all their training images.
@@ -843,9 +850,9 @@ for base, which, name in zip(bases, (0, 1), "AB"):
     print(f"base {name}: {accuracy(base, *half('test', which)):.3f} of the test images of {name}")
 
 # %% [markdown]
-# Now networks for B with the first n of six convolutions from A, and the rest fresh, trained on few images of B. Before
-# the curve, predict: frozen and n small is like training from scratch; frozen and n = 6 is a linear classifier on A's
-# features. If A's late features were of no use for B, the frozen curve would fall at the end.
+# Now networks for B with the first n of six convolutions from A, and the rest fresh, trained on few images of B.
+# Before the curve, predict: frozen and n small is like training from scratch; frozen and n = 6 is a linear classifier
+# on A's features. If A's late features were of no use for B, the frozen curve would fall at the end.
 
 # %%
 b_images, b_labels = half("train", 1)
@@ -900,10 +907,10 @@ record(
 # %% [markdown]
 # With few images of B, copying helps a great deal: the first four convolutions carry most of it. Past them the frozen
 # curve gains nothing or falls, since the last layers of A were made for the letters of A; tuned, they lose less.
-# Yosinski et al. have as many images for B as for A. With those, copying cannot help much, and their frozen curve falls
-# with depth, for two reasons that they tell apart: late features are specific to A, and neighbouring layers that grew up
-# together are separated (*fragile co-adaptation*). Tuned copies lose nothing, and even generalise a little better than a
-# network that never saw A [from the paper].
+# Yosinski et al. have as many images for B as for A. With those, copying cannot help much, and their frozen curve
+# falls with depth, for two reasons that they tell apart: late features are specific to A, and neighbouring layers
+# that grew up together are separated (*fragile co-adaptation*). Tuned copies lose nothing, and even generalise a
+# little better than a network that never saw A [from the paper].
 #
 # ## Summary
 #
@@ -917,16 +924,18 @@ record(
 #
 # ## Exercises
 #
-# 1. (easy) Which letters' features read digits best? Replace `backbone` by one that ends earlier and draw the accuracy of
-#    `logistic` by layer. *Hint: `transfer.embed(backbone, images, layer="conv4_relu")`.*
-# 2. (easy) Standardise the codes with mean and deviation of *all* images, test images included. What changes, and why is
-#    the result no longer honest? *Hint: `sklearn.preprocessing.StandardScaler` outside the pipeline.*
+# 1. (easy) Which letters' features read digits best? Replace `backbone` by one that ends earlier and draw the
+#    accuracy of `logistic` by layer. *Hint: `transfer.embed(backbone, images, layer="conv4_relu")`.*
+# 2. (easy) Standardise the codes with mean and deviation of *all* images, test images included. What changes, and why
+#    is the result no longer honest? *Hint: `sklearn.preprocessing.StandardScaler` outside the pipeline.*
 # 3. (medium) Fine-tune all layers with one rate and the batch norms in training mode. Compare test accuracy and the
-#    distance between the weights of conv1 before and after. *Hint: `transfer.fine_tune(backbone, ..., batch_norm=False)`.*
+#    distance between the weights of conv1 before and after. *Hint: `transfer.fine_tune(backbone, ...,
+#    batch_norm=False)`.*
 # 4. (medium) Put pictures of your own into one folder for each class and give its path as `target`. Ten a class
 #    are enough. *Hint: profile `real` if they are photographs; `course doctor` tells whether its files are there.*
-# 5. (hard) Repeat the curve by depth with 200 images of each class and more steps. From which number of images on does
-#    copying stop to help, and does the frozen curve fall at n = 6? *Hint: the fifth argument of `learning_curve`.*
+# 5. (hard) Repeat the curve by depth with 200 images of each class and more steps. From which number of images on
+#    does copying stop to help, and does the frozen curve fall at n = 6? *Hint: the fifth argument of
+#    `learning_curve`.*
 # 6. (hard) Make the letters' network tell noises apart: at which of its layers are the codes better than random ones?
 #    *Hint: exercise 1 on `targets["noise"]`, and `random_codes` with the same layer.*
 #
@@ -934,11 +943,13 @@ record(
 #
 # - N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR 2005.
 # - L. van der Maaten and G. Hinton, *Visualizing data using t-SNE*, Journal of Machine Learning Research 9, 2008.
-# - S. J. Pan and Q. Yang, *A survey on transfer learning*, IEEE Transactions on Knowledge and Data Engineering 22, 2010.
+# - S. J. Pan and Q. Yang, *A survey on transfer learning*, IEEE Transactions on Knowledge and Data Engineering 22,
+#   2010.
 # - J. Donahue et al., *DeCAF: a deep convolutional activation feature for generic visual recognition*, ICML 2014.
 # - A. S. Razavian, H. Azizpour, J. Sullivan and S. Carlsson, *CNN features off-the-shelf: an astounding baseline for
 #   recognition*, CVPR workshops 2014.
-# - J. Yosinski, J. Clune, Y. Bengio and H. Lipson, *How transferable are features in deep neural networks?*, NIPS 2014.
+# - J. Yosinski, J. Clune, Y. Bengio and H. Lipson, *How transferable are features in deep neural networks?*, NIPS
+#   2014.
 # - M. Sandler et al., *MobileNetV2: inverted residuals and linear bottlenecks*, CVPR 2018.
 # - J. Howard and S. Ruder, *Universal language model fine-tuning for text classification*, ACL 2018 (discriminative
 #   rates).

@@ -218,9 +218,9 @@ plots.show_masks(images[shown], masks[shown], classes=classes)
 
 # %% [markdown]
 # The same line reads other data: nuclei under the microscope (`nuclei`, the profile `real`), pets
-# (`oxford_iiit_pet`), street and living-room photographs (`voc_segmentation`), or a folder of one's own with images and masks of
-# the same names. We write such a folder and give its path: of its six pairs four come as `train`, the rest is kept
-# for validation and test.
+# (`oxford_iiit_pet`), street and living-room photographs (`voc_segmentation`), or a folder of one's own with images
+# and masks of the same names. We write such a folder and give its path: of its six pairs four come as `train`, the
+# rest is kept for validation and test.
 
 # %%
 folder = tempfile.TemporaryDirectory()

@@ -8,7 +8,8 @@
 # unit sees, and what a network costs. Each function is checked against numbers worked by hand and against Keras, and
 # then put to work on a photograph. By the end, your own code counts VGG16.
 #
-# You will be able to write each of these from memory, and to find the mistake when two libraries disagree by one pixel.
+# You will be able to write each of these from memory, and to find the mistake when two libraries disagree by one
+# pixel.
 #
 # Seven gaps and two questions, 22 points. It takes about two hours to solve and a minute to run. Use NumPy and plain
 # Python in the gaps; `utils.arithmetic` has most of these functions, and the checks compare yours with them.
@@ -85,10 +86,11 @@ def agree(got, expected, hint):
 # %% [markdown]
 # ## 1. How large is the output? (2 points)
 #
-# Write `output_size(n, f, s=1, p=0, d=1)`, all ints: the number of positions along one axis of a filter of size `f` on
-# an input of `n` pixels, with stride `s`, `p` zeros on either side and dilation `d`. With dilation, the filter's taps
-# stand `d` pixels apart, so the whole filter is `d * (f - 1) + 1` pixels wide. A position where the filter would hang
-# over the edge of the padded input does not count. If there is no position at all, raise a `ValueError` that says why.
+# Write `output_size(n, f, s=1, p=0, d=1)`, all ints: the number of positions along one axis of a filter of size `f`
+# on an input of `n` pixels, with stride `s`, `p` zeros on either side and dilation `d`. With dilation, the filter's
+# taps stand `d` pixels apart, so the whole filter is `d * (f - 1) + 1` pixels wide. A position where the filter would
+# hang over the edge of the padded input does not count. If there is no position at all, raise a `ValueError` that
+# says why.
 #
 # The check tries whole and broken divisions, padding, dilation, and a filter that does not fit.
 
@@ -171,8 +173,8 @@ def conv2d(x, kernel, bias, s=1, p=0):
 
 
 # %% [markdown]
-# The numbers of the check, from the lecture: `example_x` (5, 5, 3), `example_kernel` (3, 3, 3, 2), `example_bias` (2,),
-# `example_y` (3, 3, 2).
+# The numbers of the check, from the lecture: `example_x` (5, 5, 3), `example_kernel` (3, 3, 3, 2), `example_bias`
+# (2,), `example_y` (3, 3, 2).
 
 
 # %%
@@ -220,8 +222,8 @@ for shape, f, k, s, p in [((8, 5, 3), 3, 2, 1, 0), ((7, 9, 1), 2, 3, 3, 2), ((5,
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Your loops on the photograph: three filters over three channels. The first likes edges from dark to bright, the second
-# from top to bottom, the third is one that no textbook has: what is redder than it is blue.
+# Your loops on the photograph: three filters over three channels. The first likes edges from dark to bright, the
+# second from top to bottom, the third is one that no textbook has: what is redder than it is blue.
 
 # %% tags=["thumbnail"]
 sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -242,8 +244,8 @@ for ax in axes:
 # ### A question about shifts (2 points)
 #
 # The next cell runs your `conv2d` on two views of the photograph, the second one pixel further to the right. It draws
-# how much the shifted response differs from the response to the shifted view: at stride 1, where the maps are moved by
-# one place, and at stride 2, where they are compared as they are, since half a place cannot be moved.
+# how much the shifted response differs from the response to the shifted view: at stride 1, where the maps are moved
+# by one place, and at stride 2, where they are compared as they are, since half a place cannot be moved.
 
 # %%
 view, moved = photo[8:56, 8:56], photo[8:56, 9:57]
@@ -259,17 +261,17 @@ for ax, (stride, difference) in zip(axes, differences.items()):
 scale = figure.colorbar(drawn, ax=axes, label="difference")
 
 # %% [markdown]
-# Is the convolution equivariant to this shift? Say for both strides what the picture shows, where it shows it, and why.
-# What shift would the convolution of stride 2 follow?
+# Is the convolution equivariant to this shift? Say for both strides what the picture shows, where it shows it, and
+# why. What shift would the convolution of stride 2 follow?
 
 # %% [markdown] question="equivariance" points=2
 # ### BEGIN SOLUTION
-# At stride 1 it is, away from the border: the difference is zero everywhere except in the first and last columns, where
-# the window of one view reads padding zeros and that of the other view reads pixels, because the zeros do not move with
-# the image. At stride 2 it is not: there are differences wherever the image has edges, since the windows of the second
-# view stand between the windows of the first, and no output of the first view has looked at the same pixels. A shift by
-# two pixels (or any multiple of the stride) would move the map of stride 2 by one place, and away from the border it
-# would be followed exactly.
+# At stride 1 it is, away from the border: the difference is zero everywhere except in the first and last columns,
+# where the window of one view reads padding zeros and that of the other view reads pixels, because the zeros do not
+# move with the image. At stride 2 it is not: there are differences wherever the image has edges, since the windows of
+# the second view stand between the windows of the first, and no output of the first view has looked at the same
+# pixels. A shift by two pixels (or any multiple of the stride) would move the map of stride 2 by one place, and away
+# from the border it would be followed exactly.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -280,8 +282,8 @@ scale = figure.colorbar(drawn, ax=axes, label="difference")
 # - `kernel`: (f, f) array.
 # - `n`: int; the input is n × n pixels, written as a vector row by row, so that pixel (row, column) has index
 #   `row * n + column`.
-# - Returns the array of shape (m · m, n · n), with m from your `output_size`, that turns the vector of pixels into the
-#   vector of outputs (row by row, too).
+# - Returns the array of shape (m · m, n · n), with m from your `output_size`, that turns the vector of pixels into
+#   the vector of outputs (row by row, too).
 #
 # Each row of the matrix belongs to one output: put the filter's weights where its window lies. A weight that falls on
 # the padding meets a zero and has no column: leave it out.
@@ -333,8 +335,8 @@ for n, f, s, p in [(6, 2, 1, 0), (7, 3, 3, 2), (5, 5, 1, 2), (8, 1, 2, 0)]:
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Your matrix, with each of the nine weights in a colour of its own, and what it does when it is multiplied with 32 × 32
-# pixels.
+# Your matrix, with each of the nine weights in a colour of its own, and what it does when it is multiplied with 32 ×
+# 32 pixels.
 
 # %%
 numbered = convolution_matrix(np.arange(1, 10).reshape(3, 3), 6, p=1)
@@ -357,9 +359,9 @@ for ax in axes[1:]:
 # - `kernel`: (f, f) array.
 # - Returns an array of ((h − 1) · s + f − 2p, (w − 1) · s + f − 2p) numbers.
 #
-# Each number of `y` stamps a multiple of the filter onto the result, `s` pixels further on for each step in `y`; where
-# stamps overlap, they add up. In the end, `p` rows and columns are cut off on every side. The filter is not turned
-# round.
+# Each number of `y` stamps a multiple of the filter onto the result, `s` pixels further on for each step in `y`;
+# where stamps overlap, they add up. In the end, `p` rows and columns are cut off on every side. The filter is not
+# turned round.
 #
 # The check does the example of the lecture, (2 1 4 4), then looks for the defining property: the matrix of the
 # transposed convolution is the transpose of the convolution's matrix.
@@ -425,12 +427,12 @@ for ax, shown, title in zip(axes, (tiny, smooth, chequered), ("32 × 32", "f 4, 
 # Write `receptive_fields(layers)` for a chain of layers.
 #
 # - `layers`: list of (f, s, p, d), from the pixels upward; pooling counts like a convolution.
-# - Returns a list with one tuple (size, jump, start) for each layer: the width of the field in pixels, the distance in
-#   pixels between the fields of two neighbouring units, and the centre of the first unit's field. The first pixel's
-#   centre lies at 0.5.
+# - Returns a list with one tuple (size, jump, start) for each layer: the width of the field in pixels, the distance
+#   in pixels between the fields of two neighbouring units, and the centre of the first unit's field. The first
+#   pixel's centre lies at 0.5.
 #
-# Before the first layer, size and jump are 1 and start is 0.5. With e = d · (f − 1) + 1, each layer adds (e − 1) · jump
-# to the size and ((e − 1)/2 − p) · jump to the start, and *then* multiplies the jump by s.
+# Before the first layer, size and jump are 1 and start is 0.5. With e = d · (f − 1) + 1, each layer adds (e − 1) ·
+# jump to the size and ((e − 1)/2 − p) · jump to the start, and *then* multiplies the jump by s.
 #
 # The check follows two and three 3 × 3 filters, a strided and a dilated chain, and VGG16 up to its last pooling.
 
@@ -485,7 +487,8 @@ ax.set_axis_off()
 # %% [markdown]
 # ## 6. What a convolution costs (2 points)
 #
-# Write `count_convolution(height, width, channels, filters, f, s=1, p=0, groups=1)`, all ints, which returns two ints:
+# Write `count_convolution(height, width, channels, filters, f, s=1, p=0, groups=1)`, all ints, which returns two
+# ints:
 #
 # - the parameters: weights and one bias for each filter. With groups, each filter sees only channels / groups of the
 #   channels;
@@ -546,10 +549,11 @@ ax.set_ylabel("million MACs")
 # - Returns a list with one tuple of three ints for each layer: parameters, MACs, and *values*: how many numbers the
 #   layer puts out.
 #
-# Pooling has neither parameters nor MACs. A dense layer has a weight for each pair of input and output, a bias for each
-# output, and one MAC for each weight.
+# Pooling has neither parameters nor MACs. A dense layer has a weight for each pair of input and output, a bias for
+# each output, and one MAC for each weight.
 #
-# Use your earlier functions. The check counts a small net, then VGG16: 138,357,544 parameters and 15,470,264,320 MACs.
+# Use your earlier functions. The check counts a small net, then VGG16: 138,357,544 parameters and 15,470,264,320
+# MACs.
 
 
 # %% gap="count-net" stub="return a list of (parameters, macs, values)"
@@ -634,13 +638,13 @@ record(vgg16_parameters=parameters.sum(), vgg16_macs=macs.sum())
 
 # %% [markdown] question="costs" points=2
 # ### BEGIN SOLUTION
-# The weights lie in the dense layers, 89 % of them, and most of these in fc6 alone (102.8 of 138.4 million), because it
-# has one weight for each pair of 25,088 inputs and 4,096 outputs; removing or replacing fc6 makes the file small. The
-# time lies in the convolutions, more than 99 % of the MACs, spread over the blocks with no single culprit: each weight
-# of a convolution is used at every position, up to 50,176 times, while a weight of a dense layer is used once. The
-# activations lie in the first layers, two fifths of them in the first two convolutions, because there the maps are
-# still 224 × 224 with 64 channels; each pooling divides the positions by four while the channels at most double. So
-# parameters grow with the channels, activations with the positions, and MACs with both.
+# The weights lie in the dense layers, 89 % of them, and most of these in fc6 alone (102.8 of 138.4 million), because
+# it has one weight for each pair of 25,088 inputs and 4,096 outputs; removing or replacing fc6 makes the file small.
+# The time lies in the convolutions, more than 99 % of the MACs, spread over the blocks with no single culprit: each
+# weight of a convolution is used at every position, up to 50,176 times, while a weight of a dense layer is used once.
+# The activations lie in the first layers, two fifths of them in the first two convolutions, because there the maps
+# are still 224 × 224 with 64 channels; each pooling divides the positions by four while the channels at most double.
+# So parameters grow with the channels, activations with the positions, and MACs with both.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -655,14 +659,14 @@ record(vgg16_parameters=parameters.sum(), vgg16_macs=macs.sum())
 #
 # ## Exercises
 #
-# 1. (easy) Let `output_size` take `p="same"` and give what Keras gives. *Hint: the size is ⌈n / s⌉; the zeros need not
-#    be known.*
+# 1. (easy) Let `output_size` take `p="same"` and give what Keras gives. *Hint: the size is ⌈n / s⌉; the zeros need
+#    not be known.*
 # 2. (medium) Give `conv2d` a dilation and compare with `utils.arithmetic.conv2d`. *Hint: a slice with a step,
 #    `padded[a : a + e : d]`.*
 # 3. (medium) Let `conv2d` do without loops over positions. *Hint: loop over the f · f taps of the filter; each tap
 #    multiplies a strided slice of the whole image.* How much faster is it on the photograph?
-# 4. (hard) Let `count_net` count depthwise separable convolutions, and count MobileNet. *Hint: 568,740,352 MACs at 224;
-#    `keras.applications.MobileNet` and `utils.arithmetic.layer_table` show every layer.*
+# 4. (hard) Let `count_net` count depthwise separable convolutions, and count MobileNet. *Hint: 568,740,352 MACs at
+#    224; `keras.applications.MobileNet` and `utils.arithmetic.layer_table` show every layer.*
 #
 # ## Further reading
 #

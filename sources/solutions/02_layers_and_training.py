@@ -3,10 +3,10 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/02_layers_and_training.ipynb)
 #
-# **What does `fit` do that you could not write yourself?** Nothing. In this lab you write the parts of a training run:
-# pooling and its backward pass, softmax with cross-entropy, batch normalisation, dropout, max-norm, and the loop around
-# them. The loop has to learn a hundred handwritten digits by heart. After that Keras may take over, and you train a
-# small network to a floor on digits that it has never seen.
+# **What does `fit` do that you could not write yourself?** Nothing. In this lab you write the parts of a training
+# run: pooling and its backward pass, softmax with cross-entropy, batch normalisation, dropout, max-norm, and the loop
+# around them. The loop has to learn a hundred handwritten digits by heart. After that Keras may take over, and you
+# train a small network to a floor on digits that it has never seen.
 #
 # You will be able to
 #
@@ -130,11 +130,11 @@ for shape, f, s in [((9, 6, 2), 3, 3), ((8, 8, 3), 2, 1), ((6, 11, 1), 4, 2), ((
 # %% [markdown]
 # ## 2. The way back (3 points)
 #
-# Write `max_pool_backward(x, above, f, s)`. `above` (h, w, C) is the gradient of the loss with respect to the output of
-# `max_pool(x, f, s)`. Return the gradient with respect to `x`, an array (H, W, C).
+# Write `max_pool_backward(x, above, f, s)`. `above` (h, w, C) is the gradient of the loss with respect to the output
+# of `max_pool(x, f, s)`. Return the gradient with respect to `x`, an array (H, W, C).
 #
-# The whole gradient of a window goes to its largest value. If several values of a window are the largest, the first one
-# in reading order gets it. Where windows overlap and one value wins several of them, its gradients add up.
+# The whole gradient of a window goes to its largest value. If several values of a window are the largest, the first
+# one in reading order gets it. Where windows overlap and one value wins several of them, its gradients add up.
 #
 # The check works the example of the lecture by hand, then compares with Keras. `np.unravel_index(window.argmax(),
 # window.shape)` finds the row and column of the first maximum of a matrix.
@@ -249,13 +249,14 @@ assert agree(cross_entropy(np.tile(logits, (2, 1)), np.tile(truth, 2))[0], loss,
 #
 # Write `batch_norm(x, gamma, beta, mean, variance, training, momentum=0.99, epsilon=1e-3)`.
 #
-# In: `x`, a batch of maps (N, H, W, C); `gamma`, `beta` and the running `mean` and `variance`, arrays (C,). Out: three
-# arrays, the output (N, H, W, C) and the new running mean and variance (C,).
+# In: `x`, a batch of maps (N, H, W, C); `gamma`, `beta` and the running `mean` and `variance`, arrays (C,). Out:
+# three arrays, the output (N, H, W, C) and the new running mean and variance (C,).
 #
 # In training, each channel is normalised with its mean and variance over the batch *and* over all places (N, H and W;
-# the variance is the mean of the squared deviations, as `np.var` has it), and the running values move: new = momentum ·
-# old + (1 − momentum) · batch. At test time, each channel is normalised with the running values, and they stay.
-# Normalised means (x − mean) / √(variance + epsilon); times gamma, plus beta. The arrays that come in stay as they are.
+# the variance is the mean of the squared deviations, as `np.var` has it), and the running values move: new = momentum
+# · old + (1 − momentum) · batch. At test time, each channel is normalised with the running values, and they stay.
+# Normalised means (x − mean) / √(variance + epsilon); times gamma, plus beta. The arrays that come in stay as they
+# are.
 #
 # The check looks at means and variances, at both modes, and compares with Keras's layer.
 
@@ -310,8 +311,8 @@ assert agree(constant[0], np.ones((2, 3, 3, 1)), "a constant channel becomes bet
 # %% [markdown]
 # ### A question about neighbours (2 points)
 #
-# The next cell sends one image through your `batch_norm` in three batches: with dark neighbours, with bright ones, and
-# at test time. It draws the three outputs on one scale.
+# The next cell sends one image through your `batch_norm` in three batches: with dark neighbours, with bright ones,
+# and at test time. It draws the three outputs on one scale.
 
 # %%
 subject, dark = images[:1] / 255.0, np.zeros((7, image_size, image_size, 1))
@@ -329,8 +330,8 @@ for ax, (name, output) in zip(axes, outputs.items()):
 scale = figure.colorbar(drawn, ax=axes, label="output")
 
 # %% [markdown]
-# It is three times the same image. Why do the outputs differ, and why is that welcome in training and unwanted at test
-# time? A colleague evaluates a network in training mode, on a test set that is sorted by class. What goes wrong?
+# It is three times the same image. Why do the outputs differ, and why is that welcome in training and unwanted at
+# test time? A colleague evaluates a network in training mode, on a test set that is sorted by class. What goes wrong?
 
 # %% [markdown] question="neighbours" points=2
 # ### BEGIN SOLUTION
@@ -347,8 +348,8 @@ scale = figure.colorbar(drawn, ax=axes, label="output")
 #
 # Write `dropout(x, p, training, random)`. In training, set each value of `x` to zero with probability `p`,
 # independently of the others, and divide those that stay by 1 − p. At test time return `x` as it is. `random` is a
-# NumPy generator: `random.random(x.shape)` gives numbers between 0 and 1. `x` is an array of any shape, and `p` lies in
-# [0, 1).
+# NumPy generator: `random.random(x.shape)` gives numbers between 0 and 1. `x` is an array of any shape, and `p` lies
+# in [0, 1).
 #
 # The check counts zeros, looks at what became of the others, and at the mean.
 
@@ -383,12 +384,12 @@ assert not np.array_equal(half == 0, again == 0), "another generator gives anoth
 # %% [markdown]
 # ## 6. Max-norm (2 points)
 #
-# Write `max_norm(w, c)`: the weights that lead to one unit are shortened to the length `c` if they are longer, and left
-# alone if not.
+# Write `max_norm(w, c)`: the weights that lead to one unit are shortened to the length `c` if they are longer, and
+# left alone if not.
 #
-# In: `w`, the kernel of a dense layer (inputs, units) or of a convolution (height, width, channels, filters): the units
-# are the last axis in both. Out: an array of the same shape. The length is √(sum of squares) over all axes but the
-# last. A unit whose weights are all 0 stays 0.
+# In: `w`, the kernel of a dense layer (inputs, units) or of a convolution (height, width, channels, filters): the
+# units are the last axis in both. Out: an array of the same shape. The length is √(sum of squares) over all axes but
+# the last. A unit whose weights are all 0 stays 0.
 #
 # The check works two dense units by hand, and a convolution, where Keras's default axis is wrong.
 
@@ -431,8 +432,8 @@ plots.curves(norms, range(24), "filter", "length", {"c": 2}, ax=ax)
 # %% [markdown]
 # ## 7. The loop (3 points)
 #
-# Write `descend(parameters, gradients_of, x, y, rate, momentum, epochs, batch_size, seed)`, mini-batch gradient descent
-# with momentum.
+# Write `descend(parameters, gradients_of, x, y, rate, momentum, epochs, batch_size, seed)`, mini-batch gradient
+# descent with momentum.
 #
 # - `parameters`: a list of arrays, the beginning. They stay as they are; work on copies.
 # - `gradients_of(parameters, x, y)` gives the loss on a batch and a list of gradients, one for each parameter.
@@ -567,18 +568,18 @@ plots.curves(courses, ylabel="loss", baselines={f"log {len(classes)}": np.log(le
 # %% [markdown] question="rates" points=2
 # ### BEGIN SOLUTION
 # At .0002 the loss falls in an almost straight, slow line: the rate is far too low, after 40 epochs the network knows
-# next to nothing. At .005 it falls steadily and has not arrived. At .1 it falls within a few epochs and goes to 0: this
-# is the one to take. At 3 it is at once larger than log 10, jumps and ends at or above it, where the outputs no longer
-# depend on the image: the steps are far too long. Next I would search between .01 and 1 in factors of two or three,
-# since the right size was bracketed in factors of twenty, and then let the rate fall towards the end.
+# next to nothing. At .005 it falls steadily and has not arrived. At .1 it falls within a few epochs and goes to 0:
+# this is the one to take. At 3 it is at once larger than log 10, jumps and ends at or above it, where the outputs no
+# longer depend on the image: the steps are far too long. Next I would search between .01 and 1 in factors of two or
+# three, since the right size was bracketed in factors of twenty, and then let the rate fall towards the end.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 8. A network for images it has not seen (4 points)
 #
-# Now with Keras. Write `train_network()`: build a small convolutional network, train it on `images` and `labels`, watch
-# it on `validation_images` and `validation_labels`, and return the trained model and its history (a dict of lists, one
-# value for each epoch).
+# Now with Keras. Write `train_network()`: build a small convolutional network, train it on `images` and `labels`,
+# watch it on `validation_images` and `validation_labels`, and return the trained model and its history (a dict of
+# lists, one value for each epoch).
 #
 # - The model takes the images as they are, (N, image_size, image_size, 1) with values from 0 to 255: put
 #   `layers.Rescaling(1 / 255)` first.
@@ -661,7 +662,8 @@ record(test_accuracy=accuracy, first_loss=first, last_loss=np.mean(losses[-5:]),
 #
 # - pool, and send gradients back to the winners, overlapping windows and ties included;
 # - compute a stable cross-entropy with its gradient, and prove it with numeric differences;
-# - normalise a batch in training and at test time, drop units without changing the mean, and project weights per unit;
+# - normalise a batch in training and at test time, drop units without changing the mean, and project weights per
+#   unit;
 # - write the loop around them, and trust it because it learns 100 images by heart;
 # - train a small network with validation and judge it once, on images that had no part in it.
 #
@@ -673,8 +675,8 @@ record(test_accuracy=accuracy, first_loss=first, last_loss=np.mean(losses[-5:]),
 #    64 dimensions.*
 # 3. (medium) Write the backward pass of your batch normalisation, and check it numerically. *Hint: the mean and the
 #    variance depend on every value of the batch.*
-# 4. (medium) Add your `dropout` and `max_norm` to the loop and train on all images. Do they gain over five seeds, or do
-#    the seeds differ by more? *Hint: the lecture says in which setting to look.*
+# 4. (medium) Add your `dropout` and `max_norm` to the loop and train on all images. Do they gain over five seeds, or
+#    do the seeds differ by more? *Hint: the lecture says in which setting to look.*
 # 5. (hard) Reach the floor with less than 2,000 parameters. *Hint: global average pooling, and more steps.*
 #
 # ## Further reading

@@ -3,10 +3,10 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/03_classic_architectures.ipynb)
 #
-# **Can you rebuild the networks of 2012 and 2014 from what their papers print?** A table of numbers, a line of text, a
-# diagram with four branches: that is all they give. You will write the few functions that turn them into networks, and
-# know that you got them right when your counts are the published ones, to the last of 138,357,544 parameters. Then you
-# design two small networks of the same kinds and train both until they tell shapes apart.
+# **Can you rebuild the networks of 2012 and 2014 from what their papers print?** A table of numbers, a line of text,
+# a diagram with four branches: that is all they give. You will write the few functions that turn them into networks,
+# and know that you got them right when your counts are the published ones, to the last of 138,357,544 parameters.
+# Then you design two small networks of the same kinds and train both until they tell shapes apart.
 #
 # You will be able to
 #
@@ -59,11 +59,12 @@ session.start(seed)
 # %% [markdown]
 # ## 1. What a convolution costs (2 points)
 #
-# Write `convolution(n, channels, filters, f, s=1, p=0, groups=1)` for an input of n × n × `channels` and `filters` filters of f × f
-# with stride s, p zeros on every side, and one bias each. With g groups each filter sees 1/g of the channels.
+# Write `convolution(n, channels, filters, f, s=1, p=0, groups=1)` for an input of n × n × `channels` and `filters`
+# filters of f × f with stride s, p zeros on every side, and one bias each. With g groups each filter sees 1/g of the
+# channels.
 #
-# Out: a triple of ints, the output's size (height = width), the number of parameters, biases included, and the number of
-# MACs: the number of multiplications, biases left out.
+# Out: a triple of ints, the output's size (height = width), the number of parameters, biases included, and the number
+# of MACs: the number of multiplications, biases left out.
 #
 # The check compares with Keras's own layers.
 
@@ -108,8 +109,9 @@ for case in [(13, 384, 256, 3, 1, 1, 2), (28, 192, 64, 1), (9, 8, 16, 4, 3, 2, 4
 # - `("pool", f, s)`, a max-pooling without padding;
 # - `("dense", units)`, a dense layer with biases; the first one sees the whole map as one vector.
 #
-# Write `follow(network, n, channels)`, which goes through the list from an input of n × n × `channels`. Out: a list with one tuple
-# `(shape, parameters, macs)` for each layer, shape being `(height, width, channels)`, or `(units,)` behind a dense layer.
+# Write `follow(network, n, channels)`, which goes through the list from an input of n × n × `channels`. Out: a list
+# with one tuple `(shape, parameters, macs)` for each layer, shape being `(height, width, channels)`, or `(units,)`
+# behind a dense layer.
 #
 # The check follows AlexNet with and without its two groups, where every number is known.
 
@@ -189,9 +191,9 @@ plots.layer_bars(names, {"parameters": [row[1] for row in rows], "MACs": [row[2]
 # %% [markdown]
 # ## 3. LeNet-5 and its C3 (2 points)
 #
-# In LeNet-5 the sixteen filters of the layer C3 do not see all six maps of S2. Table I of the paper says which ones each of them
-# sees. Write `partial(table, f)`: the number of parameters of a convolution with f × f windows in which filter k sees the
-# maps `table[k]` and has one bias.
+# In LeNet-5 the sixteen filters of the layer C3 do not see all six maps of S2. Table I of the paper says which ones
+# each of them sees. Write `partial(table, f)`: the number of parameters of a convolution with f × f windows in which
+# filter k sees the maps `table[k]` and has one bias.
 #
 # The check takes the paper's table, and others.
 
@@ -223,12 +225,13 @@ assert partial([(0,), (1, 2)], 3) == 29 and partial([(2,)] * 4, 1) == 8
 # %% [markdown]
 # ## 4. VGG from a line of text (3 points)
 #
-# The paper's table 1 becomes one line for each network. A number is a convolution of 3 × 3 with so many filters, `256:1` one of
-# 1 × 1 with 256 filters, `M` a max-pooling of 2 × 2 with stride 2. Both kinds of convolution keep height and width ("same") and
-# are followed by ReLU.
+# The paper's table 1 becomes one line for each network. A number is a convolution of 3 × 3 with so many filters,
+# `256:1` one of 1 × 1 with 256 filters, `M` a max-pooling of 2 × 2 with stride 2. Both kinds of convolution keep
+# height and width ("same") and are followed by ReLU.
 #
-# Write `convolutions(x, text, unit)`, which applies the layers of the text to the tensor x and returns the last tensor.
-# `unit(x, filters, f)` applies one convolution of f × f with its ReLU: `conv` below, or `conv_bn` with batch normalisation.
+# Write `convolutions(x, text, unit)`, which applies the layers of the text to the tensor x and returns the last
+# tensor. `unit(x, filters, f)` applies one convolution of f × f with its ReLU: `conv` below, or `conv_bn` with batch
+# normalisation.
 #
 # The check builds the networks of the paper with it, counts, and compares outputs.
 
@@ -308,13 +311,15 @@ assert normalised.count_params() == 3 * 9 * 4 + 4 * 4 + 4 * 8 + 4 * 8, "the unit
 #
 # Write two functions that apply an inception module to a tensor x of shape (batch, H, W, C).
 #
-# - `naive(x, one, three, five, unit)`: side by side `one` filters of 1 × 1, `three` of 3 × 3, `five` of 5 × 5, and a max-pooling of 3 × 3
-#   with stride 1 that keeps H and W. Out: (batch, H, W, one + three + five + C), stacked in this order.
-# - `inception(x, one, reduce3, three, reduce5, five, projection, unit)`: 1 × 1 convolutions reduce the channels to `reduce3`
-#   before the 3 × 3, to `reduce5` before the 5 × 5, and to `projection` *behind* the pooling. Out: (batch, H, W, one + three + five +
-#   projection).
+# - `naive(x, one, three, five, unit)`: side by side `one` filters of 1 × 1, `three` of 3 × 3, `five` of 5 × 5, and a
+#   max-pooling of 3 × 3 with stride 1 that keeps H and W. Out: (batch, H, W, one + three + five + C), stacked in this
+#   order.
+# - `inception(x, one, reduce3, three, reduce5, five, projection, unit)`: 1 × 1 convolutions reduce the channels to
+#   `reduce3` before the 3 × 3, to `reduce5` before the 5 × 5, and to `projection` *behind* the pooling. Out: (batch,
+#   H, W, one + three + five + projection).
 #
-# Each convolution is one `unit(x, filters, f)`. The check counts module 3b of the paper in both forms, and compares outputs.
+# Each convolution is one `unit(x, filters, f)`. The check counts module 3b of the paper in both forms, and compares
+# outputs.
 
 
 # %% gap="inception" stub="stack the outputs of four branches, in both forms"
@@ -386,15 +391,16 @@ plots.block_diagram(narrow, title="Module 3b, as you built it", ax=ax)
 # %% [markdown]
 # ### A question about the counts (1 point)
 #
-# The paper's table prints 463 K parameters for module 4c and 1,072 K for 5a; you (and the hidden checks) count 510,104 and 1,043,456. A
-# fellow student says: "K means 1,024, so there is no contradiction." Is that right? Give the numbers.
+# The paper's table prints 463 K parameters for module 4c and 1,072 K for 5a; you (and the hidden checks) count
+# 510,104 and 1,043,456. A fellow student says: "K means 1,024, so there is no contradiction." Is that right? Give the
+# numbers.
 
 # %% [markdown] question="printed" points=1
 # ### BEGIN SOLUTION
-# K does mean 1,024 in that table: 3b has 388,736 parameters, which is 379.6 · 1,024 and is printed as 380 K. But it does not
-# explain these two rows. 510,104 / 1,024 = 498.1, not 463, and 1,043,456 / 1,024 = 1,019.0, not 1,072. One is printed too
-# small by 7 %, the other too large by 5 %, so no unit can explain both: the printed values belong to another version of the
-# network, or are misprints.
+# K does mean 1,024 in that table: 3b has 388,736 parameters, which is 379.6 · 1,024 and is printed as 380 K. But it
+# does not explain these two rows. 510,104 / 1,024 = 498.1, not 463, and 1,043,456 / 1,024 = 1,019.0, not 1,072. One
+# is printed too small by 7 %, the other too large by 5 %, so no unit can explain both: the printed values belong to
+# another version of the network, or are misprints.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -412,16 +418,17 @@ shown = transfer.draw(labels, 2, seed)[:12]
 plots.show_images(images[shown], labels[shown], classes=classes, columns=6, tile=1.2)
 
 # %% [markdown]
-# Write `vgg_like(image, classes)` and `inception_like(image, classes)`. In: the input tensor (batch, 32, 32, 3) and the number of classes.
-# Out: a tensor of logits (batch, classes). The first is made of your `convolutions`; the second has at least three of your
-# `inception` modules, and may begin with `convolutions`. The rules:
+# Write `vgg_like(image, classes)` and `inception_like(image, classes)`. In: the input tensor (batch, 32, 32, 3) and
+# the number of classes. Out: a tensor of logits (batch, classes). The first is made of your `convolutions`; the
+# second has at least three of your `inception` modules, and may begin with `convolutions`. The rules:
 #
 # - at most 12 million MACs for an image of 32 × 32 × 3, and at most 400,000 parameters;
 # - a global average (`layers.GlobalAveragePooling2D`) and one dense layer at the end;
 # - `conv_bn` as the unit.
 #
-# Each is trained `repeats` times, for `steps` steps of 32 images. Its accuracy on the test images, averaged over the trainings,
-# must reach `floor`. *Hint:* few channels while the map is large, more where it is small; pools in between.
+# Each is trained `repeats` times, for `steps` steps of 32 images. Its accuracy on the test images, averaged over the
+# trainings, must reach `floor`. *Hint:* few channels while the map is large, more where it is small; pools in
+# between.
 
 
 # %% gap="designs" stub="return logits, one function for each of the two designs"
@@ -508,18 +515,19 @@ results.record(
 # %% [markdown]
 # ### A question about the result (2 points)
 #
-# Look at the figure above and at the MACs of your two networks. A fellow student concludes from such a figure, made with one training of
-# each: "Inception is better than VGG" (or the other way round). What would you need to know before you agree? Name two things that
-# the figure shows, and two that it does not hold equal or does not show.
+# Look at the figure above and at the MACs of your two networks. A fellow student concludes from such a figure, made
+# with one training of each: "Inception is better than VGG" (or the other way round). What would you need to know
+# before you agree? Name two things that the figure shows, and two that it does not hold equal or does not show.
 
 # %% [markdown] question="verdict" points=2
 # ### BEGIN SOLUTION
-# The figure shows the mean of each design and the range over its trainings: if the ranges overlap, the difference of the means
-# may come from the initial weights and the order of the images alone, and one training of each could have shown the opposite.
-# It also shows that both are far above chance, so both designs work. It does not hold the cost equal: the number of steps is
-# the same, but the two networks differ in MACs, and the inception network has more, smaller layers, so that its step takes more time than
-# its MACs suggest. It says nothing about other pictures, other sizes or longer training: a difference on 32 × 32 drawn shapes need
-# not hold on photographs, and the two were tuned by hand to a different degree.
+# The figure shows the mean of each design and the range over its trainings: if the ranges overlap, the difference of
+# the means may come from the initial weights and the order of the images alone, and one training of each could have
+# shown the opposite. It also shows that both are far above chance, so both designs work. It does not hold the cost
+# equal: the number of steps is the same, but the two networks differ in MACs, and the inception network has more,
+# smaller layers, so that its step takes more time than its MACs suggest. It says nothing about other pictures, other
+# sizes or longer training: a difference on 32 × 32 drawn shapes need not hold on photographs, and the two were tuned
+# by hand to a different degree.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -535,15 +543,18 @@ results.record(
 #
 # 1. *Easy.* How many parameters has VGG-16 for two classes? *Hint:* 134,268,738; which layer changes?
 # 2. *Easy.* Give `follow` a pool with padding, and follow GoogLeNet's stem with it. *Hint:* Caffe's pools round up.
-# 3. *Medium.* Replace the 5 × 5 of your inception modules by two 3 × 3. How many MACs are saved, and does the accuracy change by more
-#    than its spread? *Hint:* `repeats=5`.
-# 4. *Medium.* Train both designs with `conv` in place of `conv_bn`. Which one suffers more? *Hint:* count the layers in a row.
-# 5. *Hard.* Find the smallest network, in MACs, that still reaches the floor. *Hint:* start with the first layers, where the map is
-#    large.
+# 3. *Medium.* Replace the 5 × 5 of your inception modules by two 3 × 3. How many MACs are saved, and does the
+#    accuracy change by more than its spread? *Hint:* `repeats=5`.
+# 4. *Medium.* Train both designs with `conv` in place of `conv_bn`. Which one suffers more? *Hint:* count the layers
+#    in a row.
+# 5. *Hard.* Find the smallest network, in MACs, that still reaches the floor. *Hint:* start with the first layers,
+#    where the map is large.
 #
 # ## Further reading
 #
-# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings of the IEEE, 1998.
-# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS 2012.
+# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings
+#   of the IEEE, 1998.
+# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS
+#   2012.
 # - K. Simonyan, A. Zisserman, *Very deep convolutional networks for large-scale image recognition*, ICLR 2015.
 # - C. Szegedy et al., *Going deeper with convolutions*, CVPR 2015.

@@ -3,8 +3,9 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/06_transfer_learning.ipynb)
 #
-# **Ten pictures of each digit, and a network that has never seen one.** It was trained on printed letters. You will take its features,
-# put a classifier of your own on top, thaw the upper layers with care, and beat a floor on digits that nobody has shown it.
+# **Ten pictures of each digit, and a network that has never seen one.** It was trained on printed letters. You will
+# take its features, put a classifier of your own on top, thaw the upper layers with care, and beat a floor on digits
+# that nobody has shown it.
 #
 # You will be able to
 #
@@ -57,9 +58,10 @@ from utils import data, plots, pretrained, results, session, training, transfer
 session.start(seed)
 
 # %% [markdown]
-# The network is a stack of convolutions without a classifier: images go in as they are, 0 to 255, a map of features comes out. Everything
-# that depends on which network it is stands in the next cell: the layer up to which you will freeze it, and the layers with which its three groups
-# begin: the frozen one, the one that you will train gently, and `logits`, the classifier that you will add.
+# The network is a stack of convolutions without a classifier: images go in as they are, 0 to 255, a map of features
+# comes out. Everything that depends on which network it is stands in the next cell: the layer up to which you will
+# freeze it, and the layers with which its three groups begin: the frozen one, the one that you will train gently, and
+# `logits`, the classifier that you will add.
 
 # %%
 if source == "glyphs":
@@ -72,8 +74,8 @@ classes = data.describe(target).classes
 print(f"{backbone.count_params():,} parameters, trained on {source}; {len(classes)} new classes: {', '.join(classes)}")
 
 # %% [markdown]
-# Three sets of images. The few training images are all that you may learn from. The validation images choose between settings. The test
-# images stay in their drawer until the last check.
+# Three sets of images. The few training images are all that you may learn from. The validation images choose between
+# settings. The test images stay in their drawer until the last check.
 
 # %%
 images, labels = data.arrays(target, "train", image_size, channels, per_class=per_class, seed=seed)
@@ -83,14 +85,15 @@ plots.show_images(images[: 2 * len(classes)], labels[: 2 * len(classes)], classe
 
 # %% [markdown]
 # ## 1. Features (2 points)
-# Write `embed(model, images, batch_size)`. Run the images through the model in their order and average each feature map over its height and
-# width (global average pooling).
+# Write `embed(model, images, batch_size)`. Run the images through the model in their order and average each feature
+# map over its height and width (global average pooling).
 #
-# In: a model that gives maps (batch, height, width, D); images (N, H, W, C). Out: a NumPy array (N, D), one row for each image.
+# In: a model that gives maps (batch, height, width, D); images (N, H, W, C). Out: a NumPy array (N, D), one row for
+# each image.
 #
-# Every batch must hold exactly `batch_size` images, since TensorFlow compiles the model anew for each new size: fill the last one up
-# with copies of an image, and drop their rows. The check counts your batches, and compares your values with a model that can be worked out
-# by hand.
+# Every batch must hold exactly `batch_size` images, since TensorFlow compiles the model anew for each new size: fill
+# the last one up with copies of an image, and drop their rows. The check counts your batches, and compares your
+# values with a model that can be worked out by hand.
 
 
 # %% gap="features" stub="run the images through the model in batches of one size and average the maps over height and width"
@@ -135,8 +138,8 @@ assert np.allclose(embed(Halves(), odd, 7)[:, :2], odd.mean(axis=(1, 2)), atol=1
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# From here on each image is a row of numbers, its *CNN code*. Before any training, look whether the codes of one class lie together. Each row
-# of the picture is an image, ordered by class; each column is a feature.
+# From here on each image is a row of numbers, its *CNN code*. Before any training, look whether the codes of one
+# class lie together. Each row of the picture is an image, ordered by class; each column is a feature.
 
 # %%
 codes = embed(backbone, images)
@@ -152,12 +155,13 @@ plt.show()
 
 # %% [markdown]
 # ## 2. Scale without a leak (1 point)
-# Features differ in size, and a classifier trained with one learning rate wants them alike. Write `standardise(codes, *others)`: shift and
-# scale each feature so that the *training* codes have mean 0 and standard deviation 1, and apply the same shift and scale to the others.
-# A feature that is constant over the training images becomes 0 there, without a division by zero.
+# Features differ in size, and a classifier trained with one learning rate wants them alike. Write `standardise(codes,
+# *others)`: shift and scale each feature so that the *training* codes have mean 0 and standard deviation 1, and apply
+# the same shift and scale to the others. A feature that is constant over the training images becomes 0 there, without
+# a division by zero.
 #
-# In: codes (N, D), and any number of arrays (M, D). Out: a list of arrays, the training codes first. The check looks whether the other
-# codes had a say in the shift or the scale.
+# In: codes (N, D), and any number of arrays (M, D). Out: a list of arrays, the training codes first. The check looks
+# whether the other codes had a say in the shift or the scale.
 
 
 # %% gap="scale" stub="shift and scale all arrays by the mean and the deviation of the first"
@@ -189,14 +193,15 @@ assert np.array_equal(standardise(noise)[0], first), "the other arrays must not 
 
 # %% [markdown]
 # ## 3. A classifier by hand (3 points)
-# Softmax regression is a dense layer with one output for each class. Write one step of gradient descent for it, `softmax_step`. With the
-# probabilities $p = \mathrm{softmax}(xW + b)$ and the one-hot labels $y$, the mean cross-entropy over $N$ images with the penalty
-# $\frac{\lambda}{2}\lVert W \rVert^2$ has the gradients
+# Softmax regression is a dense layer with one output for each class. Write one step of gradient descent for it,
+# `softmax_step`. With the probabilities $p = \mathrm{softmax}(xW + b)$ and the one-hot labels $y$, the mean
+# cross-entropy over $N$ images with the penalty $\frac{\lambda}{2}\lVert W \rVert^2$ has the gradients
 #
 # $$\frac{\partial L}{\partial W} = \frac{1}{N} x^\top (p - y) + \lambda W, \qquad \frac{\partial L}{\partial b} = \frac{1}{N}\sum (p - y).$$
 #
-# In: codes (N, D), labels (N,) ints, weights (D, C), bias (C,), the learning rate, and `decay`, the $\lambda$. Out: new weights and new bias;
-# the old ones stay as they were. Take care that large logits do not overflow. The check differentiates the loss numerically.
+# In: codes (N, D), labels (N,) ints, weights (D, C), bias (C,), the learning rate, and `decay`, the $\lambda$. Out:
+# new weights and new bias; the old ones stay as they were. Take care that large logits do not overflow. The check
+# differentiates the loss numerically.
 
 
 # %% gap="softmax" stub="return the weights and the bias after one step of gradient descent"
@@ -245,8 +250,8 @@ assert np.array_equal(w, kept), "the weights that come in stay as they were"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# 300 steps train it, in less than a second. scikit-learn minimises the same loss with a better method: at 300 steps your curve should
-# have come close to where scikit-learn ends.
+# 300 steps train it, in less than a second. scikit-learn minimises the same loss with a better method: at 300 steps
+# your curve should have come close to where scikit-learn ends.
 
 # %%
 x_train, x_validation = standardise(codes, validation_codes)
@@ -272,13 +277,14 @@ plots.curves(
 
 # %% [markdown]
 # ## 4. Freeze (2 points)
-# Now the network itself may learn, but not all of it: with so few images the early layers could only get worse. Write `freeze(model, up_to)`:
-# no weight of any layer up to and including the layer named `up_to` may be trained. Behind it every weight may, except those of the batch
-# normalisations. Return the number of trainable parameters.
+# Now the network itself may learn, but not all of it: with so few images the early layers could only get worse. Write
+# `freeze(model, up_to)`: no weight of any layer up to and including the layer named `up_to` may be trained. Behind it
+# every weight may, except those of the batch normalisations. Return the number of trainable parameters.
 #
-# Why not those? In Keras a `BatchNormalization` with `trainable = False` also runs in inference mode: it uses its running statistics, those of
-# the large source, and leaves them alone. A few images would give it worse ones. The check runs the network in training mode and looks
-# whether any statistic moved. Raise a `ValueError` if no layer is called `up_to`.
+# Why not those? In Keras a `BatchNormalization` with `trainable = False` also runs in inference mode: it uses its
+# running statistics, those of the large source, and leaves them alone. A few images would give it worse ones. The
+# check runs the network in training mode and looks whether any statistic moved. Raise a `ValueError` if no layer is
+# called `up_to`.
 
 
 # %% gap="freeze" stub="set trainable of every layer, and return the number of parameters that can still be trained"
@@ -319,10 +325,12 @@ assert freeze(toy, "conv1") == 285_984 - 288, "the layer up_to itself is frozen,
 
 # %% [markdown]
 # ## 5. A rate for each group (2 points)
-# The deeper a layer lies below the classifier, the more general it is and the less it should change. Write `rates(groups, top, factor)`: the
-# last group learns with `top`, each earlier group with the rate of the one above it divided by `factor`.
+# The deeper a layer lies below the classifier, the more general it is and the less it should change. Write
+# `rates(groups, top, factor)`: the last group learns with `top`, each earlier group with the rate of the one above it
+# divided by `factor`.
 #
-# In: names of the groups' first layers from input to output, the top rate, the factor. Out: a dict from name to rate, in the same order.
+# In: names of the groups' first layers from input to output, the top rate, the factor. Out: a dict from name to rate,
+# in the same order.
 
 
 # %% gap="rates" stub="return a dict of learning rates that fall from the last group to the first"
@@ -343,7 +351,8 @@ assert rates(["only"], 0.5, 7) == {"only": 0.5}
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# One step of plain gradient descent shows what the rates do. All weights of a small model see a gradient of 1; how far each one moved is its rate.
+# One step of plain gradient descent shows what the rates do. All weights of a small model see a gradient of 1; how
+# far each one moved is its rate.
 
 # %%
 tower = keras.Sequential(
@@ -358,10 +367,12 @@ plots.bars(dict(zip(wanted, steps)), xlabel="length of the step", title="Three l
 
 # %% [markdown]
 # ## 6. A few epochs back (2 points)
-# Fine-tune until the network overfits, then go a few epochs back. Write `best_epoch(losses, patience)`: read the validation losses as they
-# come in, epoch 0 first. Training ends after the first epoch that lies `patience` epochs behind the lowest loss so far, or with the last one.
+# Fine-tune until the network overfits, then go a few epochs back. Write `best_epoch(losses, patience)`: read the
+# validation losses as they come in, epoch 0 first. Training ends after the first epoch that lies `patience` epochs
+# behind the lowest loss so far, or with the last one.
 #
-# Out: the pair (epoch with the lowest loss among those seen, epoch after which training ended). Of equal losses the earlier one counts.
+# Out: the pair (epoch with the lowest loss among those seen, epoch after which training ended). Of equal losses the
+# earlier one counts.
 
 
 # %% gap="best-epoch" stub="return the best epoch and the one after which training ended"
@@ -391,15 +402,17 @@ assert best_epoch([2.0], 1) == (0, 0)
 
 # %% [markdown]
 # ## 7. All together (3 points)
-# Write `fine_tune(backbone, weights, bias)`, which puts a dense layer of logits on the pooled features, starts it from a linear
-# classifier, freezes, sets rates, trains with early stopping on the validation loss and returns the trained classifier. The pieces:
+# Write `fine_tune(backbone, weights, bias)`, which puts a dense layer of logits on the pooled features, starts it
+# from a linear classifier, freezes, sets rates, trains with early stopping on the validation loss and returns the
+# trained classifier. The pieces:
 #
 # 1. `classifier = head(backbone, weights, bias)` below gives the model; its last layer is called `logits`.
 # 2. freeze it up to `frozen_to`;
-# 3. make the optimizer: `training.layerwise(keras.optimizers.Adam(top), classifier, multipliers)` takes a dict like that of `rates(groups,
-#    ...)`, but in multiples of the top rate. The top rate `rate` and a factor of 3 work;
-# 4. `training.compile_classifier(classifier, optimizer)`, then `training.fit(classifier, (images, labels), epochs, batch_size=...,
-#    seed=seed, validation_data=(...), callbacks=[keras.callbacks.EarlyStopping(...)])`, which restores the weights of the best epoch.
+# 3. make the optimizer: `training.layerwise(keras.optimizers.Adam(top), classifier, multipliers)` takes a dict like
+#    that of `rates(groups, ...)`, but in multiples of the top rate. The top rate `rate` and a factor of 3 work;
+# 4. `training.compile_classifier(classifier, optimizer)`, then `training.fit(classifier, (images, labels), epochs,
+#    batch_size=..., seed=seed, validation_data=(...), callbacks=[keras.callbacks.EarlyStopping(...)])`, which
+#    restores the weights of the best epoch.
 #
 # Out: the trained model and its history (`fit(...).history`). The check takes the test images out of their drawer.
 
@@ -477,8 +490,8 @@ assert np.isclose(reached, lowest, rtol=0.05, atol=0.01), (
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The history shows where the validation loss was lowest; `best_epoch` finds the same place. The training loss goes on falling behind it:
-# that is the overfitting you went back from.
+# The history shows where the validation loss was lowest; `best_epoch` finds the same place. The training loss goes on
+# falling behind it: that is the overfitting you went back from.
 
 # %%
 best, last = best_epoch(history["val_loss"], patience=5)
@@ -508,53 +521,60 @@ results.record(test_accuracy=accuracy, linear_accuracy=linear, chance=chance)
 
 # %% [markdown]
 # ## 8. Which pairs, and why (1 point)
-# Look at the confusion matrix and at the images that went wrong. Which two classes does your classifier confuse most, and what do the
-# images have in common? Answer in two or three sentences.
+# Look at the confusion matrix and at the images that went wrong. Which two classes does your classifier confuse most,
+# and what do the images have in common? Answer in two or three sentences.
 
 # %% [markdown] question="confusions" points=1
 # ### BEGIN SOLUTION
-# The largest numbers off the diagonal stand where two classes share most of their strokes: with the default digits these are pairs such as
-# 3 and 9, or 8 and 9, depending on which ten examples were drawn. At 8 × 8 pixels one stroke more or less, or a gap that closes, is
-# one or two pixels, and letters did not teach the network that this pixel matters. With photographs of clothing it is shirts, T-shirts and
-# long sleeves: the same shape and the same cloth, and the only difference is the length of a sleeve.
+# The largest numbers off the diagonal stand where two classes share most of their strokes: with the default digits
+# these are pairs such as 3 and 9, or 8 and 9, depending on which ten examples were drawn. At 8 × 8 pixels one stroke
+# more or less, or a gap that closes, is one or two pixels, and letters did not teach the network that this pixel
+# matters. With photographs of clothing it is shirts, T-shirts and long sleeves: the same shape and the same cloth,
+# and the only difference is the length of a sleeve.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 9. The pitfall in the statistics (1 point)
-# Suppose the same network is trained from scratch on these few images. It reaches 100 % on the training batches, yet in inference mode it does
-# no better than chance, on the very same images. Which part of the network explains it, and name two ways out.
+# Suppose the same network is trained from scratch on these few images. It reaches 100 % on the training batches, yet
+# in inference mode it does no better than chance, on the very same images. Which part of the network explains it, and
+# name two ways out.
 
 # %% [markdown] question="statistics" points=1
 # ### BEGIN SOLUTION
-# Batch normalisation uses the statistics of the batch during training and its running averages in inference. The averages start from mean 0
-# and variance 1 and move a small step with each batch; a run over few images has few batches, while the weights change fast, so the averages
-# are still far from what the trained layers produce. Ways out: a smaller momentum or more steps, measuring the statistics again with
-# one pass over the training images after training, or freezing batch normalisation with the statistics of a pretrained network, which is what
-# freezing did above.
+# Batch normalisation uses the statistics of the batch during training and its running averages in inference. The
+# averages start from mean 0 and variance 1 and move a small step with each batch; a run over few images has few
+# batches, while the weights change fast, so the averages are still far from what the trained layers produce. Ways
+# out: a smaller momentum or more steps, measuring the statistics again with one pass over the training images after
+# training, or freezing batch normalisation with the statistics of a pretrained network, which is what freezing did
+# above.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## Summary
 # You can now
 #
-# - extract features from a pretrained network and train a linear classifier on them, with nothing leaking from the test images;
+# - extract features from a pretrained network and train a linear classifier on them, with nothing leaking from the
+#   test images;
 # - freeze layers so that weights and running statistics stay where they were;
 # - give lower layers lower rates, and stop where the validation loss turns;
 # - report an accuracy on images that had no part in any choice, beside what chance would give.
 #
 # ## Exercises
-# 1. *Easy.* Draw `per_class` = 2, 5, 10, 20 with three seeds each, and plot the accuracy of step 3 with its spread. *Hint:* `data.arrays(...,
-#    per_class=..., seed=...)` and `plots.learning_curve`.
-# 2. *Easy.* Replace the average over each map by its maximum. Which one serves digits better? *Hint:* one word in `embed` changes.
-# 3. *Medium.* Replace the pretrained weights by random ones (`pretrained.backbone`) and repeat steps 1 to 3. How much of the accuracy came from
-#    the letters? *Hint:* random features are no straw man.
-# 4. *Medium.* Take the features of an earlier layer. Where does the accuracy peak? *Hint:* `keras.Model(backbone.input,
-#    backbone.get_layer("conv4_relu").output)`.
-# 5. *Hard.* Fine-tune all layers with the rates of 1/100, 1/10 and 1, starting from your frozen solution. Does it gain on three seeds, or does the
-#    gain lie within their spread? *Hint:* thaw first, compile again afterwards.
+# 1. *Easy.* Draw `per_class` = 2, 5, 10, 20 with three seeds each, and plot the accuracy of step 3 with its spread.
+#    *Hint:* `data.arrays(..., per_class=..., seed=...)` and `plots.learning_curve`.
+# 2. *Easy.* Replace the average over each map by its maximum. Which one serves digits better? *Hint:* one word in
+#    `embed` changes.
+# 3. *Medium.* Replace the pretrained weights by random ones (`pretrained.backbone`) and repeat steps 1 to 3. How much
+#    of the accuracy came from the letters? *Hint:* random features are no straw man.
+# 4. *Medium.* Take the features of an earlier layer. Where does the accuracy peak? *Hint:*
+#    `keras.Model(backbone.input, backbone.get_layer("conv4_relu").output)`.
+# 5. *Hard.* Fine-tune all layers with the rates of 1/100, 1/10 and 1, starting from your frozen solution. Does it
+#    gain on three seeds, or does the gain lie within their spread? *Hint:* thaw first, compile again afterwards.
 #
 # ## Further reading
-# - J. Yosinski, J. Clune, Y. Bengio, H. Lipson, *How transferable are features in deep neural networks?*, NeurIPS 2014.
+# - J. Yosinski, J. Clune, Y. Bengio, H. Lipson, *How transferable are features in deep neural networks?*, NeurIPS
+#   2014.
 # - J. Donahue et al., *DeCAF: A deep convolutional activation feature for generic visual recognition*, ICML 2014.
 # - A. S. Razavian, H. Azizpour, J. Sullivan, S. Carlsson, *CNN features off-the-shelf*, CVPR workshops 2014.
-# - J. Howard, S. Ruder, *Universal language model fine-tuning for text classification*, ACL 2018 (discriminative rates).
+# - J. Howard, S. Ruder, *Universal language model fine-tuning for text classification*, ACL 2018 (discriminative
+#   rates).

@@ -978,14 +978,14 @@ record(**{f"iou_{name.replace('-', '_').lower()}": result["mean_iou"] for name, 
 
 # %% [markdown]
 # Read the two charts together. Plain cross-entropy counts a missed object pixel and a false alarm alike, so a network
-# under it says "object" only where that is the likelier answer; with focal loss too. With seeds 0 and 1 both were
+# under it says "object" only where that is the likelier answer; with focal loss too. With seeds 0, 1 and 2 both were
 # right in more than nine of ten pixels that they called an object, and found half to two thirds of the objects'
-# pixels. With the weights above a miss costs as much as some thirty false alarms: 95 % were found, a quarter to a
-# third of the alarms were false, and rims of background stand around every shape. Dice weighs a miss against a false
-# alarm within each class, whatever its size, and lies between. It reached the highest mean IoU, .26 and .22, against
-# .17 to .21 for the others and .14 for all background: in so few steps all of them find objects better than they name
-# them. Which one to take depends on what a miss costs, and what a false alarm; and on the figure to be reported:
-# weights by class go after mean *accuracy*, Dice after mean Dice.
+# pixels. With the weights above a miss costs as much as some thirty false alarms: 95 % or more were found, a quarter
+# to two fifths of the alarms were false, and rims of background stand around every shape. Dice weighs a miss against
+# a false alarm within each class, whatever its size, and lies between. It reached the highest mean IoU, .22 to .29,
+# against .17 to .23 for the others and .14 for all background: in so few steps all of them find objects better than
+# they name them. Which one to take depends on what a miss costs, and what a false alarm; and on the figure to be
+# reported: weights by class go after mean *accuracy*, Dice after mean Dice.
 #
 # ## The families on equal time
 #
@@ -1058,12 +1058,13 @@ record(
 
 # %% [markdown]
 # Two things act together: how many steps a family can afford in the time, and how fine its answers are. FCN-32s and
-# FCN-8s cost nearly the same and have the same encoder, so what lies between them is the finer maps alone: .38 and
-# .45 against .68 twice, with seeds 0 and 1. (FCN-32s is far above the .15 of the majority's class: its kernels of 64
-# × 64 do not repeat, they have learnt to draw shapes.) The dilated network, also of stride 8 but enlarged by
-# interpolation alone, had .55 and .58. SegNet and U-Net work at full resolution, and that is dear: about half as many
-# steps, .35 and .23, .41 and .46. That for U-Net this is a matter of time more than of design, the one which gives up
-# the finest maps suggests: .70 and .72, the best of all. The lab trains that one four times as long, and passes .85.
+# FCN-8s cost nearly the same and have the same encoder, so what lies between them is the finer maps alone: .38, .45
+# and .44 against .68 each time, with seeds 0, 1 and 2. (FCN-32s is far above the .15 of the majority's class: its
+# kernels of 64 × 64 do not repeat, they have learnt to draw shapes.) The dilated network, also of stride 8 but
+# enlarged by interpolation alone, had .55 to .59. SegNet and U-Net work at full resolution, and that is dear: about
+# half as many steps, .23 to .35 and .41 to .49. That for U-Net this is a matter of time more than of design, the one
+# which gives up the finest maps suggests: .70 to .72, the best of all. The lab trains that one four times as long,
+# and passes .85.
 #
 # ### What they draw
 
@@ -1281,11 +1282,11 @@ found = {"from labels": last["encoder from image labels", few[0]], "from scratch
 plots.show_label_maps(test_images[:4], test_masks[:4], found, classes, title=f"{few[0]} images with masks")
 
 # %% [markdown]
-# The gap between the lines is what the image labels bought: .08 and .10 with 10 images, .21 and .19 with 100 (seeds 0
-# and 1). The distance along the axis between points of one height is how many masks they saved: ten masks on the
-# encoder that knows the shapes are worth a hundred without it. Within a hundred images the gap grows, since 250 steps
-# teach the network from scratch little, however many masks there are; it must close in the end, when there are masks
-# and steps enough to teach what things look like.
+# The gap between the lines is what the image labels bought: .08, .10 and .05 with 10 images, .21, .19 and .26 with
+# 100 (seeds 0, 1 and 2). The distance along the axis between points of one height is how many masks they saved: ten
+# masks on the encoder that knows the shapes are worth about a hundred without it. Within a hundred images the gap
+# grows, since 250 steps teach the network from scratch little, however many masks there are; it must close in the
+# end, when there are masks and steps enough to teach what things look like.
 #
 # ## Images of any size
 #

@@ -6,8 +6,8 @@
 # **Why does a network that is right in every line learn nothing?** Twelve convolutions, a thousand handwritten
 # digits, no mistake in the code: and the loss stays at 2.303, the logarithm of ten, step after step. One number is
 # wrong, the size of the first random weights. Most of the craft of training is about such numbers: how large the
-# weights are at the beginning, how long a step is, how often to forget. This notebook measures what each of them
-# does.
+# weights are at the beginning, how long a step is, how strongly to hold the weights back. This notebook measures what
+# each of them does.
 #
 # You will be able to
 #
@@ -102,6 +102,7 @@ for ax, part, title in zip(axes, (0, 1), ("activation", "its gradient")):
 axes[0].set_ylim(-1.6, 2.2)
 for ax in axes:
     ax.lines[3].set_linestyle("--")  # the leaky one lies on the ReLU where both are positive
+    ax.legend(fontsize=9)
 
 # %% [markdown]
 # Are the formulas right? Keras differentiates its own functions; at 1,000 random inputs we expect the same numbers.
@@ -131,12 +132,13 @@ for name, (function, gradient) in activations.items():
 print(f"ten sigmoids: {arrived['sigmoid'][-1]:.1e}, the bound is {0.25**10:.1e}")
 ax = plots.curves(arrived, range(11), "activations in a row", "gradient that arrives, on average", log_y=True)
 ax.lines[3].set_linestyle("--")
+ax.legend(fontsize=9)
 
 # %% [markdown]
 # ReLU has no such loss where it is positive, and is cheap. Its price: where it is negative, nothing passes. A unit
 # that is negative for *every* image gets no gradient and never comes back: a **dead** unit. One step that is too long
 # can do it. Below, 128 units after 50 steps of plain gradient descent at three rates; a unit is dead if none of the
-# training images moves it. Before training we expect a few, later more, the higher the rate.
+# training images moves it. Before training we expect a few, and many more at the highest rate.
 
 
 # %%
@@ -193,7 +195,7 @@ plots.number_equation(
 
 # %% [markdown]
 # The overlapping kind, 3/2, on a matrix of 5 × 5 that we shall need again: (5 − 3) / 2 + 1 = 2 windows along each
-# side. Row 2 and column 2 are read by two windows, the 6 in the middle by four. Keras must agree.
+# side. The middle row and the middle column are read by two windows, the 6 in the middle by four. Keras must agree.
 
 # %% tags=["nbval-check-output"]
 five = np.array([[2, 4, 8, 3, 6], [9, 3, 4, 2, 5], [5, 4, 6, 3, 1], [2, 3, 1, 3, 4], [2, 7, 4, 5, 7]])
@@ -313,6 +315,10 @@ print("flattened:", f"{flat.count_params():,} parameters; averaged: {pooled.coun
 for side in (4, 7, 10):
     print(f"maps of {side} x {side} give", pooled(np.zeros((1, side, side, 64))).shape)
 
+# %% [markdown]
+# Four Sobel filters find the left, right, upper and lower edges of a digit, and of the same digit moved. The numbers
+# are the averages of the maps.
+
 # %%
 sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 bank = np.stack([sobel, -sobel, sobel.T, -sobel.T], axis=-1)[:, :, None].astype("float32")  # (3, 3, 1, 4)
@@ -324,22 +330,22 @@ figure, axes = plt.subplots(2, 5, figsize=(8, 3.6))
 for row, (image, its_maps) in enumerate(zip(pair, maps)):
     axes[row, 0].imshow(image)
     axes[row, 0].set_title(["an image", "the same, moved"][row])
-    for ax, one in zip(axes[row, 1:], np.moveaxis(its_maps, -1, 0)):
+    for ax, one, edge in zip(axes[row, 1:], np.moveaxis(its_maps, -1, 0), ("left", "right", "upper", "lower")):
         ax.imshow(one, cmap="viridis", vmin=0, vmax=maps.max())
-        ax.set_title(f"average {one.mean():.4f}")
+        ax.set_title(f"{edge}: {one.mean():.4f}")
 for ax in axes.flat:
     ax.set_axis_off()
 
 # %% [markdown]
 # The map moves, its average does not: global average pooling is *invariant* to shifts (as long as nothing leaves the
-# image).
+# image; behind a layer with stride s, to shifts by multiples of s).
 #
 # ## Softmax and cross-entropy
 #
 # A classifier's last layer gives one number for each class, a *logit*. Softmax turns logits into probabilities: $p_i
 # = e^{z_i} / \sum_j e^{z_j}$. Only differences of logits count, so the largest may be taken off first, and nothing
 # overflows. Cross-entropy is the surprise about the true class, $-\log p_y$: 0 where the network was sure and right,
-# large where it was sure and wrong.
+# large where it was sure and wrong. (The dots: the loss if the true class were this one or that.)
 
 
 # %%
@@ -348,7 +354,7 @@ def softmax(logits):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-logits = np.array([2.0, 1.0, -1.0, 0.0])
+logits = np.array([2.0, 1.0, -1.0, 0.5])
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.5))
 p = np.linspace(0.005, 1, 200)
 axes[0].bar(range(4), logits, color=plots.GREY)
@@ -356,9 +362,12 @@ axes[1].bar(range(4), softmax(logits), color=plots.BLUE)
 axes[2].plot(p, -np.log(p), color=plots.VERMILLION)
 axes[2].plot(softmax(logits), -np.log(softmax(logits)), "o", color=plots.BLUE)
 axes[1].set_ylim(0, 1)
+axes[2].set_ylabel("loss")
 for ax, title in zip(axes, ("logits", "probabilities", "cross-entropy")):
     ax.set_title(title)
     ax.set_xlabel("probability of the true class" if title == "cross-entropy" else "class")
+for ax in axes[:2]:
+    ax.set_xticks(range(4))
 
 # %% [markdown]
 # ### The loss before the first step
@@ -379,16 +388,18 @@ for classes_ in outputs:
     for name, factor in zip(first_loss, (1, 255)):
         probabilities = softmax(ops.convert_to_numpy(fresh(some * factor)).astype("float64"))
         first_loss[name].append(-np.log(probabilities[range(len(some)), truth]).mean())
-first_loss["log C"] = np.log(outputs)
-plots.curves(first_loss, outputs, "classes", "loss before the first step", log_x=True, log_y=True)
+ax = plots.curves(first_loss, outputs, "classes", "loss before the first step", log_x=True, log_y=True)
+ax.plot(outputs, np.log(outputs), "--", color=plots.BLACK, label="log C")
+ax.legend(fontsize=9)
 
 # %% [markdown]
 # ### A numeric gradient check
 #
-# The gradient of softmax and cross-entropy together is short: probabilities minus the one-hot truth. Whoever writes a
-# gradient by hand checks it against differences: nudge one weight by ±h and compare. How small should h be? The error
-# of the difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding takes over. One-sided differences fall
-# with h only. In float32 the best that one can do is about 1e-4, in float64 1e-10.
+# The gradient of softmax and cross-entropy together is short: probabilities minus the one-hot truth (1 at the true
+# class, 0 elsewhere). Whoever writes a gradient by hand checks it against differences: nudge one weight by ±h and
+# compare. How small should h be? The error of the difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding
+# takes over. One-sided differences fall with h only. In float32 the best that one can do is about 1e-4, in float64
+# 1e-10.
 
 
 # %%
@@ -422,15 +433,16 @@ errors = {
 plots.curves(errors, h, "nudge h", "relative error", log_x=True, log_y=True)
 
 # %% [markdown]
-# A relative error below 1e-7 in float64 is right; 1e-2 is wrong. Two cautions: a kink (ReLU, max pooling) between w −
-# h and w + h spoils the comparison, and dropout must be off.
+# So take h near 1e-5 in float64 and near 1e-2 in float32. With these, and differences to both sides, a relative error
+# below 1e-7 (float64) is right and 1e-2 is wrong; what lies between needs a look. Two cautions: a kink (ReLU, max
+# pooling) between w − h and w + h spoils the comparison, and dropout must be off.
 #
 # ### Overfit 100 images first
 #
 # Before any long training: take 100 images and train until the loss is 0. A network of this size can learn them by
 # heart; if it cannot, there is a mistake in it, and more images would only hide it. We try it on a right network and
-# on two wrong ones, a ReLU on the logits and a softmax too many. For the latter we can predict where the loss gets
-# stuck. Its "logits" are probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 =
+# on two wrong ones, a ReLU on the logits and a softmax too many. For the latter we can say what the loss cannot
+# pass. Its "logits" are probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 =
 # 1.461. (On TensorFlow, Keras recognises a softmax that stands directly before such a loss, warns, and takes it out.
 # A factor of 1 behind it is enough to hide it, so this is no protection.)
 
@@ -455,7 +467,7 @@ class StepLosses(keras.callbacks.Callback):
 
 
 # %% [markdown]
-# The function that all comparisons of this notebook use. A network is trained once for each seed. A seed stands for
+# The function that most comparisons of this notebook use. A network is trained once for each seed. A seed stands for
 # other initial weights and another order of the images, and, where a few images are drawn, for another draw. It gives
 # the accuracy on the test images and the loss at every step. (A network is compiled once; for the next seed only its
 # weights and the optimizer's state begin anew. That saves most of the time.)
@@ -537,8 +549,10 @@ ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 record(overfit_accuracy=known.mean(), stuck_loss=overfitted["softmax twice"][:, -1].mean())
 
 # %% [markdown]
-# The right network knows its images by heart and its loss goes to 0. The other two train, and on many images they
-# would look like mediocre networks; only the small test tells that they are broken.
+# The right network knows its images by heart and its loss goes to 0. The softmax too many stays above its bound, at
+# about 1.57: its gradient vanishes where it is sure, also where it is sure and wrong. Behind the ReLU, a logit that
+# is negative for all images of its class gets no gradient. Both lower the loss at first, so nothing looks broken
+# until one asks for 0.
 #
 # ## Initialisation
 #
@@ -586,15 +600,17 @@ for ax, layer in zip(axes[0], shown_layers):
     ax.set_title(f"layer {layer}", loc="left", fontsize=9)
 
 # %% [markdown]
-# The number above each panel is the standard deviation. Row 1 dies away; row 2 sits at the two ends; row 3 keeps its
-# spread; row 4 loses a factor of about √2 a layer; row 5 does not. The same as curves, with what we predicted for the
-# first and the fourth.
+# The number above each panel is the standard deviation. Row 1 dies away; row 2 sits at the two ends; row 3 fades
+# slowly, to a quarter after ten layers, since the rule keeps the spread of the *sums*, and tanh presses each of them
+# towards 0; row 4 loses a factor of about √2 a layer; row 5 keeps its spread. The same as curves, with what we
+# predicted for the first and the fourth.
 
 # %%
 spread = {name: signal.std(axis=(1, 2)) for name, signal in signals.items()}
 ax = plots.curves(spread, range(11), "layer", "standard deviation of the activations", log_y=True)
-for factor in (0.16, 0.5**0.5):
-    ax.plot(range(11), factor ** np.arange(11), ":", color=plots.BLACK)
+for factor, label in ((0.16, "predicted"), (0.5**0.5, None)):
+    ax.plot(range(11), factor ** np.arange(11), ":", color=plots.BLACK, label=label)
+ax.legend(fontsize=9)
 print(f"first row after ten layers: {spread['tanh, deviation .01'][-1]:.1e}, predicted {0.16**10:.1e}")
 
 # %% [markdown]
@@ -646,6 +662,7 @@ for number, (ax, (name, points)) in enumerate(zip(axes.flat, paths.items())):
     inside = points[np.abs(points[:, 1]) < 3.2]
     ax.plot(*inside.T, "o-", color=plots.PALETTE[number], markersize=3, linewidth=1)
     ax.plot(0, 0, "+", color=plots.BLACK, markersize=10)
+    ax.set(xlabel="x" if number > 1 else "", ylabel="" if number % 2 else "y")
     height = points[-1, 0] ** 2 / 200 + points[-1, 1] ** 2
     ax.set_title(f"{name}: f = {height:.2g} after 60 steps")
 
@@ -667,6 +684,8 @@ for name, (optimizer, rates, options) in choices.items():
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), width_ratios=(1, 1.1))
 plots.bars(reached, baselines={"chance": 1 / count}, ax=axes[0])
+for bar, run in zip(axes[0].patches, reached):  # the colours of the curves beside them
+    bar.set_facecolor(plots.PALETTE[list(choices).index(run.split(",")[0])])
 best = {
     name: max((run for run in reached if run.startswith(name)), key=lambda run: reached[run].mean()) for name in choices
 }
@@ -675,13 +694,14 @@ plots.curves({run: courses[run] for run in best.values()}, blocks, "step", "trai
 axes[1].set_title("each at the best of its rates")
 
 # %% [markdown]
-# With a fitting rate all three get there. Momentum and Adam take fewer steps than plain SGD; Adam asks least for a
-# good guess. Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is still a
-# strong choice.
+# In these steps momentum and Adam arrive, at the best of their rates; plain SGD is still on the way. Adam asks least
+# for a good guess. Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is
+# still a strong choice.
 #
 # ### The rate, read from the curve
 #
-# Four runs with momentum and rates from far too low to far too high. This is the first thing to look at in any run.
+# Four runs with momentum and rates from far too low to far too high (losses above 4 are cut off). This is the first
+# thing to look at in any run.
 
 # %%
 family = {f"rate {rate:g}": courses[f"momentum, rate {rate:g}"] for rate in (0.001, 0.01, 0.1)}
@@ -689,6 +709,7 @@ _, losses, _ = train(convnet(), SGD(1.0, momentum=0.9), steps=steps * 2 // 3, se
 family["rate 1"] = np.minimum(smooth(losses), 4)
 figure, ax = plt.subplots(figsize=(8, 3.2))
 plots.curves(family, blocks, "step", "training loss", {f"log {count}": np.log(count)}, title="momentum .9", ax=ax)
+ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 # %% [markdown]
 # A straight, slow slope: too low. A quick fall and a low end: right. Stuck at log C or jumping above it: too high.
@@ -698,8 +719,8 @@ plots.curves(family, blocks, "step", "training loss", {f"log {count}": np.log(co
 # ### Mini-batches
 #
 # The gradient of a batch is an estimate of that of all images. Averages over B images have an error that falls with
-# 1/√B: four times the images buy half the error. So small batches are the better bargain, up to where the hardware is
-# no longer full. Measured on softmax regression with random weights:
+# 1/√B: four times the images buy half the error. So small batches are the better bargain, down to the size at which
+# the hardware is no longer full. Measured on softmax regression with random weights:
 
 # %%
 random = np.random.default_rng(seed)
@@ -729,9 +750,11 @@ at_images = {name: step_numbers(line, steps * 25) for name, line in seen.items()
 plots.curves(seen, at_images, "images seen", "training loss", log_y=True)
 
 # %% [markdown]
+# Small batches come down first, and then jump about; with 250 a batch there were only 30 steps.
+#
 # ### Schedules
 #
-# Small batches come down first, and then jump about; with 250 a batch there were only 30 steps. A long step behaves
+# A long step behaves
 # like a small batch: it gets near the minimum, then jumps about it; a short one gets nearer, later. So begin with
 # long ones. The classic rule: **drop the rate by ten when the validation loss no longer falls**. Others fix the whole
 # course beforehand.
@@ -750,8 +773,9 @@ plots.curves(forms, horizon, "step", "rate, share of the highest", ax=ax)
 # %% [markdown]
 # On plateau, with Keras's `ReduceLROnPlateau`, against the same rate throughout. The jumps show best where the
 # batches contradict one another: a linear classifier with batches of 10 and **noisy** labels, a fifth of them
-# replaced by random ones. We expect that the training loss falls at once where the rate drops. (One run of each;
-# averaged over several, the drops would blur, since they come at different epochs.)
+# replaced by random ones. We expect that the training loss falls at once where the rate drops. (The validation labels
+# are clean, so that their loss lies lower. One run of each; averaged over several, the drops would blur, since they
+# come at different epochs.)
 
 
 # %%
@@ -797,8 +821,8 @@ for ax, key in zip(axes, ("loss", "val_loss")):
 body = [layers.Conv2D(2, 3, activation="relu"), layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D()]
 tiny = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255), *body, layers.Dense(count)]
 diagnoses = {
-    "too small a network": (keras.Sequential(tiny), everything),
-    "too few images": (convnet(), few(2)),
+    "underfitting": (keras.Sequential(tiny), everything),
+    "overfitting": (convnet(), few(2)),
     "neither": (convnet(), everything),
 }
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), sharey=True)
@@ -811,6 +835,8 @@ for ax in axes[1:]:
     ax.get_legend().remove()
 
 # %% [markdown]
+# The first network still climbs: let such a run go on until its curve is flat before you call the network too small.
+#
 # **Learning curves by data size** tell whether more data would help: train on growing parts of the data, and draw
 # training and test accuracy. A gap that still closes says yes; two flat lines side by side say that it takes another
 # model. Ours, with the band of the seeds for the test images:
@@ -833,8 +859,9 @@ ax.minorticks_off()
 record(accuracy_few=by_data["test images"][:, 0].mean(), accuracy_all=by_data["test images"][:, -1].mean())
 
 # %% [markdown]
-# The network knows its training images by heart at every size. Each doubling of the data closes a part of the gap to
-# the test images: for this task more data is the best regulariser, and the next section has to compete with it.
+# The network knows its training images by heart, at the largest size nearly so. Each doubling of the data closes a
+# part of the gap to the test images: for this task more data is the best regulariser, and the next section has to
+# compete with it.
 #
 # ## Regularisation
 #
@@ -909,11 +936,12 @@ for ax, course, title in zip(axes, (coupled, decoupled), ("Adam with L2", "AdamW
 # %% [markdown]
 # ### Dropout
 #
-# In each training step every unit is switched off with probability p (Srivastava et al. 2014). No unit can rely on a
+# In each training step, and for each image anew, every unit is switched off with probability p (Srivastava et al.
+# 2014). No unit can rely on a
 # certain other one, and the network is an average of many thinned ones. **At test time nothing is switched off.** So
 # that the next layer sees the same total, the survivors are divided by 1 − p in training ("inverted" dropout, as in
 # Keras; the paper multiplies by 1 − p at test time instead). With p = .5 we expect 0s and 2s in training, 1s in test,
-# and 1 on average over many masks.
+# and 1 on average over many masks; below for four images (rows) and six units.
 
 # %%
 drop = layers.Dropout(0.5, seed=seed)
@@ -929,10 +957,11 @@ plots.number_equation(
 # ### Max-norm
 #
 # After each step, the weights that lead to one unit are projected onto the ball ‖w‖ ≤ c: longer ones are shortened,
-# others left alone. "The weights that lead to one unit" are axis 0 of a dense kernel (inputs, units), and axes 0, 1
-# *and* 2 of a convolution's (height, width, channels, filters). The default of `keras.constraints.MaxNorm` is axis 0:
-# right for dense layers, wrong for convolutions, where it bounds each column of three numbers by itself. Norms of 16
-# filters 3 × 3 × 8 after a projection with c = 2: with the wrong axis a filter may be as long as 2 · √(3 · 8) = 9.8.
+# others left alone (used with dropout by Srivastava et al. 2014). "The weights that lead to one unit" are axis 0 of a
+# dense kernel (inputs, units), and axes 0, 1 *and* 2 of a convolution's (height, width, channels, filters). The
+# default of `keras.constraints.MaxNorm` is axis 0: right for dense layers, wrong for convolutions, where it bounds
+# each column of three numbers by itself. Norms of 16 filters 3 × 3 × 8 after a projection with c = 2: with the wrong
+# axis a filter may be as long as 2 · √(3 · 8) = 9.8.
 
 # %%
 kernel = np.random.default_rng(seed).normal(0, 0.6, (3, 3, 8, 16)).astype("float32")
@@ -960,7 +989,8 @@ for name, w in {"dense": dense_kernel, "convolution": kernel}.items():
 # ### What they gain
 #
 # The same draws, labels and initial weights for each method; what is drawn is the difference to the plain network,
-# mean and range over the seeds. A line that crosses zero has shown nothing.
+# mean and range over the seeds. A line that crosses zero has shown nothing. Each method has one strength, chosen
+# beforehand; another might do better.
 
 
 # %%
@@ -1007,10 +1037,12 @@ record(
 
 # %% [markdown]
 # With clean labels and a good start the three methods move the accuracy by less than the draws do: **no gain that we
-# can show**. A fifth of wrong labels is something to overfit to, and the plain network learns them by heart as well.
-# There dropout gains about three points, in every run; L2 and max-norm gain little on average, and not in every run.
-# Max-norm was proposed to keep weights within bounds when something drives them out. Where they start out of bounds,
-# it takes back what the bad start had cost, in every run, and the other two take back most of it.
+# can show**. Of the noisy labels 18 % are wrong (a fifth are random, and a tenth of those are right by chance). They
+# are something to overfit to, and the plain network begins to learn them by heart. There dropout gains about three
+# points, in every run; L2 and max-norm gain little on average, and not in every run. Max-norm was proposed to keep
+# weights within bounds when something drives them out. Where they start out of bounds, all three gain in every run,
+# three to four points, about what the bad start had cost; the differences between the three are smaller than those
+# between the runs.
 
 # %% [markdown]
 # ## Batch normalisation
@@ -1133,9 +1165,11 @@ axes[0].set_ylabel("gradient / weights")
 axes[0].get_legend().remove()
 
 # %% [markdown]
-# With batch norm the three curves are alike in form: the scale of the weights has no effect on what a layer puts out,
-# only on how strongly a step turns it. Now **train** them, 100 steps with momentum, at four rates that are ten times
-# apart, and from four initial sizes at a fixed rate.
+# Without batch norm the curves are flat: what the signal has lost before a layer and what the gradient loses behind
+# it make the same product for every layer. It is the height that goes wrong. With batch norm the scale of the weights
+# has no effect on what a layer puts out, so the gradient goes with 1 / scale; relative to the weights we expect 1 /
+# scale², four times as much from curve to curve, and see it. Now **train** them, 100 steps with momentum, at four
+# rates that are ten times apart, and from four initial sizes at a fixed rate.
 
 # %%
 rates, scales = [1e-3, 1e-2, 1e-1, 1.0], [0.5, 1.0, 2.0, 4.0]
@@ -1174,8 +1208,8 @@ record(
 
 # %% [markdown]
 # That is the largest effect in this notebook. Without batch norm the twelve layers learn at one or two of the rates,
-# and only from weights of the right size. With it they learn at rates a hundred times apart, and from weights of
-# every size that we tried. What it does not do: save a rate that is far too high.
+# and at the rate .01 only from weights of the right size. With it they learn at rates a hundred times apart, and from
+# weights of every size that we tried. What it does not do: save a rate that is far too high.
 #
 # And so we meet the network of the first page: twelve convolutions, right in every line, whose first weights are half
 # as large as they should be. The same code with the right number learns, if slowly; with batch norm the number is of
@@ -1191,34 +1225,50 @@ plots.curves(lines, at_steps, "step", "training loss", {f"log {count}": np.log(c
 # %% [markdown]
 # ## Early stopping
 #
-# The validation loss falls, then rises, while the training loss falls on. `EarlyStopping(patience=...,
-# restore_best_weights=True)` waits a few epochs for a lower value, then goes back. It costs nothing but a look at the
-# validation images. On the noisy labels:
+# The validation loss falls, then rises, while the training loss falls on. `EarlyStopping(patience=5,
+# restore_best_weights=True)` waits five epochs for a lower value, then goes back. It costs nothing but a look at the
+# validation images. On the noisy labels, where we let the training run on to see what stopping would have saved:
+
+
+# %%
+def stopped(losses, patience=5):
+    """The epoch to which early stopping goes back."""
+    best = 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = epoch
+        elif epoch - best >= patience:
+            break
+    return best
+
 
 # %%
 watched, network, method = [], dense_net(), Adam(3e-3)
 for one in seeds:
     restart(network, method, one)
     watched.append(by_epochs(network, noisy(one), max(steps // 12, 3)))
-best_epochs = [int(np.argmin(run["val_loss"])) for run in watched]
+best_epochs = [stopped(run["val_loss"]) for run in watched]
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
 runs = {"training": np.stack([run["loss"] for run in watched])}
 runs["validation"] = np.stack([run["val_loss"] for run in watched])
 plots.curves(runs, ylabel="loss", title=f"{repeats} runs on noisy labels", ax=axes[0])
 ends = {"last epoch": [run["val_accuracy"][-1] for run in watched]}
-ends["best epoch"] = [run["val_accuracy"][best] for run, best in zip(watched, best_epochs)]
+ends["early stopping"] = [run["val_accuracy"][best] for run, best in zip(watched, best_epochs)]
 plots.bars(ends, "validation accuracy", ax=axes[1])
-record(early_stopping_gain=np.mean(ends["best epoch"]) - np.mean(ends["last epoch"]))
+record(early_stopping_gain=np.mean(ends["early stopping"]) - np.mean(ends["last epoch"]))
 
 # %% [markdown]
-# (The validation images chose the epoch, so their accuracy flatters it a little; a report would use the test images.)
+# The validation labels are clean: that is why their loss is the lower one at first. (And the validation images chose
+# the epoch, so their accuracy flatters it a little; a report would use the test images.)
 #
 # ## Ensembles
 #
 # Train several networks from different beginnings and average their probabilities. They make different mistakes, and
 # the average makes fewer. Krizhevsky et al. (2012) go from 18.2 % top-5 errors with one network to 15.4 % with seven
-# [from the paper; two of the seven had seen more data]. Ours: seven networks on the same images, clean and noisy, and
-# the error of the average of the first 1, 2, ..., 7.
+# [from the paper; two of the seven had seen more data; a top-5 error: the true class is not among the five most
+# probable]. Ours, in two settings that differ in more than the labels: seven convolutional networks on the same 100
+# clean images, and seven dense ones on all images with the same noisy labels. What is drawn is the error of the
+# average of the first 1, 2, ..., 7.
 
 
 # %%
@@ -1247,8 +1297,8 @@ record(
 
 # %% [markdown]
 # The band spans the orders in which the members join. With noisy labels seven networks save three to four errors in a
-# hundred images, with clean ones less than one. An ensemble hardly ever harms, and costs most of all: seven times the
-# training and seven times the prediction.
+# hundred images, with clean ones one or less. An ensemble seldom does worse than its average member (the best member
+# alone may do better), and costs most of all: seven times the training and seven times the prediction.
 
 # %% [markdown]
 # ## Why vision is hard
@@ -1340,9 +1390,9 @@ plots.bars(distances, xlabel="mean difference to the cat, grey values")
 # ## Augmentation
 #
 # What must not change the label can be taught by example: change the training images at random, each time anew, in
-# the ways in which the world changes them. Four kinds: **geometry** (mirror, turn, scale, shear, crop), **colour**,
-# **noise and occlusion** (cutout: DeVries and Taylor 2017), **weather**. Each layer of `utils.data.augmentation` on
-# one image; of six draws the strongest is shown.
+# the ways in which the world changes them. Four kinds: **geometry** (mirror, turn, scale, shift, shear; crop follows
+# below), **colour**, **noise, blur and occlusion** (cutout: DeVries and Taylor 2017), **weather**. Most layers of
+# `utils.data.augmentation` on one image; of six draws the strongest is shown.
 
 # %%
 astronaut = skimage.transform.resize(skimage.data.astronaut()[:400, 30:430], (160, 160), anti_aliasing=True)
@@ -1378,8 +1428,8 @@ gallery = {"original": astronaut} | {name: strongest(layer, astronaut) for name,
 plots.show_images(list(gallery.values()), titles=list(gallery), columns=6, tile=1.35)
 
 # %% [markdown]
-# **Geometry moves boxes and masks, too.** Colour and weather leave them where they are. One scene with its boxes and
-# masks, and what becomes of them:
+# **Geometry moves boxes and masks, too.** Colour and weather leave them where they are, and so does cutout: the
+# object is still there, only hidden. One scene with its boxes and masks, and what becomes of them:
 
 # %%
 scene = shapes.scene(3, seed=seed, objects=(3, 3))
@@ -1460,9 +1510,10 @@ record(
 # With five images of each class, turns and shifts gain most: some three points on average and in nearly every run,
 # though the runs differ by as much, since so much hangs on which fifty images were drawn. Cutout gains less.
 # Brightness and noise do nothing that we can show: these digits hardly differ in either. Mirroring harms in every
-# run. The gain shrinks with the number of images, and with 100 of each class none is left, or a small loss: then the
-# data hold the variations already, and a network this small has to spend some of its strength on images that nobody
-# wrote. Augmentation is knowledge about the task: wrong knowledge costs.
+# run. The gain shrinks with the number of images, and with 100 of each class none is left, or a small loss. A likely
+# reason: the data hold the variations already, and a network this small has to spend some of its strength on images
+# that nobody wrote; and in so few steps the augmented runs may not have finished. Augmentation is knowledge about the
+# task: wrong knowledge costs.
 #
 # ## Summary
 #
@@ -1477,13 +1528,14 @@ record(
 #
 # ## Exercises
 #
-# 1. (easy) Pool the 5 × 5 matrix with 2 × 2 windows at stride 1, forwards and backwards, by hand; then check with
-#    `max_pool_backward`. *Hint: there are ties.*
+# 1. (easy) Pool the 5 × 5 matrix with 2 × 2 windows at stride 1, forwards and, with a 1 arriving at each of the 16
+#    outputs, backwards, by hand; then check with `max_pool_backward`. *Hint: no window has a tie, but many numbers
+#    win several windows, and all gradients sum up to 16.*
 # 2. (easy) What is the first loss of a network with 1,000 classes whose logits are all 0? And of one that gives the
 #    true class a logit of 10? *Hint: log(1 + 999 e^−10).*
 # 3. (medium) Replace `Adam(3e-3)` in the comparison of regularisers by SGD with momentum at two rates. Does the order
 #    of the methods stay? *Hint: the argument `optimizer` of `train`.*
-# 4. (medium) Raise the share of wrong labels from 0 to .6. From where on does dropout gain more than the seeds
+# 4. (medium) Raise the share of random labels from 0 to .6. From where on does dropout gain more than the seeds
 #    differ? *Hint: `noisy`.*
 # 5. (medium) Give the deep network without batch norm the residual connections of topic 04, or a warm-up of the rate.
 #    Which of the two rescues it at more rates? *Hint: `training.WarmupHoldDecay` as the rate.*

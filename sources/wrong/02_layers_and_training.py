@@ -74,6 +74,16 @@ def max_pool_backward(x, above, f, s):
     return gradient
 
 
+# %% gap="pool-backward" why="takes the first maximum column by column"
+def max_pool_backward(x, above, f, s):
+    gradient = np.zeros(x.shape)
+    for row, column, channel in np.ndindex(*above.shape):
+        window = x[row * s : row * s + f, column * s : column * s + f, channel]
+        j, i = np.unravel_index(window.T.argmax(), window.T.shape)
+        gradient[row * s + i, column * s + j, channel] += above[row, column, channel]
+    return gradient
+
+
 # %% gap="pool-backward" why="shares the gradient as average pooling does"
 def max_pool_backward(x, above, f, s):
     gradient = np.zeros(x.shape)
@@ -115,6 +125,14 @@ def cross_entropy(logits, labels):
 # %% gap="cross-entropy" why="overflows at large logits"
 def cross_entropy(logits, labels):
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    return -np.mean(np.log(p[rows, labels])), (p - np.eye(logits.shape[1])[labels]) / len(labels)
+
+
+# %% gap="cross-entropy" why="takes the log of a probability that has become 0"
+def cross_entropy(logits, labels):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    p = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     rows = np.arange(len(labels))
     return -np.mean(np.log(p[rows, labels])), (p - np.eye(logits.shape[1])[labels]) / len(labels)
 
@@ -206,6 +224,11 @@ def dropout(x, p, training, random):
     return x * kept / (1 - p) if training else x
 
 
+# %% gap="dropout" why="draws from NumPy's common generator, not from the one that was given"
+def dropout(x, p, training, random):
+    return np.where(np.random.random(x.shape) < p, 0, x / (1 - p)) if training else x
+
+
 # %% gap="dropout" why="drops at test time as well"
 def dropout(x, p, training, random):
     return np.where(random.random(x.shape) < p, 0, x / (1 - p))
@@ -263,6 +286,22 @@ def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, b
         for first in range(0, len(x) - batch_size + 1, batch_size):
             batch = order[first : first + batch_size]
             loss, gradients = gradients_of(parameters, x[batch], y[first : first + batch_size])
+            losses.append(loss)
+            velocities = [momentum * v - rate * gradient for v, gradient in zip(velocities, gradients)]
+            parameters = [parameter + v for parameter, v in zip(parameters, velocities)]
+    return parameters, losses
+
+
+# %% gap="descend" why="leaves the seed out of account"
+def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, batch_size=20, seed=0):
+    parameters = [np.array(parameter, "float64") for parameter in parameters]
+    velocities = [np.zeros_like(parameter) for parameter in parameters]
+    random, losses = np.random.default_rng(0), []
+    for _ in range(epochs):
+        order = random.permutation(len(x))
+        for first in range(0, len(x) - batch_size + 1, batch_size):
+            batch = order[first : first + batch_size]
+            loss, gradients = gradients_of(parameters, x[batch], y[batch])
             losses.append(loss)
             velocities = [momentum * v - rate * gradient for v, gradient in zip(velocities, gradients)]
             parameters = [parameter + v for parameter, v in zip(parameters, velocities)]

@@ -1264,10 +1264,13 @@ print(f"weights: {total['params'] * 4 / 1e6:.1f} MB = {total['params'] * 4 / 2**
 # %% [markdown]
 # > **What the slides say.** Five printed figures for VGG16, beside the table:
 # >
-# > | printed | counted | |---|---| | "24 M" activations | 15,237,608 values, the input included | | "93 MB" and "96
-# > MB an image" for them | 60.95 MB; 96 is 4 · 24 M, and 93 is 24 M in neither unit | | "122 M" parameters in the
-# > dense layers | 123.6 M | | the dense layers are "immensely computationally expensive" | 0.8 % of the MACs. They
-# > are expensive in *parameters*: 89 % | | weights take "522 MB" | 553 MB; in MiB it is 528, so 522 is roughly that |
+# > | printed | counted |
+# > |---|---|
+# > | "24 M" activations | 15,237,608 values, the input included |
+# > | "93 MB" and "96 MB an image" for them | 60.95 MB; 96 is 4 · 24 M, and 93 is 24 M in neither unit |
+# > | "122 M" parameters in the dense layers | 123.6 M |
+# > | the dense layers are "immensely computationally expensive" | 0.8 % of the MACs. They are expensive in *parameters*: 89 % |
+# > | weights take "522 MB" | 553 MB; in MiB it is 528, so 522 is roughly that |
 
 # %% tags=["nbval-check-output"]
 print(f"24 M values of 4 bytes: {24e6 * 4 / 1e6:.0f} MB or {24e6 * 4 / 2**20:.1f} MiB")

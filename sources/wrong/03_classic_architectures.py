@@ -46,6 +46,46 @@ def follow(network, n, channels):
     return rows
 
 
+# %% gap="follow" why="divides the map by the stride of a pool, whatever its window"
+def follow(network, n, channels):
+    rows, shape = [], (n, n, channels)
+    for kind, *numbers in network:
+        parameters = macs = 0
+        if kind == "conv":
+            filters, f, s, p, groups = numbers
+            size, parameters, macs = convolution(shape[0], shape[2], filters, f, s, p, groups)
+            shape = (size, size, filters)
+        elif kind == "pool":
+            size = shape[0] // numbers[1]
+            shape = (size, size, shape[2])
+        else:
+            macs = int(np.prod(shape)) * numbers[0]
+            parameters = macs + numbers[0]
+            shape = (numbers[0],)
+        rows.append((shape, parameters, macs))
+    return rows
+
+
+# %% gap="follow" why="counts pools that hang over the edge"
+def follow(network, n, channels):
+    rows, shape = [], (n, n, channels)
+    for kind, *numbers in network:
+        parameters = macs = 0
+        if kind == "conv":
+            filters, f, s, p, groups = numbers
+            size, parameters, macs = convolution(shape[0], shape[2], filters, f, s, p, groups)
+            shape = (size, size, filters)
+        elif kind == "pool":
+            size = -(-(shape[0] - numbers[0]) // numbers[1]) + 1
+            shape = (size, size, shape[2])
+        else:
+            macs = int(np.prod(shape)) * numbers[0]
+            parameters = macs + numbers[0]
+            shape = (numbers[0],)
+        rows.append((shape, parameters, macs))
+    return rows
+
+
 # %% gap="follow" why="leaves the biases of the dense layers out"
 def follow(network, n, channels):
     rows, shape = [], (n, n, channels)
@@ -118,7 +158,18 @@ def convolutions(x, text, unit=conv):
     return x
 
 
-# %% gap="vgg" why="always takes conv, whatever unit is given, and drops the ReLU of the 1 x 1"
+# %% gap="vgg" why="always takes conv, whatever unit is given"
+def convolutions(x, text, unit=conv):
+    for word in text.split():
+        if word == "M":
+            x = layers.MaxPooling2D(2, 2)(x)
+        else:
+            filters, _, f = word.partition(":")
+            x = conv(x, int(filters), int(f or 3))
+    return x
+
+
+# %% gap="vgg" why="drops the ReLU of the 1 x 1"
 def convolutions(x, text, unit=conv):
     for word in text.split():
         if word == "M":
@@ -126,7 +177,7 @@ def convolutions(x, text, unit=conv):
         elif ":" in word:
             x = layers.Conv2D(int(word.partition(":")[0]), 1)(x)
         else:
-            x = conv(x, int(word), 3)
+            x = unit(x, int(word), 3)
     return x
 
 
@@ -187,7 +238,23 @@ def inception_like(image, classes):
     return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
 
 
-# %% gap="designs" why="a softmax where logits are asked for, and inception modules only twice"
+# %% gap="inception" why="always takes conv, whatever unit is given"
+def naive(x, one, three, five, unit=conv):
+    pooled = layers.MaxPooling2D(3, 1, padding="same")(x)
+    return layers.Concatenate()([conv(x, one, 1), conv(x, three, 3), conv(x, five, 5), pooled])
+
+
+def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
+    branches = [
+        conv(x, one, 1),
+        conv(conv(x, reduce3, 1), three, 3),
+        conv(conv(x, reduce5, 1), five, 5),
+        conv(layers.MaxPooling2D(3, 1, padding="same")(x), projection, 1),
+    ]
+    return layers.Concatenate()(branches)
+
+
+# %% gap="designs" why="a softmax where logits are asked for"
 def vgg_like(image, classes):
     x = convolutions(image, "16 16 M 32 32 M 64 64 M 128", conv_bn)
     return layers.Dense(classes, "softmax")(layers.GlobalAveragePooling2D()(x))
@@ -195,7 +262,48 @@ def vgg_like(image, classes):
 
 def inception_like(image, classes):
     x = convolutions(image, "16 M 32 M", conv_bn)
+    for _ in range(3):
+        x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
+# %% gap="designs" why="inception modules only twice"
+def vgg_like(image, classes):
+    x = convolutions(image, "16 16 M 32 32 M 64 64 M 128", conv_bn)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
+def inception_like(image, classes):
+    x = convolutions(image, "16 M 32 M", conv_bn)
     for _ in range(2):
+        x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
+# %% gap="designs" why="convolutions without normalisation"
+def vgg_like(image, classes):
+    x = convolutions(image, "16 16 M 32 32 M 64 64 M 128", conv)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
+def inception_like(image, classes):
+    x = convolutions(image, "16 M 32 M", conv_bn)
+    for _ in range(3):
+        x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
+# %% gap="designs" why="inception modules in both designs"
+def vgg_like(image, classes):
+    x = convolutions(image, "16 M 32 M", conv_bn)
+    for _ in range(3):
+        x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
+def inception_like(image, classes):
+    x = convolutions(image, "16 M 32 M", conv_bn)
+    for _ in range(3):
         x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
     return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
 

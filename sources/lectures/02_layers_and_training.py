@@ -549,10 +549,10 @@ ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 record(overfit_accuracy=known.mean(), stuck_loss=overfitted["softmax twice"][:, -1].mean())
 
 # %% [markdown]
-# The right network knows its images by heart and its loss goes to 0. The softmax too many stays above its bound, at
-# about 1.57: its gradient vanishes where it is sure, also where it is sure and wrong. Behind the ReLU, a logit that
-# is negative for all images of its class gets no gradient. Both lower the loss at first, so nothing looks broken
-# until one asks for 0.
+# The right network knows its images by heart and its loss goes to 0. The softmax too many ends at its bound or, with
+# another seed, a little above it, at 1.57: its gradient vanishes where it is sure, also where it is sure and wrong.
+# Behind the ReLU, a logit that is negative for all images of its class gets no gradient. Both lower the loss at
+# first, so nothing looks broken until one asks for 0.
 #
 # ## Initialisation
 #
@@ -1039,10 +1039,10 @@ record(
 # With clean labels and a good start the three methods move the accuracy by less than the draws do: **no gain that we
 # can show**. Of the noisy labels 18 % are wrong (a fifth are random, and a tenth of those are right by chance). They
 # are something to overfit to, and the plain network begins to learn them by heart. There dropout gains about three
-# points, in every run; L2 and max-norm gain little on average, and not in every run. Max-norm was proposed to keep
-# weights within bounds when something drives them out. Where they start out of bounds, all three gain in every run,
-# three to four points, about what the bad start had cost; the differences between the three are smaller than those
-# between the runs.
+# points, in every run; L2 and max-norm gain about one point or less on average. Max-norm was proposed to keep weights
+# within bounds when something drives them out. Where they start out of bounds, it gains three to four points, in
+# every run: about what the bad start had cost. The other two gain nearly as much, and the differences between the
+# three are smaller than those between the runs.
 
 # %% [markdown]
 # ## Batch normalisation

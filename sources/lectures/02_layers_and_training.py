@@ -18,7 +18,7 @@
 #   when they gain nothing;
 # - name five things that make images hard to recognise.
 #
-# It takes about two hours to read and about five minutes to run.
+# It takes about two hours to read and less than ten minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

@@ -18,7 +18,7 @@
 # - choose an architecture by accuracy, parameters, multiply-accumulates (MACs) and measured time, which are four
 #   different things.
 #
-# It takes about two hours to read and less than eight minutes to run.
+# It takes about two hours to read and ten to fifteen minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

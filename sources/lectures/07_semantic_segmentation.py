@@ -16,7 +16,7 @@
 # - choose a loss for rare classes, and see where each family errs when all train for the same time;
 # - start a U-Net from an encoder that has seen image labels only, and measure what that buys with few masks.
 #
-# It takes about an hour and a half to read and nine minutes to run.
+# It takes about an hour and a half to read and ten to fifteen minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

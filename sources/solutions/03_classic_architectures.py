@@ -203,8 +203,8 @@ for filters, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
 vgg16 += alexnet[-3:]
 followed = {"LeNet-5": follow(lenet5, 32, 1), "AlexNet": rows, "VGG-16": follow(vgg16, 224, 3)}
 figure, axes = plt.subplots(1, 2, figsize=(8, 1.8), sharey=True)
-for ax, column, unit_ in zip(axes, (1, 2), ("million parameters", "million MACs")):
-    plots.bars({name: sum(row[column] for row in table) / 1e6 for name, table in followed.items()}, unit_, ax=ax)
+for ax, column, label, unit_ in zip(axes, (1, 2), ("million parameters", "billion MACs"), (1e6, 1e9)):
+    plots.bars({name: sum(row[column] for row in table) / unit_ for name, table in followed.items()}, label, ax=ax)
 axes[0].invert_yaxis()  # each of the two turned the common axis round
 
 # %% [markdown]

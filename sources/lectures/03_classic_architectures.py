@@ -898,9 +898,8 @@ plots.bars(ratios, "times", baselines={"same": 1}, title="Three claims, judged")
 # > - *"Five times slower."* Which network, and counted how? In MACs ResNet-152 costs 15.6 times AlexNet, VGG-16 21
 # >   times, ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine, and even on the run: in
 # >   four runs of this page ResNet-152 took 4.5 to 14 times as long as AlexNet for one image, GoogLeNet 1.0 to 2.1
-# >   times, depending on what else the machine did. One such run cannot judge the
-# >   claim; MACs can at least be repeated. AlexNet is slow for its MACs beside VGG and ResNet: it reads 244 MB of
-# >   weights, most of which one image uses once.
+# >   times, depending on what else the machine did. One such run cannot judge the claim; MACs can at least be
+# >   repeated. AlexNet is slow for its MACs beside VGG: it reads 244 MB of weights, most of which one image uses once.
 
 # %% [markdown]
 # ### Weeks of training

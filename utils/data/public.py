@@ -282,7 +282,8 @@ def oxford_iiit_pet():
 
 
 VOC_NOTE = (
-    "It has boxes and no masks; those are in voc_segmentation. Objects that VOC marks as difficult are left out: VOC's own evaluation counts them neither as found nor as missed. VOC counts pixels from 1; "
+    "It has boxes; masks are in voc_segmentation. Objects that VOC marks as difficult are left out: VOC's own evaluation counts them neither as "
+    "found nor as missed. VOC counts pixels from 1; "
     "here a box begins at the edge of its first pixel. "
 )
 

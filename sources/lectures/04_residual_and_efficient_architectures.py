@@ -1248,7 +1248,7 @@ record(**{f"small_{family.lower().replace(' ', '_')}": values.mean() for family,
 
 # %% [markdown]
 # Not ImageNet's order. With seeds 0, 1 and 2 the plain network of 18 layers reached .73, .77 and .66 and ResNet .66,
-# .75 and .78: which of the two is ahead, chance decides. SENet, DenseNet and ShuffleNet got about half right, ResNeXt
+# .75 and .78: which of the two is ahead depends on the seed. SENet, DenseNet and ShuffleNet got about half right, ResNeXt
 # .44 to .47, the two MobileNets .24 or .25, hardly more than chance. In
 # a short run on small pictures a network gains from many cheap steps, and families that save MACs gain little of it
 # on this machine: MobileNet needs a tenth of the plain network's MACs, and takes only one and a half times as many

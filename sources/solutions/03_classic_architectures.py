@@ -44,7 +44,7 @@ image_size: int = 32  # [32, 48] height and width that they are brought to
 per_class: int = 600  # [20, 1600] training images of each class
 steps: int = 350  # [10, 5000] steps of each training
 repeats: int = 3  # [1, 10] trainings of each network, each with its own initial weights and order of images
-floor: float = 0.85  # [0, 1] share of the test images that each network must get right, on average over its trainings
+floor: float = 0.9  # [0, 1] share of the test images that each network must get right, on average over its trainings
 
 # %%
 import keras
@@ -131,6 +131,8 @@ alexnet = [
     ("dense", 4096),
     ("dense", 1000),
 ]
+lenet5 = [("conv", 6, 5, 1, 0, 1), ("pool", 2, 2), ("conv", 16, 5, 1, 0, 1), ("pool", 2, 2), ("conv", 120, 5, 1, 0, 1)]
+lenet5 += [("dense", 84), ("dense", 10)]
 
 
 # %% gap="follow" stub="return a tuple (shape, parameters, macs) for each layer"
@@ -175,9 +177,7 @@ assert macs == 724_406_816, f"AlexNet costs 724,406,816 MACs, got {macs:,}"
 together = [(*layer[:5], 1) if layer[0] == "conv" else layer for layer in alexnet]
 rows = follow(together, 227, 3)
 assert [sum(row[column] for row in rows) for column in (1, 2)] == [62_378_344, 1_135_256_096], "without groups"
-lenet = [("conv", 6, 5, 1, 0, 1), ("pool", 2, 2), ("conv", 16, 5, 1, 0, 1), ("pool", 2, 2), ("conv", 120, 5, 1, 0, 1)]
-rows = follow([*lenet, ("dense", 84), ("dense", 10)], 32, 1)
-assert sum(row[1] for row in rows) == 61_706, "LeNet-5 as usually rebuilt"
+assert sum(row[1] for row in follow(lenet5, 32, 1)) == 61_706, "LeNet-5 as usually rebuilt"
 assert follow([("dense", 5), ("dense", 3)], 2, 4) == [((5,), 85, 80), ((3,), 18, 15)], "dense layers alone"
 assert follow([("pool", 3, 2)], 8, 5) == [((3, 3, 5), 0, 0)], "a pool of 3 at stride 2 fits an input of 8 three times"
 ### END HIDDEN TESTS
@@ -192,11 +192,10 @@ colours = [plots.PURPLE if "dense" in name else plots.BLUE for name in names]
 plots.layer_bars(names, {"parameters": [row[1] for row in rows], "MACs": [row[2] for row in rows]}, colours)
 
 # %% [markdown]
-# And beside the networks before and after it:
+# And beside the networks before and after it. VGG-16 has little more than twice AlexNet's parameters, and its filters
+# are small: how many times AlexNet's work do you expect?
 
 # %%
-lenet5 = [("conv", 6, 5, 1, 0, 1), ("pool", 2, 2), ("conv", 16, 5, 1, 0, 1), ("pool", 2, 2), ("conv", 120, 5, 1, 0, 1)]
-lenet5 += [("dense", 84), ("dense", 10)]
 vgg16 = []
 for filters, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
     vgg16 += [("conv", filters, 3, 1, 1, 1)] * count + [("pool", 2, 2)]

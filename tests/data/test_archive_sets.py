@@ -134,7 +134,7 @@ def test_photographs_by_hand(install):
 
 
 def with_palette(mask):
-    """A PNG whose pixels are numbers of a palette, as VOC's masks are, and of the bits that Pillow gives 256 colours."""
+    """A PNG whose pixels are numbers of a palette, as VOC's masks are."""
     picture = Image.fromarray(mask, "P")
     picture.putpalette([number * 7 % 256 for number in range(768)])
     file = io.BytesIO()
@@ -152,9 +152,8 @@ def test_voc_masks_by_hand(install):
             mask[1:3, 2:5], mask[3, 2:5] = number + 1, 255
             files[f"VOCdevkit/VOC2012/SegmentationClass/{name}.png"] = with_palette(mask)
             files[f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg"] = encoded(np.full((*mask.shape, 3), 99, np.uint8), "JPEG")
-    files["VOCdevkit/VOC2012/JPEGImages/2007_999999.jpg"] = encoded(
-        np.zeros((5, 5, 3), np.uint8), "JPEG"
-    )  # has no mask
+    without_mask = encoded(np.zeros((5, 5, 3), np.uint8), "JPEG")
+    files["VOCdevkit/VOC2012/JPEGImages/2007_999999.jpg"] = without_mask
     install("voc_segmentation", voc_segmentation, files, {"train": 18, "validation": 2, "test": 2})
     found = {split: {int(e["mask"][1, 2]): e for e in examples("voc_segmentation", split)} for split in FOLDERS}
     assert sorted(found["validation"]) == [10, 20]  # every tenth of the challenge's train
@@ -188,11 +187,8 @@ def test_no_network_and_no_copy(name, tmp_path, monkeypatch):
     with pytest.raises(data.DataUnavailable) as error:
         data.load(name, "test")
     text = str(error.value)
-    assert (
-        f"{archives.ARCHIVES[name].file} could not be downloaded from {nobody}/" in text
-        and "COURSE_DATA" in text
-        and "\n" not in text
-    )
+    assert f"{archives.ARCHIVES[name].file} could not be downloaded from {nobody}/" in text
+    assert "COURSE_DATA" in text and "\n" not in text
     assert f"use the data set {archives.ARCHIVES[name].instead!r} instead" in text
     assert archives.ARCHIVES[name].instead in data.names()
 

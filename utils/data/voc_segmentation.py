@@ -32,8 +32,11 @@ def photographs(path, split):
         def read(name):
             return archive.extractfile(f"{ROOT}/{name}").read()
 
-        for index, name in enumerate(read(f"ImageSets/Segmentation/{LISTS[split]}.txt").decode().split()):
-            held_out = index % TENTH == TENTH - 1
-            if split == "test" or held_out == (split == "validation"):
-                mask = np.asarray(Image.open(io.BytesIO(read(f"SegmentationClass/{name}.png"))))
-                yield name, read(f"JPEGImages/{name}.jpg"), mask[..., None]
+        listed = read(f"ImageSets/Segmentation/{LISTS[split]}.txt").decode().split()
+        if split == "validation":
+            listed = listed[TENTH - 1 :: TENTH]
+        elif split == "train":
+            del listed[TENTH - 1 :: TENTH]
+        for name in listed:
+            mask = np.asarray(Image.open(io.BytesIO(read(f"SegmentationClass/{name}.png"))))
+            yield name, read(f"JPEGImages/{name}.jpg"), mask[..., None]

@@ -110,7 +110,7 @@ def build(
       course build 06           the lecture, solution and lab of topic 06
       course build --check      for CI: exit 1 when a notebook is stale or was edited by hand
     """
-    from course.build import build as build_notebooks
+    from course.authoring.build import build as build_notebooks
 
     manifest = _manifest(root)
     chosen = manifest.select(selectors, KINDS) if selectors else None
@@ -152,7 +152,7 @@ def check(
       course check transfer     those of one topic
       course check --fix        after a change of tag or repository in course.toml
     """
-    from course import check as checks
+    from course.authoring import check as checks
 
     manifest = _manifest(root)
     if fix:
@@ -218,7 +218,7 @@ def run(
     if scheduler is not None and executor is not Executor.dask:
         raise CourseError("--scheduler goes with --executor dask")
     overrides = _overrides(parameter)
-    from course.run import run as run_notebooks
+    from course.execution.run import run as run_notebooks
 
     outcomes = run_notebooks(
         manifest,
@@ -232,7 +232,7 @@ def run(
         executor=executor.value,
         scheduler=scheduler,
     )
-    from course.report import report as write_report
+    from course.reporting.report import report as write_report
 
     _say(f"report: {write_report(manifest, chosen.name)}")
     if any(outcome.problems or outcome.result.status != "passed" for outcome in outcomes):
@@ -277,8 +277,8 @@ def test(
       course test 01 --only wrong       do the checks of topic 01 catch each wrong answer?
       course test --update              after a change that is meant to change a checked output
     """
-    from course.test import PARTS
-    from course.test import test as test_notebooks
+    from course.proving.test import PARTS
+    from course.proving.test import test as test_notebooks
 
     manifest = _manifest(root)
     notebooks = manifest.select(selectors or [], KINDS)
@@ -303,7 +303,7 @@ def report(
       course report                     the runs of profile cpu
       course report --profile smoke     those of profile smoke
     """
-    from course.report import report as write_report
+    from course.reporting.report import report as write_report
 
     manifest = _manifest(root)
     _say(str(write_report(manifest, manifest.profile(profile).name)))

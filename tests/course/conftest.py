@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from course.build import build, store_outputs
-from course.check import fix
+from course.authoring.build import build, store_outputs
+from course.authoring.check import fix
 from course.manifest import KINDS, load
 
 MINICOURSE = Path(__file__).parent.parent / "minicourse"

@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course import build as builder
-from course.build import (
+from course.authoring import build as builder
+from course.authoring.build import (
     KEYS,
     build,
     cell_id,

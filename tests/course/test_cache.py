@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from course import cache as module
-from course.cache import Cache
-from course.execute import Result
+from course.execution import cache as module
+from course.execution.cache import Cache
+from course.execution.worker import Result
 from course.manifest import load, read_notebook
 
 WITHIN = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from course import check as checks
-from course.build import badge, build, setup_cell
-from course.check import Modules, check, fix
+from course.authoring import check as checks
+from course.authoring.build import badge, build, setup_cell
+from course.authoring.check import Modules, check, fix
 from course.manifest import KINDS, load, read_notebook
 
 LECTURE = "sources/lectures/01_addition.py"

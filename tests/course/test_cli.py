@@ -235,10 +235,11 @@ def called(monkeypatch):
             given = answer() if callable(answer) else answer
             return given
 
-        module = types.ModuleType(f"course.{name}")
+        room = {"run": "execution", "report": "reporting", "test": "proving"}[name]
+        module = types.ModuleType(f"course.{room}.{name}")
         module.PARTS = {"outputs": "", "lab": "", "wrong": ""}
         setattr(module, name, function)
-        monkeypatch.setitem(sys.modules, f"course.{name}", module)
+        monkeypatch.setitem(sys.modules, f"course.{room}.{name}", module)
         return calls
 
     return stand_in
@@ -321,7 +322,7 @@ def test_the_parts_of_a_test(course, called):
 
 def test_the_parts_are_those_of_the_module():
     from course.cli import Part
-    from course.test import PARTS
+    from course.proving.test import PARTS
 
     assert [part.value for part in Part] == list(PARTS)
 

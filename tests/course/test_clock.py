@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from course import clock
-from course.clock import Clock
+from course.execution import clock
+from course.execution.clock import Clock
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from course import client, execute, flood
-from course.clock import Clock
-from course.execute import MARK, Request, Result, read_metrics, spawn, write_atomically
+from course.execution import client
+from course.execution import worker as execute
+from course.execution.clock import Clock
+from course.execution.inkernel import flood
+from course.execution.worker import MARK, Request, Result, read_metrics, spawn, write_atomically
 from course.manifest import CourseError
 
 LIMIT = 300_000  # bytes that a cell may print here
@@ -360,7 +362,7 @@ def family(tmp_path):
     mark = uuid.uuid4().hex
     path = write_notebook(tmp_path / "in.ipynb", "1", STARTS_OTHERS)
     order = f"Request({str(path)!r}, {str(tmp_path / 'out.ipynb')!r}, cell_seconds=100, wall_seconds=100)"
-    code = f"from course.execute import Request, spawn\nprint(spawn({order}).error['name'])"
+    code = f"from course.execution.worker import Request, spawn\nprint(spawn({order}).error['name'])"
     parent = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "COURSE_TEST": mark, "TMPDIR": str(tmp_path)},
@@ -392,7 +394,7 @@ def test_when_the_parent_ends_all_ends(family, number):
 
 def test_when_the_process_in_between_is_killed_all_ends(family):
     parent, left, _ = family
-    (child,) = [process for process in left() if "course.execute" in process.cmdline()]
+    (child,) = [process for process in left() if "course.execution.worker" in process.cmdline()]
     child.kill()
     said, _ = parent.communicate(timeout=60)
     assert said == "ProcessDied\n"

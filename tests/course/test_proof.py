@@ -2,8 +2,8 @@
 
 import pytest
 
-from course import proof
-from course.proof import Failure, Wrong
+from course.proving import proof
+from course.proving.proof import Failure, Wrong
 
 
 def code(source, **metadata):

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from course import rendering, report
 from course.manifest import CourseError, load
-from course.rendering import Context, clean, coloured, mathml, place, terminal
+from course.reporting import pages as rendering
+from course.reporting import report
+from course.reporting.pages import Context, clean, coloured, mathml, place, terminal
 
 
 def png(colour: str, size: tuple[int, int] = (40, 20)) -> str:
@@ -271,8 +272,8 @@ def test_a_declared_metric_without_a_band_in_this_profile(mini):
 
 
 def test_the_judgement_is_that_of_the_run(mini):
-    from course.execute import Result
-    from course.run import judge
+    from course.execution.run import judge
+    from course.execution.worker import Result
 
     manifest = load(mini)
     lecture = manifest.select(["01/lecture"])[0]

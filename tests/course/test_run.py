@@ -1,6 +1,6 @@
 """`course run`: what is executed and what is not, how it is judged and told, and that stopping it leaves nothing.
 
-Most tests put something in the place of `course.execute.spawn`, which has its own tests; some start real kernels.
+Most tests put something in the place of `course.execution.worker.spawn`, which has its own tests; some start real kernels.
 """
 
 import errno
@@ -22,11 +22,13 @@ import psutil
 import pytest
 from rich.console import Console
 
-from course import dask, execute, junit, progress, report
-from course import run as module
-from course.execute import RESULTS, Request, Result
+from course.execution import dask
+from course.execution import run as module
+from course.execution import worker as execute
+from course.execution.run import Outcome, Task, failed, judge, run
+from course.execution.worker import RESULTS, Request, Result
 from course.manifest import CourseError, Text, load
-from course.run import Outcome, Task, failed, judge, run
+from course.reporting import junit, progress, report
 
 
 @pytest.fixture
@@ -605,7 +607,7 @@ def test_a_kernel_that_dies_costs_its_own_notebook_only(mini):
 
     report.report(load(mini), "smoke")
     code = (
-        "import sys\nfrom course.manifest import load\nfrom course.report import report\nfrom course.run import run\n"
+        "import sys\nfrom course.manifest import load\nfrom course.reporting.report import report\nfrom course.execution.run import run\n"
         "manifest = load(sys.argv[1])\n(outcome,) = run(manifest, manifest.select(['01/lecture']), 'smoke')\n"
         "report(manifest, 'smoke')\nprint(outcome.cached, *sys.modules)"
     )
@@ -712,7 +714,7 @@ class Future:
 
 
 class Client:
-    """What `course.dask` uses of `distributed.Client`: arguments travel as copies, as they do over a wire."""
+    """What `course.execution.dask` uses of `distributed.Client`: arguments travel as copies, as they do over a wire."""
 
     def __init__(self, works: bool = True) -> None:
         self.works = works

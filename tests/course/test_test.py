@@ -11,8 +11,9 @@ import time
 import psutil
 import pytest
 
-from course import build, nbval, test
+from course.authoring import build
 from course.manifest import KINDS, CourseError, load, read_notebook
+from course.proving import nbval, test
 
 
 def edit(path, old, new):
@@ -484,7 +485,7 @@ def test_nothing_is_left_when_the_command_is_killed(mini):
     edit(mini / "sources/lectures/01_addition.py", "total = sum(", "import time\ntime.sleep(600)\ntotal = sum(")
     rebuild(mini)
     code = (
-        "import sys; from course import test; from course.manifest import load; manifest = load(sys.argv[1]);"
+        "import sys; from course.proving import test; from course.manifest import load; manifest = load(sys.argv[1]);"
         "test.test(manifest, manifest.select(['01/lecture']))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(mini)])

@@ -24,9 +24,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from course import rendering
 from course.manifest import CourseError, Manifest, Notebook, Profile, read_notebook, tags
-from course.rendering import Context, Rendered
+from course.reporting import pages as rendering
+from course.reporting.pages import Context, Rendered
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL = (720, 450)  # pixels, for a card half as wide on a sharp screen

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from course.manifest import CourseError, Notebook, Profile, read_notebook
-from course.words import number, shown
+from course.reporting.words import number, shown
 
 WIDTH = 120  # where there is no terminal that has one
 FRAME_LINES = 20  # of a traceback

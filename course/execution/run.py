@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from course.cache import DATA_FOLDERS, Cache, Key
-from course.execute import END_SECONDS, Flag, Progress, Request, Result, spawn, write_atomically
+from course.execution.cache import DATA_FOLDERS, Cache, Key
+from course.execution.worker import END_SECONDS, Flag, Progress, Request, Result, spawn, write_atomically
 from course.manifest import CourseError, Manifest, Notebook, Profile, resolve
-from course.words import number, shown
+from course.reporting.words import number, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +53,7 @@ def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 class Execute(Protocol):
-    """`course.execute.spawn`, or something that does the same elsewhere."""
+    """`course.execution.worker.spawn`, or something that does the same elsewhere."""
 
     def __call__(self, request: Request, on_progress: Progress | None = None, cancel: Flag | None = None) -> Result: ...
 
@@ -97,8 +97,8 @@ def run(
         CourseError: for a parameter or a notebook that is not as it should be, before anything is executed; for a folder that
             cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when the processes have ended.
     """
-    from course import junit as xml
-    from course.progress import Board
+    from course.reporting import junit as xml
+    from course.reporting.progress import Board
 
     chosen = profile if isinstance(profile, Profile) else manifest.profile(profile)
     notebooks = list(notebooks)
@@ -139,7 +139,7 @@ def _executor(name: str, scheduler: str | None) -> Execute:
         return spawn
     if name != "dask":
         raise CourseError(f"unknown executor {name!r} (known: local, dask)")
-    from course import dask
+    from course.execution import dask
 
     return dask.connect(scheduler)
 

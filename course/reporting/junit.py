@@ -15,7 +15,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def document(outcomes: Iterable[Any], title: str, profile: Profile, started: float) -> bytes:
-    """One suite with the outcomes of `course.run`; `started` in seconds since 1970."""
+    """One suite with the outcomes of `course.execution.run`; `started` in seconds since 1970."""
     suite = ET.Element("testsuite")
     for outcome in outcomes:
         _notebook(suite, outcome, profile)
@@ -41,7 +41,7 @@ def document(outcomes: Iterable[Any], title: str, profile: Profile, started: flo
 
 
 def _notebook(suite: ET.Element, outcome: Any, profile: Profile) -> None:
-    from course.progress import explain, why
+    from course.reporting.progress import explain, why
 
     notebook, result = outcome.notebook, outcome.result
     metrics = {**notebook.bands(profile.name), **result.metrics}

@@ -1,6 +1,6 @@
 """Executes one notebook in a process of its own, within limits, and says how it ended.
 
-`spawn` starts `python -m course.execute`, sends it the request on its standard input and reads lines of JSON from its
+`spawn` starts `python -m course.execution.worker`, sends it the request on its standard input and reads lines of JSON from its
 standard output. The process lives no longer than its standard input is open: when the parent ends, in whichever way, it
 takes its kernel along, and everything that the notebook started.
 """
@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from course.clock import Clock
+from course.execution.clock import Clock
 from course.manifest import CourseError
 
 STATUSES = ("passed", "failed", "timeout", "died", "flooded", "cancelled")
@@ -56,7 +56,7 @@ class Request:
     output: str
     parameters: dict[str, Any] = field(default_factory=dict)
     threads: int = 2
-    cell_seconds: float = 600.0  # limits go by `course.clock`, which is slower on a busy machine
+    cell_seconds: float = 600.0  # limits go by `course.execution.clock`, which is slower on a busy machine
     wall_seconds: float = 3600.0
     cwd: str = ""  # where the kernel works; the notebook's own folder when empty
     environment: dict[str, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def spawn(request: Request, on_progress: Progress | None = None, cancel: Flag | 
     try:
         with open(os.path.join(scratch, "execute.log"), "wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "course.execute"],
+                [sys.executable, "-P", "-m", "course.execution.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -199,7 +199,7 @@ def _close(stream: IO[bytes]) -> None:
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Let the process end by itself, end it if it does not, and look that nothing with its mark is left."""
-    from course import processes
+    from course.execution import processes
 
     assert process.stdin is not None
     _close(process.stdin)
@@ -273,7 +273,7 @@ class _Execution:
             self.run.cancelled = True
 
     def execute(self) -> Result:
-        from course import processes
+        from course.execution import processes
 
         with contextlib.ExitStack() as stack:
             scratch = self.scratch or stack.enter_context(tempfile.TemporaryDirectory(prefix="course-"))
@@ -291,7 +291,7 @@ class _Execution:
         import nbformat
         from papermill.parameterize import parameterize_notebook
 
-        from course import client
+        from course.execution import client
 
         request = self.request
         nb = _read_notebook(request.notebook)
@@ -366,12 +366,12 @@ def read_metrics(cells: list[Any]) -> dict[str, float]:
     return metrics
 
 
-# ------------------------------------------------------------------------------------- python -m course.execute
+# ------------------------------------------------------------------------------------- python -m course.execution.worker
 
 
 def main() -> None:
     """Read a request from standard input, execute it, tell on standard output; end when the input ends."""
-    from course import processes
+    from course.execution import processes
 
     outlet = os.dup(1)
     os.dup2(2, 1)  # nothing but our lines reaches the parent

@@ -1,6 +1,6 @@
 """papermill's client with limits: a cell that hangs, prints without end or takes its kernel down stops its own notebook.
 
-Imports papermill, half a second's work, so `course.execute` imports it only in the process that runs a notebook.
+Imports papermill, half a second's work, so `course.execution.worker` imports it only in the process that runs a notebook.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 
-from course import flood, processes
-from course.clock import Clock
+from course.execution import processes
+from course.execution.clock import Clock
+from course.execution.inkernel import flood
 
 ENGINE = "course"
 GRACE = 3.0  # seconds that a cell has to end after its interrupt, before its kernel is killed

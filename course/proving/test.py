@@ -18,11 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from course import build, proof, run
-from course.cache import Cache
-from course.execute import Flag, Request, Result, spawn, write_atomically
+from course.authoring import build
+from course.execution import run
+from course.execution.cache import Cache
+from course.execution.worker import Flag, Request, Result, spawn, write_atomically
 from course.manifest import CourseError, Manifest, Notebook, read_notebook, resolve, tags
-from course.nbval import CellReport, validate
+from course.proving import proof
+from course.proving.nbval import CellReport, validate
 
 PROFILE = "smoke"
 PARTS = {"outputs": "stored outputs", "lab": "lab as handed out", "wrong": "wrong answers"}
@@ -205,7 +207,7 @@ def _failure(result: Result) -> proof.Failure | None:
 
 
 def prove_lab(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
-    """Run the lab as it is handed out and judge its first error; see `course.proof.judge_handed_out`."""
+    """Run the lab as it is handed out and judge its first error; see `course.proving.proof.judge_handed_out`."""
     outcome = Outcome("lab", notebook)
     lab = read_notebook(notebook.path, notebook.relative)["cells"]
     solved = Notebook(notebook.topic, "solution", notebook.root)
@@ -230,7 +232,7 @@ def prove_lab(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None
 
 
 def prove_wrong_answers(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
-    """Run the solution once with every wrong answer on trial in its place; see `course.proof.plan`."""
+    """Run the solution once with every wrong answer on trial in its place; see `course.proving.proof.plan`."""
     outcome = Outcome("wrong", notebook)
     solution = read_notebook(notebook.path, notebook.relative)["cells"]
     where = f"sources/wrong/{notebook.stem}.py"
@@ -360,7 +362,7 @@ class Proved:
         content += [_code(each) for each in ([notebook, solution] if part == "lab" else [notebook])]
         if part == "wrong":
             content += [asdict(answer) for answer in build.read_wrong(notebook)]
-        own = sorted(Path(__file__).parent.glob("*.py"))
+        own = sorted(Path(__file__).parents[1].rglob("*.py"))
         content += [hashlib.sha256(path.read_bytes()).hexdigest() for path in own if path.stem in RULES]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
 
@@ -386,7 +388,7 @@ class Proved:
             write_atomically(self._path(outcome.part, outcome.notebook), json.dumps(stored).encode())
 
 
-RULES = ("client", "execute", "flood", "nbval", "proof", "test")  # modules of `course` that a verdict depends on
+RULES = ("client", "worker", "flood", "nbval", "proof", "test")  # modules of `course` that a verdict depends on
 
 
 def _code(notebook: Notebook) -> list[Any]:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from course.execute import PACKAGES, Result, write_atomically
+from course.execution.worker import PACKAGES, Result, write_atomically
 from course.manifest import CourseError, Notebook, Profile, read_notebook, tags
 
 FORMAT = 1  # counts up when what an entry holds, or what an execution means, changes

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from course.build import (
+from course.authoring.build import (
     CHECKED,
     TAGS,
     Source,

@@ -1,4 +1,4 @@
-"""Numbers as the terminal shows them. The report, which is HTML, has its own in `course.rendering`."""
+"""Numbers as the terminal shows them. The report, which is HTML, has its own in `course.reporting.pages`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The proof of a lab: it fails first at its first gap, and its checks catch wrong answers.
 
-The rules stand here, as functions of cells and of what happened to them; `course.test` has the cells executed. Standard
+The rules stand here, as functions of cells and of what happened to them; `course.proving.test` has the cells executed. Standard
 library only.
 """
 

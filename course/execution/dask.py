@@ -12,8 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from course.cache import DATA_FOLDERS
-from course.execute import Flag, Progress, Request, Result, spawn, write_atomically
+from course.execution.cache import DATA_FOLDERS
+from course.execution.worker import Flag, Progress, Request, Result, spawn, write_atomically
 from course.manifest import CourseError
 
 Files = dict[str, dict[str, bytes]]  # for each variable of the environment, the files of the folder it names

@@ -1,4 +1,4 @@
-"""`pytest --nbval-lax` on one prepared notebook, in a process of its own (`python -m course.nbval`), told cell by cell.
+"""`pytest --nbval-lax` on one prepared notebook, in a process of its own (`python -m course.proving.nbval`), told cell by cell.
 
 nbval is pytest's plugin for notebooks: it runs every cell and compares the outputs of those tagged `nbval-check-output` with
 the stored ones. Here it gets the kernel that `course run` gives a notebook: the same folder, environment and guards.
@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from course.clock import Clock
-from course.execute import END_SECONDS, MARK, START_SECONDS, Flag, Request, kernel_environment
+from course.execution.clock import Clock
+from course.execution.worker import END_SECONDS, MARK, START_SECONDS, Flag, Request, kernel_environment
 
 CONFIGURATION = "[pytest]\naddopts =\n"  # the project's own options switch nbval off for the unit tests
 
@@ -66,7 +66,7 @@ def validate(request: Request, cancel: Flag | None = None) -> Report:
     try:
         with open(os.path.join(scratch, "nbval.log"), "wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "course.nbval"],
+                [sys.executable, "-P", "-m", "course.proving.nbval"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -116,7 +116,7 @@ def _read(process: subprocess.Popen[bytes], report: Report) -> None:
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Let the process end by itself, which the end of its input tells it to, and look that nothing with its mark is left."""
-    from course import processes
+    from course.execution import processes
 
     assert process.stdin is not None
     with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     processes.end_marked(MARK, mark)
 
 
-# --------------------------------------------------------------------------------------- python -m course.nbval
+# --------------------------------------------------------------------------------------- python -m course.proving.nbval
 
 
 class Reporter:
@@ -152,7 +152,7 @@ class Reporter:
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         """After set-up, run and end of each cell; `makereport` knows the cell and its outputs, the later hooks do not."""
-        from course.client import plain
+        from course.execution.client import plain
 
         error = None if call.excinfo is None else call.excinfo.value
         if call.when != "call" and error is None:
@@ -183,12 +183,13 @@ def _text(outputs: list[Any]) -> str:
 
 @contextlib.contextmanager
 def _kernels_of_the_course(request: Request, scratch: Path) -> Iterator[None]:
-    """Let nbval start its kernels as `course.client` does, and see when one dies."""
+    """Let nbval start its kernels as `course.execution.client` does, and see when one dies."""
     import nbval.kernel
     import nbval.plugin
     from jupyter_client.manager import KernelManager
 
-    from course import flood, processes
+    from course.execution import processes
+    from course.execution.inkernel import flood
 
     guard = f"__import__('runpy').run_path({flood.__file__!r})['install']({request.output_bytes});"
     prepare = processes.dies_with_parent(signal.SIGKILL) if os.name == "posix" else None
@@ -233,7 +234,7 @@ def _run(request: Request, scratch: Path, tell: Any) -> None:
     """Run pytest on the notebook in this process."""
     import pytest
 
-    from course import processes
+    from course.execution import processes
 
     configuration = scratch / "pytest.ini"
     configuration.write_text(CONFIGURATION)
@@ -257,7 +258,7 @@ def _run(request: Request, scratch: Path, tell: Any) -> None:
 
 def main() -> None:
     """Read a request from standard input, run nbval, tell on standard output; end when the input ends."""
-    from course import processes
+    from course.execution import processes
 
     outlet = os.dup(1)
     os.dup2(2, 1)  # pytest's own words go to the log

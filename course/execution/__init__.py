@@ -1,0 +1,1 @@
+"""Runs notebooks: each in a process of its own, within limits, remembered by content."""

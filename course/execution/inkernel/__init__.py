@@ -1,0 +1,1 @@
+"""What runs inside a kernel. Standard library and IPython only: no notebook may notice more of it than it must."""

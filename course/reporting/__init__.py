@@ -1,0 +1,1 @@
+"""What people see of a run: progress, the report and its pages."""

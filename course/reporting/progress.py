@@ -11,8 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from course.manifest import CourseError, Notebook, Profile, read_notebook
-from course.reporting.words import number, shown
+from course.errors import CourseError
+from course.manifest import Notebook, Profile
+from course.notebook import read_notebook
+from course.outcome import GIGABYTE, number, shown
 
 WIDTH = 120  # where there is no terminal that has one
 FRAME_LINES = 20  # of a traceback
@@ -25,7 +27,6 @@ STATUS = {
     "flooded": "endless output",
     "cancelled": "not run",
 }
-GIGABYTE = 10**9
 
 
 class Board:

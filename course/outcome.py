@@ -92,7 +92,7 @@ def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
         if value is None:
             problems.append(f"metric {name} is declared in course.toml, but no cell recorded it")
         elif band is not None and not band[0] <= value <= band[1]:
-            problems.append(f"metric {name} is {number(value, 6)}, outside its band {shown(band)}")
+            problems.append(f"metric {name} is {number(value, 6)}, outside its band {limits(band)}")
     for name in result.metrics:
         if name not in bands:
             problems.append(f"metric {name} was recorded, but course.toml does not declare it")
@@ -105,7 +105,7 @@ def number(value: float, digits: int = 4) -> str:
     return f"{int(value):,}" if whole else f"{value:.{digits}g}"
 
 
-def shown(band: tuple[float, float]) -> str:
+def limits(band: tuple[float, float]) -> str:
     """`5 to 7.25`, `212`."""
     low, high = (number(bound, 6) for bound in band)
     return low if band[0] == band[1] else f"{low} to {high}"

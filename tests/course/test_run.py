@@ -29,7 +29,7 @@ from course.execution.run import Task, run
 from course.execution.worker import RESULTS, Request
 from course.files import write_atomically
 from course.manifest import load
-from course.outcome import Outcome, Result, failed, judge, number
+from course.outcome import Outcome, Result, failed, judge, limits, number
 from course.parameters import Text
 from course.reporting import junit, progress, report
 
@@ -338,7 +338,7 @@ def test_numbers_are_shown_as_people_write_them():
     shown = {15470264320.0: "15,470,264,320", 0.8125: "0.8125", 2.791e-6: "2.791e-06", 212.0: "212", -3.0: "-3"}
     assert {value: number(value) for value in shown} == shown
     assert (number(float("nan")), number(1e300)) == ("nan", "1e+300")
-    assert (shown_band((5.0, 7.25)), shown_band((212.0, 212.0))) == ("5 to 7.25", "212")
+    assert (limits((5.0, 7.25)), limits((212.0, 212.0))) == ("5 to 7.25", "212")
 
 
 def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fake):

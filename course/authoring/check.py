@@ -19,25 +19,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from course.authoring.build import (
-    CHECKED,
-    TAGS,
-    Source,
-    WrongAnswer,
-    badge,
-    build,
-    checked_outputs,
-    first_words,
-    read_course_source,
-    read_source,
-    read_wrong,
-    setup_cell,
-    title,
-)
+from course.authoring.assemble import badge, checked_outputs, setup_cell, title
+from course.authoring.build import build
+from course.authoring.sources import TAGS, Source, WrongAnswer, read_course_source, read_source, read_wrong
 from course.errors import CourseError, nearest
 from course.files import write_atomically
 from course.manifest import KINDS, MANIFEST, Manifest, Notebook
-from course.notebook import python_nodes, read_notebook, tags
+from course.notebook import CHECKED, first_words, python_nodes, read_notebook, tags
 from course.parameters import Parameter, notebook_parameters, unread, validated
 
 LONGEST = 25

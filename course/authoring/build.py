@@ -10,39 +10,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from course.authoring.assemble import Cell, assemble, notebook_text
+from course.authoring.assemble import Cell, assemble, cell_id, checksum, notebook_text
 from course.authoring.sources import Source, read_course_source
 from course.errors import CourseError
 from course.files import write_atomically
 from course.manifest import Manifest, Notebook
-from course.notebook import first_words, read_notebook
+from course.notebook import first_words, read_notebook, typed_cells
+
+WORK = "work"  # where students' copies live; git ignores it
 
 
 @dataclass(frozen=True)
 class Built:
-    """What `build` found for one notebook. `state`: "written", "unchanged", "stale" (not written) or "broken"."""
+    """What `build` found for one notebook.
+
+    `state`: "written", "unchanged", "stale" (not written), "kept" (a lab that holds somebody's work: not written) or "broken".
+    """
 
     relative: str
     state: str
     message: str = ""
 
 
-def build(manifest: Manifest, notebooks: Sequence[Notebook] | None = None, check: bool = False) -> list[Built]:
+def build(
+    manifest: Manifest, notebooks: Sequence[Notebook] | None = None, check: bool = False, force: bool = False
+) -> list[Built]:
     """Build these notebooks (without any: all, and look for files that nothing builds). With `check` write nothing.
 
-    A broken source breaks its own notebooks only; the others are built.
+    A broken source breaks its own notebooks only; the others are built. A lab in which somebody has worked stays as it is;
+    with `force` it is built, and a copy of it goes into `work/`.
     """
     chosen = list(notebooks) if notebooks is not None else manifest.notebooks(("lecture", "solution", "lab"))
     results = []
     sources: dict[str, Source | CourseError] = {}
     for notebook in chosen:
-        results.append(_build_one(manifest, notebook, sources, check))
+        results.append(_build_one(manifest, notebook, sources, check, force))
     if notebooks is None:
         results += [Built(name, "stale", message) for name, message in orphans(manifest)]
     return results
 
 
-def _build_one(manifest: Manifest, notebook: Notebook, sources: dict[str, Source | CourseError], check: bool) -> Built:
+def _build_one(
+    manifest: Manifest, notebook: Notebook, sources: dict[str, Source | CourseError], check: bool, force: bool
+) -> Built:
     key = f"{notebook.relative_source} {notebook.kind == 'lecture'}"
     if key not in sources:
         try:
@@ -73,10 +83,59 @@ def _build_one(manifest: Manifest, notebook: Notebook, sources: dict[str, Source
     if after.encode() == before:
         return Built(notebook.relative, "unchanged")
     message = _difference(notebook, before, built, made)
+    work = _work(built) if built and notebook.kind == "lab" else None
+    if work is not None and not force:
+        where = f"{notebook.relative}: cell {work + 1} ({first_words(built['cells'][work]) if built else ''})"
+        number = f"{notebook.topic.number:02d}"
+        remedy = f"`course build {number} --force` builds the lab and keeps a copy in {WORK}/"
+        return Built(
+            notebook.relative, "kept", f"{where} is not as it was handed out, so it was not overwritten: {remedy}"
+        )
     if check:
         return Built(notebook.relative, "stale", message)
+    if work is not None and before is not None:
+        copy = free_copy(notebook)
+        write_atomically(copy, before, manifest.root)
+        message = f"{notebook.relative}: its answers are kept in {copy.relative_to(manifest.root).as_posix()}"
     write_atomically(notebook.path, after, manifest.root)
     return Built(notebook.relative, "written", message)
+
+
+def _work(lab: dict[str, Any]) -> int | None:
+    """The first cell of a lab that somebody has changed or added since it was built; outputs are no work.
+
+    A built cell tells what it was: a graded one by nbgrader's checksum, any other by its id.
+    """
+    for cell in typed_cells(lab):
+        grading = lab["cells"][cell.index]["metadata"].get("nbgrader")
+        if isinstance(grading, dict) and "checksum" in grading:
+            try:
+                touched = checksum(cell.type, cell.source, grading) != grading["checksum"]
+            except (KeyError, TypeError, ValueError):
+                touched = True
+        else:
+            touched = bool(cell.source.strip()) and not cell.id.startswith(cell_id(cell.type, cell.source))
+        if touched:
+            return cell.index
+    return None
+
+
+def free_copy(notebook: Notebook) -> Path:
+    """`work/01_name.ipynb`, or with the first number that is free."""
+    folder, number = notebook.root / WORK, 1
+    while (path := folder / f"{notebook.stem}{f'-{number}' if number > 1 else ''}.ipynb").exists():
+        number += 1
+    return path
+
+
+def start(notebook: Notebook) -> tuple[Path, bool]:
+    """The student's own copy of a lab in `work/`, and whether it was made now. One that is there stays as it is."""
+    path = notebook.root / WORK / f"{notebook.stem}.ipynb"
+    if path.exists():
+        return path, False
+    read_notebook(notebook.path, notebook.relative)
+    write_atomically(path, notebook.path.read_bytes(), notebook.root)
+    return path, True
 
 
 def _difference(notebook: Notebook, before: bytes | None, built: dict[str, Any] | None, made: dict[str, Any]) -> str:
@@ -124,7 +183,8 @@ def orphans(manifest: Manifest) -> list[tuple[str, str]]:
             name = f"{folder}/{path.name}"
             if name not in known:
                 what = "its source is gone" if ending == ".ipynb" else "nothing builds it"
-                remedy = "delete it, or name its topic in course.toml"
+                own = f"move your own copy to {WORK}/, or delete it" if folder == "labs" else "delete it"
+                remedy = f"{own}, or name its topic in course.toml"
                 found.append((name, f"{name}: course.toml has no topic {path.stem!r} ({what}): {remedy}"))
     return found
 

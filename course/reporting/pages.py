@@ -194,7 +194,7 @@ def _markdown() -> Callable[[str], str]:
         rendered = str(MarkdownWithMath(renderer=renderer).render(text))
         # A line must not break between a formula and the full stop after it.
         return re.sub(
-            r'(<math [^>]*display="inline".*?</math>)([.,:;!?)]+)', r'<span class="nowrap">\1\2</span>', rendered
+            r'(<math [^>]*display="inline"(?:(?!</math>).)*</math>)([.,:;!?)]+)', r'<span class="nowrap">\1\2</span>', rendered
         )
 
     return render
@@ -235,14 +235,18 @@ _OWN_COLOUR = re.compile(r' style="(?:color: rgb\((\d+),(\d+),(\d+)\))?[^"]*"')
 
 def coloured(text: str) -> str:
     """Terminal text as HTML: nbconvert's classes, and the nearest of these colours where a program asks for one of its own."""
-    from nbconvert.filters.ansi import ansi2html
+    from nbconvert.filters.ansi import ansi2html, strip_ansi
 
     def near(style: re.Match[str]) -> str:
         name = nearest_colour(*(min(int(level), 255) for level in style.groups())) if style[1] else ""
         return f' class="ansi-{name}-fg"' if name else ""
 
-    marked = str(ansi2html(_OTHER_CONTROL.sub("", text)))
-    return re.sub(r"<span[^>]*>", lambda tag: _OWN_COLOUR.sub(near, tag[0]), marked)
+    text = _OTHER_CONTROL.sub("", text)
+    try:
+        marked = str(ansi2html(text))
+    except (IndexError, ValueError):  # a colour that breaks off
+        marked = html.escape(strip_ansi(text), quote=False)
+    return re.sub(r"<span[^>]*>", lambda tag: _OWN_COLOUR.sub(near, tag[0]), marked).replace("\x1b", "")
 
 
 def nearest_colour(red: int, green: int, blue: int) -> str:

@@ -194,7 +194,9 @@ def _markdown() -> Callable[[str], str]:
         rendered = str(MarkdownWithMath(renderer=renderer).render(text))
         # A line must not break between a formula and the full stop after it.
         return re.sub(
-            r'(<math [^>]*display="inline"(?:(?!</math>).)*</math>)([.,:;!?)]+)', r'<span class="nowrap">\1\2</span>', rendered
+            r'(<math [^>]*display="inline"(?:(?!</math>).)*</math>)([.,:;!?)]+)',
+            r'<span class="nowrap">\1\2</span>',
+            rendered,
         )
 
     return render

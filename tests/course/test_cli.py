@@ -455,3 +455,11 @@ def test_a_topic_in_preparation_is_no_unknown_one(course, mini):
             "course: topic 02_subtraction is in preparation: this version of the course has 01 to 01\n",
         )
     assert "no topic '03'" in course("run", "03")[2]
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["calibrate"], ["test"]])
+def test_a_mistyped_data_folder_is_told_before_anything_runs(course, monkeypatch, tmp_path, arguments):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "dta"))
+    code, out, err = course(*arguments)
+    assert (code, out) == (2, "")
+    assert err == f"course: COURSE_DATA names {tmp_path / 'dta'}, which is no folder: correct it, or unset it\n"

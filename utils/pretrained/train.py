@@ -101,9 +101,7 @@ def train(name, seed=0, epochs=None):
     images, labels = data.arrays(recipe["data"], "train")
     steps = len(images) // recipe["batch_size"]
     epochs = epochs or recipe["epochs"]
-    model = backbone(
-        images.shape[1:], len(np.unique(labels)), include_top=True, network=recipe["network"], name=name
-    )
+    model = backbone(images.shape[1:], len(np.unique(labels)), include_top=True, network=recipe["network"], name=name)
     rate = WarmupHoldDecay(recipe["peak"], steps * epochs, warmup=min(100, steps * epochs // 2), decay=0.4)
     compile_classifier(model, keras.optimizers.AdamW(rate, weight_decay=recipe["weight_decay"]))
     for epoch in range(epochs):

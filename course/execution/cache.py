@@ -191,7 +191,7 @@ class Cache:
         if result.status != "passed":
             return
         stored = {"result": asdict(result), "notebook": json.loads(executed), "when": when}
-        body = json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(stored, separators=(",", ":")).encode()
         folder = self._folder(notebook)
         write_atomically(folder / f"{key.name}.json", hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
         _prune(folder)

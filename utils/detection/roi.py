@@ -97,7 +97,7 @@ def roi_pool(features, boxes, output_size, scale):
     height, width = _check(features, boxes, output_size, scale)
     features = ops.convert_to_tensor(features)
     (boxes,) = geometry.floats(ops, boxes, wide=True)
-    rows, columns, channels = features.shape[1:]
+    rows, columns = features.shape[1:3]
     corners = ops.cast(ops.floor(ops.stop_gradient(boxes) * scale + 0.5), "int32")
     tops, bottoms = _bins(corners[..., 1], corners[..., 3], height, rows)  # (B, N, h)
     lefts, rights = _bins(corners[..., 0], corners[..., 2], width, columns)  # (B, N, w)

@@ -51,7 +51,9 @@ def match(iou, high, low, force=True, valid=None, ignored=None):
     if ignored is not None:
         aside = xp.logical_or(aside, with_ignored >= low)
     nearest = ops.cast(nearest, "int32") if xp is ops else nearest.astype(np.int32)
-    return xp.where(positive, nearest, xp.where(aside, xp.full_like(nearest, IGNORED), xp.full_like(nearest, BACKGROUND)))
+    return xp.where(
+        positive, nearest, xp.where(aside, xp.full_like(nearest, IGNORED), xp.full_like(nearest, BACKGROUND))
+    )
 
 
 def _rows(xp, iou, counts):

@@ -27,7 +27,11 @@ def floats(xp, *arrays, wide=False):
     """The arrays in one float type: whole numbers become float32, and with `wide` half precisions too. Tensors and NumPy arrays together take
     the type of the tensors."""
     if xp is ops:
-        kinds = [keras.backend.standardize_dtype(array.dtype) for array in arrays if hasattr(array, "dtype") and not isinstance(array, np.ndarray)]
+        kinds = [
+            keras.backend.standardize_dtype(array.dtype)
+            for array in arrays
+            if hasattr(array, "dtype") and not isinstance(array, np.ndarray)
+        ]
         kinds = [kind for kind in kinds if "float" in kind]
         common = keras.backend.result_type(*kinds, *(["float32"] if wide or not kinds else []))
         return [ops.cast(ops.convert_to_tensor(array), common) for array in arrays]
@@ -41,7 +45,9 @@ def floats(xp, *arrays, wide=False):
 
 def constant(xp, values, like):
     """Numbers as an array or tensor of the type of `like`."""
-    return ops.cast(ops.convert_to_tensor(np.asarray(values)), like.dtype) if xp is ops else np.asarray(values, like.dtype)
+    return (
+        ops.cast(ops.convert_to_tensor(np.asarray(values)), like.dtype) if xp is ops else np.asarray(values, like.dtype)
+    )
 
 
 def refuse_nan(**arrays):

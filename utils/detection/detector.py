@@ -6,6 +6,7 @@ backends: `call` looks at the images alone, `compute_loss` reads the boxes and l
 
 import keras
 import numpy as np
+from keras import ops
 
 from utils import boxes as geometry
 from utils.detection import nms
@@ -56,7 +57,7 @@ class Detector(keras.Model):
         """The losses of a batch, each a scalar in float32, by the names of `names_of_losses`.
 
         Args:
-            batch: dict of `image` (B, H, W, C), `boxes` (B, M, 4) `xyxy` pixels, `labels` (B, M) padded with -1, and perhaps `ignored`
+            batch: dict of `image` (B, H, W, C), `boxes` (B, M, 4), M at least 1, `xyxy` pixels, `labels` (B, M) padded with -1, and perhaps `ignored`
                 (B, M) bool, `masks`, `keypoints`.
             outputs: what `call` gave.
         """
@@ -104,6 +105,12 @@ class Detector(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of the losses. Each is reported by its own name too."""
+        if x["labels"].shape[1] == 0:  # no image has an object: one row of padding says the same, and has a maximum
+            x = x | {
+                "boxes": ops.zeros((ops.shape(x["labels"])[0], 1, 4)),
+                "labels": -ops.ones((ops.shape(x["labels"])[0], 1), "int32"),
+            }
+            x.pop("ignored", None)
         found = self.losses_of(x, y_pred)
         for tracker in self.trackers:
             tracker.update_state(found[tracker.name])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from course.errors import CourseError
 from course.execution.cache import DATA_FOLDERS, Cache, Key
 from course.execution.worker import END_SECONDS, Flag, Progress, Request, spawn
-from course.files import write_atomically
+from course.files import check_writable, write_atomically
 from course.manifest import Manifest, Notebook, Profile
 from course.outcome import Outcome, Result, judge
 from course.parameters import resolve
@@ -62,6 +62,7 @@ def run(
     junit: str | Path | None = None,
     executor: str = "local",
     scheduler: str | None = None,
+    verbose: bool = False,
 ) -> list[Outcome]:
     """Execute the notebooks that have not passed with the same content before, and tell how each fared.
 
@@ -71,6 +72,7 @@ def run(
         keep_going: go on after a notebook has failed.
         fresh: run even what has passed before.
         junit: where to write JUnit XML; build/junit.xml when None.
+        verbose: show metrics without a band too.
 
     Returns:
         one Outcome for each notebook, in their order; with `keep_going` false those that did not run are "cancelled".
@@ -87,6 +89,8 @@ def run(
     execute = _executor(executor, scheduler)
     resolved = [_parameters(notebook, chosen, overrides or {}) for notebook in notebooks]
     _writable(manifest.root, {f"build/run/{chosen.name}/{notebook.kind}s" for notebook in notebooks})
+    path = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
+    check_writable(path, manifest.root)
     cache = Cache(manifest.root, chosen)
     started = time.time()
     outcomes: dict[str, Outcome] = {}
@@ -103,7 +107,7 @@ def run(
     jobs = jobs if jobs is not None else chosen.jobs
     if jobs > 1:  # the long ones first, so that none is left alone at the end
         tasks.sort(key=lambda task: -task.expected_seconds)
-    board = Board(notebooks, chosen, tasks, jobs, console)
+    board = Board(notebooks, chosen, tasks, jobs, console, verbose)
     for outcome in outcomes.values():
         board.unchanged(outcome)
     if tasks:
@@ -111,7 +115,6 @@ def run(
         outcomes.update(runner.run(tasks, jobs))
     ordered = [outcomes[notebook.id] for notebook in notebooks]
     board.summary(ordered)
-    path = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
     write_atomically(path, xml.document(ordered, manifest.title, chosen, started))
     return ordered
 

@@ -50,6 +50,7 @@ def test_a_band_by_hand():
     # mean .8, standard deviation .02, factor 6.972 for three seeds: .8 - .1394 and .8 + .1394, outward to two digits of .279
     assert proposed([0.78, 0.80, 0.82]) == (0.66, 0.94)
     assert proposed([0.96, 0.98, 1.0], (0, 1)) == (0.84, 1)
+    assert proposed([0.0, 0.02, 0.04], (0, 1)) == (0, 0.16)
     assert proposed([1480.0, 1500.0, 1520.0]) == (1360.0, 1640.0)
 
 

@@ -320,7 +320,7 @@ ERROR = {
         ({"metrics": {"total": 5.0}}, []),
         ({"metrics": {"total": 7.0}}, []),
         ({"metrics": {"total": 7.001}}, ["metric total is 7.001, outside its band 5 to 7"]),
-        ({"metrics": {"total": float("nan")}}, ["metric total is nan, outside its band 5 to 7"]),
+        ({"metrics": {"total": float("nan")}}, ["metric total is not a number, outside its band 5 to 7"]),
         ({"metrics": {}}, ["metric total is declared in course.toml, but no cell recorded it"]),
         (
             {"metrics": {"total": 6.0, "loss": 1.0}},

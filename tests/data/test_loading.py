@@ -129,7 +129,8 @@ def test_resizing_by_hand():
     image[:2] = 200
     small = loading.fit(image, (2, 3), None)
     assert small.shape == (2, 3, 1)
-    # Halving weighs four rows with 1, 3, 3, 1 (the triangle of twice the width); at the edge, without the row outside, with 3, 3, 1.
+    # Halving weighs four rows with 1, 3, 3, 1 (the triangle of twice the width); at the edge, without the row outside,
+    # with 3, 3, 1.
     assert small[:, 0, 0].tolist() == [round(200 * 6 / 7), round(200 * 1 / 7)]
     large = loading.fit(image, (8, 6), None)
     assert large[:, 0, 0].tolist() == [200, 200, 200, 150, 50, 0, 0, 0]

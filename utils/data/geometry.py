@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.boxes import clip
-
 GREY = 114  # the border of a letterboxed image; the value is YOLOv5's
 IGNORED = 255  # the border of its semantic mask
 RESIZES = ("stretch", "letterbox")
@@ -41,6 +39,8 @@ class Placement:
 
     def boxes_back(self, boxes):
         """Boxes (..., 4) `xyxy` on the canvas, in the image and clipped to it: float32."""
+        from utils.boxes import clip  # imports Keras, which most of utils.data does without
+
         height, width = self.shape
         found = (np.asarray(boxes, np.float32) - self._shift()) / self._scale()
         return clip(found, height, width).astype(np.float32)

@@ -23,6 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.data.catalogue import register
+from utils.data.description import Description
+from utils.data.prepared import Prepared, Recipe
+from utils.data.sources import encoded
+
 VERSION = "1.0.0"  # of the pictures: raise it whenever they change, since prepared ones are kept
 SIZE = 32
 SPLITS = ("train", "validation", "test")
@@ -213,3 +218,71 @@ def typeface(font):
     basic = ImageFont.Layout.BASIC  # Raqm is not in every build of Pillow
     top = ImageFont.truetype(path, 1000, layout_engine=basic).getbbox("H", anchor="ls")[1]
     return ImageFont.truetype(path, CAP_HEIGHT * 1000 / -top, layout_engine=basic)
+
+
+def features(tfds, alphabet):
+    """The features of an example, as TensorFlow Datasets keeps it."""
+    return {
+        "image": tfds.features.Image(shape=(SIZE, SIZE, 1), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=ALPHABETS[alphabet].characters),
+    }
+
+
+def examples(split, alphabet):
+    """(key, features) of each example of a split, in the order of their indices."""
+    for index, label in enumerate(labels(alphabet, split)):
+        yield index, {"image": encoded(draw(alphabet, split, [index])[0, ..., 0]), "label": int(label)}
+
+
+RECIPE = Recipe(
+    "glyphs",
+    VERSION,
+    __doc__,
+    SPLITS,
+    features,
+    examples,
+    in_order=True,
+    configs={alphabet.name: alphabet.title for alphabet in ALPHABETS.values()},
+)
+
+
+class Glyphs(Prepared):
+    """`arrays` draws the glyphs that it needs; `load` reads the prepared ones, which are the same."""
+
+    def labels(self, split):
+        return labels(self._config, split)
+
+    def images(self, split, indices):
+        return draw(self._config, split, indices)
+
+
+NOTES = {
+    "latin": "In fonts without serifs I and l are the same bar and cannot be told apart. c C, o O, s S, v V, w W, x X, z Z and their like "
+    "differ in size alone; size is kept, and in nearly every font the largest small letter is lower than the smallest capital. A support "
+    "vector machine on HOG features gets .96 of the validation split right; the one pair that it often mistakes is I and l.",
+    "new_fonts": "Train and validation are drawn in DejaVu and STIX, test in Computer Modern, so that what is learnt must carry over to fonts "
+    "never seen. In fonts without serifs I and l are the same bar.",
+    "greek": "A capital and its small letter often differ in size alone.",
+    "cyrillic": "A capital and its small letter mostly differ in size alone; in italics some letters have another shape.",
+    "numerals": "One font of Computer Modern (cmmi10) has old-style numerals, whose 0, 1 and 2 are as low as small letters.",
+}
+
+
+@register("glyphs")
+def glyphs(alphabet="latin"):
+    """Printed characters in the fonts of matplotlib: 32 x 32 grey."""
+    chosen = ALPHABETS[alphabet]
+    name = "glyphs" if alphabet == "latin" else f"glyphs/{alphabet}"
+    description = Description(
+        name=name,
+        title=chosen.title,
+        classes=chosen.characters,
+        splits=chosen.counts,
+        image_shape=(SIZE, SIZE, 1),
+        licence="drawn here; the fonts (DejaVu, STIX, Computer Modern) are free to draw with",
+        citation="the fonts that matplotlib carries: DejaVu, STIX, BaKoMa Computer Modern",
+        source="utils.data.glyphs",
+        note=NOTES[alphabet],
+        variants=tuple(f"glyphs/{other}" for other in ALPHABETS),
+    )
+    return Glyphs(description, RECIPE, alphabet)

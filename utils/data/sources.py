@@ -30,6 +30,7 @@ the source's to refuse, not `load`'s to repair. `ignored` is among the targets o
 """
 
 import functools
+import io
 
 import numpy as np
 
@@ -176,3 +177,12 @@ def stratified(labels, counts, seed):
             parts[split].append(positions[:count])
             positions = positions[count:]
     return {split: random.permutation(np.concatenate(part)) for split, part in parts.items()}
+
+
+def encoded(image):
+    """An (H, W) or (H, W, 3) uint8 image as the bytes of a PNG."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -18,7 +18,6 @@ import re
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from utils.boxes import convert
 from utils.data.folders.common import (
     ORDER,
     SPLITS,
@@ -224,6 +223,8 @@ def read_object(annotation, size, index_of):
     Returns:
         (box (4,) float32, label, outline as compressed run lengths or None), or words that say why it cannot be used.
     """
+    from utils.boxes import convert  # imports Keras, which most of utils.data does without
+
     if annotation.get("category_id") not in index_of:
         return f"unknown class {annotation.get('category_id')}"
     outline = annotation.get("segmentation") or None

@@ -19,7 +19,8 @@ REMARKS = re.compile(
 def quietly():
     """Hold back what C++ code writes to the standard error stream, and give back all of it but REMARKS.
 
-    The file descriptor is redirected, since Python's `sys.stderr` is not what C++ writes to. Where there is none, nothing happens.
+    The file descriptor is redirected, since Python's `sys.stderr` is not what C++ writes to. Where there is none,
+    nothing happens.
     """
     try:
         kept = os.dup(2)
@@ -72,7 +73,8 @@ def import_quietly(name):
 def not_about_retracing(record):
     """Whether a line of TensorFlow's Python log says something else than that functions are traced often.
 
-    A notebook that compares networks makes many and runs each a few times; TensorFlow counts their tracings together and advises against it.
+    A notebook that compares networks makes many and runs each a few times; TensorFlow counts their tracings together
+    and advises against it.
     """
     return "triggered tf.function retracing" not in str(record.msg)
 

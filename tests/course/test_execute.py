@@ -265,7 +265,9 @@ def short_folder():
 
 
 def test_no_output_is_lost_when_the_reader_connects_late(tmp_path, short_folder):
-    """A busy machine may connect the reader after the kernel has begun: the queue of that connection is without end too."""
+    """A busy machine may connect the reader after the kernel has begun: the queue of that connection is without end
+    too.
+    """
     from jupyter_client.manager import KernelManager
 
     kernel = KernelManager(connection_file=str(tmp_path / "kernel.json"), transport="ipc", ip=f"{short_folder}/kernel")

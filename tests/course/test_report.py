@@ -631,7 +631,8 @@ def test_terminal_text():
     assert coloured("\x1b[38;5m\x1b[38m\x1b[\x1b") == ""
 
 
-# ------------------------------------------------------------------------------------------- nothing loaded, nothing run
+# ------------------------------------------------------------------------------------------- nothing loaded, nothing
+# run
 
 HOSTILE = """
 <script>alert(1)</script><script src="https://cdn.example/x.js"></script>
@@ -719,7 +720,8 @@ def test_styles_of_an_output_stay_in_it():
     assert "<style" not in clean("<style>} body {color: red}</style>", Context(Path("."), Path(".")))
 
 
-# ------------------------------------------------------------------------------------------------ failing, and the cache
+# ------------------------------------------------------------------------------------------------ failing, and the
+# cache
 
 
 def unfinished(root: Path) -> list[Path]:

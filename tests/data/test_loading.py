@@ -184,7 +184,8 @@ def test_numpy_needs_no_tensorflow(python):
     code = """
 import sys
 import utils.data
-assert not {"numpy.random._examples", "sklearn", "skimage", "PIL", "scipy"} & set(sys.modules), "the import alone is light"
+heavy = {"numpy.random._examples", "sklearn", "skimage", "PIL", "scipy"}
+assert not heavy & set(sys.modules), "the import alone is light"
 for name in ("digits", "faces", "textures", "glyphs"):
     utils.data.describe(name)
     utils.data.arrays(name, "test", image_size=16, per_class=1)

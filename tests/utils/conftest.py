@@ -30,6 +30,6 @@ def count(name, macs):
 
 @pytest.fixture(scope="session")
 def counts_of():
-    """Function from the name of an architecture to what its default form counts, built once for all tests: `params`, `name`,
-    `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
+    """Function from the name of an architecture to what its default form counts, built once for all tests: `params`,
+    `name`, `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
     return counted

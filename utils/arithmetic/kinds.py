@@ -4,7 +4,9 @@ import keras
 
 
 def kind(layer):
-    """Name of the class of Keras, or of `utils.layers`, that a layer is or derives from; "" when it has code of its own, unknown here."""
+    """Name of the class of Keras, or of `utils.layers`, that a layer is or derives from; "" when it has code of its
+    own, unknown here.
+    """
     for parent in type(layer).__mro__:
         if parent.__module__.startswith(("keras.", "utils.layers")):
             name = parent.__name__

@@ -1,4 +1,4 @@
-"""Blood cells under a microscope: 364 pictures of 320 x 240 with a box around each red cell, white cell and platelet."""
+"""Blood cells under a microscope: 364 pictures of 320 x 240 with a box around each cell and platelet."""
 
 import json
 import zipfile
@@ -21,7 +21,8 @@ def pictures(path, split):
     """The pictures of a split in the archive.
 
     Args:
-        path: of the archive, which holds `bccd/images/<folder>/<name>.jpg` and `bccd/annotations/<folder>.json` in COCO's form.
+        path: of the archive, which holds `bccd/images/<folder>/<name>.jpg` and `bccd/annotations/<folder>.json` in
+            COCO's form.
         split: "train", "validation" or "test".
 
     Yields:
@@ -54,7 +55,9 @@ def features(tfds):
 
 
 def examples(split):
-    """(key, features) of each example of a split. Boxes stay in pixels: halves of pixels would suffer as shares of the image."""
+    """(key, features) of each example of a split. Boxes stay in pixels: halves of pixels would suffer as shares of the
+    image.
+    """
     for name, image, boxes, labels in pictures(archives.locate("bccd"), split):
         yield name, {"image": image, "boxes": boxes, "labels": labels}
 
@@ -72,8 +75,10 @@ def bccd():
         classes=CLASSES,
         splits=SPLITS,
         image_shape=SHAPE,
-        note="RBC are red blood cells, WBC white ones. Classes are very unequal: 4,153 boxes of RBC, 372 of WBC, 361 of Platelets. Red cells at "
-        "the border and in clumps do not all have a box, so a detector that finds them loses precision for it. Two boxes without area, in "
+        note="RBC are red blood cells, WBC white ones. Classes are very unequal: 4,153 boxes of RBC, 372 of WBC, 361 "
+        "of Platelets. Red cells at "
+        "the border and in clumps do not all have a box, so a detector that finds them loses precision for it. Two "
+        "boxes without area, in "
         "BloodImage_00338 and 00343, were left out when the archive was made.",
         targets=("boxes", "labels"),
         max_objects=MOST,

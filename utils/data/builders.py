@@ -17,7 +17,8 @@ from utils.data.errors import DataUnavailable
 class CourseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """What our builders share. A subclass has a `recipe`."""
 
-    url_infos = None  # we check hashes ourselves; looking for a file of checksums would need a package that tfds does not require
+    # We check hashes ourselves; looking for a file of checksums would need a package that tfds does not require.
+    url_infos = None
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -58,9 +59,11 @@ def builder_class(recipe):
 def prepared(builder_class, config=None, silent=True):
     """A builder whose data is prepared, now or before; `silent` without progress bars.
 
-    TensorFlow Datasets dies when two processes prepare one set, and leaves a folder `incomplete.*` behind when it is killed. So one process at a
-    time, for each set and version, looks whether the set is there and whole, clears what a killed one left, and prepares it. The lock belongs to
-    the process: it goes when the process goes, however it goes. A set whose files were damaged later is prepared again, with a warning.
+    TensorFlow Datasets dies when two processes prepare one set, and leaves a folder `incomplete.*` behind when it is
+    killed. So one process at a time, for each set and version, looks whether the set is there and whole, clears what a
+    killed one left, and prepares it. The lock belongs to
+    the process: it goes when the process goes, however it goes. A set whose files were damaged later is prepared again,
+        with a warning.
 
     Raises:
         DataUnavailable: the cache cannot be written, or the builder's archive cannot be had.
@@ -87,7 +90,8 @@ def prepared(builder_class, config=None, silent=True):
             raise
         reason = " ".join(str(getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause).split())
         raise DataUnavailable(
-            f"{builder_class.name} cannot be prepared in {folder} ({reason}): set COURSE_CACHE to a folder with room that can be written"
+            f"{builder_class.name} cannot be prepared in {folder} ({reason}): set COURSE_CACHE to a folder with room "
+            "that can be written"
         ) from error
 
 
@@ -109,7 +113,9 @@ def prepare(builder_class, folder, config, place, silent):
 
 
 def place_of(builder_class, folder, config=None):
-    """Where a set lies below `folder`. A builder reads its files when it is made, and fails on damaged ones: so one is made where none are."""
+    """Where a set lies below `folder`. A builder reads its files when it is made, and fails on damaged ones: so one is
+    made where none are.
+    """
     builder = builder_class(data_dir=folder / "nowhere", config=config)
     chosen = [builder.builder_config.name] if builder.builder_config else []
     return folder.joinpath(builder.name, *chosen, str(builder.version))
@@ -119,7 +125,9 @@ HASHES = "sha256.json"  # written last: a set of ours without it was not prepare
 
 
 def is_there(builder_class, place):
-    """Whether a set is prepared. Ours, which are small, are hashed each time; of the public ones, up to 25 GB, the description is enough."""
+    """Whether a set is prepared. Ours, which are small, are hashed each time; of the public ones, up to 25 GB, the
+    description is enough.
+    """
     return is_whole(place) if issubclass(builder_class, CourseBuilder) else is_prepared(place)
 
 
@@ -143,7 +151,9 @@ def is_whole(place):
 
 
 def is_prepared(place):
-    """Whether TensorFlow Datasets has written a set to the folder to its end: the folder gets its name in one step, after its last file."""
+    """Whether TensorFlow Datasets has written a set to the folder to its end: the folder gets its name in one step,
+    after its last file.
+    """
     return (place / "dataset_info.json").is_file()
 
 

@@ -8,10 +8,11 @@ _SOURCES = {}
 
 
 def register(name):
-    """Puts a data set on the list: its file holds the function that makes its source, and everything else that belongs to it.
+    """Puts a data set on the list: its file holds the function that makes its source, and everything else that belongs
+    to it.
 
-    The function takes the variant, what follows the slash in "glyphs/greek", or nothing where there are no variants; it returns a source, as
-    `utils.data.sources` has it.
+    The function takes the variant, what follows the slash in "glyphs/greek", or nothing where there are no variants; it
+    returns a source, as `utils.data.sources` has it.
 
     Raises:
         ValueError: the name is taken.
@@ -27,7 +28,9 @@ def register(name):
 
 
 def names():
-    """The names that `load`, `arrays` and `describe` know; the path of a folder of pictures serves as well (`utils.data.folders`)."""
+    """The names that `load`, `arrays` and `describe` know; the path of a folder of pictures serves as well
+    (`utils.data.folders`).
+    """
     return tuple(sorted(_SOURCES))
 
 
@@ -36,7 +39,8 @@ def describe(name, on_error="raise"):
 
     Args:
         name: one of `names()`, a variant of one ("glyphs/greek"), or the path of a folder.
-        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with a warning.
+        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with
+            a warning.
 
     Returns:
         `Description`.

@@ -20,7 +20,8 @@ def cats_vs_dogs():
         title="Photographs of cats and dogs",
         classes=("cat", "dog"),
         licence="not stated (Microsoft Research and Petfinder)",
-        citation="J. Elson et al., Asirra: A CAPTCHA that Exploits Interest-Aligned Manual Image Categorization, CCS 2007",
+        citation="J. Elson et al., Asirra: A CAPTCHA that Exploits Interest-Aligned Manual Image Categorization, CCS "
+        "2007",
         note="Split here, 80 / 10 / 10 %: it comes in one piece.",
     )
     return Labelled(public, description)

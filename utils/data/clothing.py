@@ -55,6 +55,7 @@ def clothing():
         classes=CLASSES,
         splits=SPLITS,
         image_shape=(None, None, 3),
-        note="The labels are the contributors' and not always right: some shirts, longsleeves and t-shirts could be either.",
+        note="The labels are the contributors' and not always right: some shirts, longsleeves and t-shirts could be "
+        "either.",
     )
     return Prepared(description, RECIPE)

@@ -17,9 +17,11 @@ def digits():
         splits={"train": 1000, "validation": 300, "test": 497},
         image_shape=(8, 8, 1),
         licence="CC BY 4.0",
-        citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
+        citation="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning "
+        "Repository, 1998",
         source="sklearn.datasets.load_digits",
-        note="Each class gives 100 images to train, 30 to validation and the rest (44 to 53) to test. Thirteen people wrote all of it and "
+        note="Each class gives 100 images to train, 30 to validation and the rest (44 to 53) to test. Thirteen people "
+        "wrote all of it and "
         "nobody recorded who wrote what, so a score on test says nothing about a hand that was not seen in training.",
     )
     return InMemory(description, _splits)

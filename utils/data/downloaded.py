@@ -51,7 +51,8 @@ class Downloaded(InMemory):
         except (OSError, EOFError, ValueError, KeyError, zlib.error) as error:
             # a file that is cut short or of another kind; an OSError may also be a full disk
             raise DataUnavailable(
-                f"{self.name} cannot be read from {home} ({reason_of(error)}): delete {self.file} there and run again to "
+                f"{self.name} cannot be read from {home} ({reason_of(error)}): delete {self.file} there and run again "
+                "to "
                 f"download it, {instead}"
             ) from error
         except Exception as error:
@@ -64,13 +65,16 @@ class Downloaded(InMemory):
 
 
 def source(name, file, instead, training, **facts):
-    """The source of a set of `keras.datasets`: `training` is the number of the authors' training images, the rest as for `Downloaded`."""
+    """The source of a set of `keras.datasets`: `training` is the number of the authors' training images, the rest as
+    for `Downloaded`.
+    """
     held_back = HELD_BACK * len(facts["classes"])
     description = Description(
         name=name,
         splits={"train": training - held_back, "validation": held_back, "test": 10_000},
         source=f"keras.datasets.{name}, from KERAS_HOME or downloaded",
-        note=f"Validation is {HELD_BACK} images of each class, drawn here from the training images; test is the authors'.",
+        note=f"Validation is {HELD_BACK} images of each class, drawn here from the training images; test is the "
+        "authors'.",
         **facts,
     )
     return Downloaded(name, file, instead, description)

@@ -17,10 +17,13 @@ def faces():
         splits={"train": 120, "validation": 40, "test": 40},
         image_shape=(25, 25, 1),
         licence="not stated (press photographs of Labeled Faces in the Wild, carried by scikit-image)",
-        citation="G. Huang, M. Mattar, H. Lee, E. Learned-Miller, Learning to Align from Scratch, NIPS 2012; lfw_subset of scikit-image",
+        citation="G. Huang, M. Mattar, H. Lee, E. Learned-Miller, Learning to Align from Scratch, NIPS 2012; "
+        "lfw_subset of scikit-image",
         source="skimage.data.lfw_subset",
-        note="100 of each class, 60 / 20 / 20. Cropped by a machine: six in ten of the others have more than a tenth of their pixels black, "
-        "where the crop went over the edge, and no face has. A high score is easier than it looks. Some of the others show part of a face.",
+        note="100 of each class, 60 / 20 / 20. Cropped by a machine: six in ten of the others have more than a tenth "
+        "of their pixels black, "
+        "where the crop went over the edge, and no face has. A high score is easier than it looks. Some of the others "
+        "show part of a face.",
     )
     return InMemory(description, _splits)
 

@@ -27,5 +27,6 @@ def fashion_mnist():
         ),
         image_shape=(28, 28, 1),
         licence="MIT",
-        citation="H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms, 2017",
+        citation="H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine "
+        "Learning Algorithms, 2017",
     )

@@ -1,18 +1,19 @@
 """Printed characters, drawn: a classification source that needs no file but the fonts inside matplotlib.
 
-A glyph is drawn in two steps. Once for each character and font, FreeType (through Pillow) draws it large, and its signed distance field is
-kept: at each pixel the distance to the outline, positive in the ink. Then, for each image, the field is sampled through a random affine map,
-and a ramp on the distance turns it into ink. Moving the ramp makes strokes thicker or thinner, widening it blurs them, and a field has
-nothing finer than the outline, so sampling it coarsely does not alias (Green, "Improved alpha-tested magnification for vector textures and
-special effects", SIGGRAPH courses 2007).
+A glyph is drawn in two steps. Once for each character and font, FreeType (through Pillow) draws it large, and its
+signed distance field is
+kept: at each pixel the distance to the outline, positive in the ink. Then, for each image, the field is sampled through
+a random affine map, and a ramp on the distance turns it into ink. Moving the ramp makes strokes thicker or thinner,
+widening it blurs them, and a field has nothing finer than the outline, so sampling it coarsely does not alias (Green,
+"Improved alpha-tested magnification for vector textures and special effects", SIGGRAPH courses 2007).
 
-Image `index` of a split depends on (alphabet, seed, split, index) and on nothing else: not on the machine, the number of processes, or
-which other images are drawn. What is drawn at random (font, angles, noise, ...) agrees to the bit everywhere; the pixels agree exactly for
-equal versions of Pillow and NumPy on one kind of processor, and otherwise to a few grey levels along the outlines, because FreeType and
-floating-point libraries differ in their rounding.
+Image `index` of a split depends on (alphabet, seed, split, index) and on nothing else: not on the machine, the number
+of processes, or which other images are drawn. What is drawn at random (font, angles, noise, ...) agrees to the bit
+everywhere; the pixels agree exactly for equal versions of Pillow and NumPy on one kind of processor, and otherwise to a
+few grey levels along the outlines, because FreeType and floating-point libraries differ in their rounding.
 
-The splits never share an image: every image has its own seed, and the noise alone makes equal pictures impossible in practice.
-They do share fonts, except in the alphabet `new_fonts`.
+The splits never share an image: every image has its own seed, and the noise alone makes equal pictures impossible in
+practice. They do share fonts, except in the alphabet `new_fonts`.
 """
 
 import functools
@@ -109,7 +110,8 @@ def draw(alphabet, split, indices=None, seed=0):
     Args:
         alphabet: a key of `ALPHABETS`.
         split: "train", "validation" or "test".
-        indices: which images, integers from 0; the whole split if None. Indices past the split's end give further images of the same kind.
+        indices: which images, integers from 0; the whole split if None. Indices past the split's end give further
+            images of the same kind.
         seed: another seed gives another data set.
 
     Returns:
@@ -257,14 +259,20 @@ class Glyphs(Prepared):
 
 
 NOTES = {
-    "latin": "In fonts without serifs I and l are the same bar and cannot be told apart. c C, o O, s S, v V, w W, x X, z Z and their like "
-    "differ in size alone; size is kept, and in nearly every font the largest small letter is lower than the smallest capital. A support "
-    "vector machine on HOG features gets .96 of the validation split right; the one pair that it often mistakes is I and l.",
-    "new_fonts": "Train and validation are drawn in DejaVu and STIX, test in Computer Modern, so that what is learnt must carry over to fonts "
+    "latin": "In fonts without serifs I and l are the same bar and cannot be told apart. c C, o O, s S, v V, w W, x X, "
+    "z Z and their like "
+    "differ in size alone; size is kept, and in nearly every font the largest small letter is lower than the smallest "
+    "capital. A support "
+    "vector machine on HOG features gets .96 of the validation split right; the one pair that it often mistakes is I "
+    "and l.",
+    "new_fonts": "Train and validation are drawn in DejaVu and STIX, test in Computer Modern, so that what is learnt "
+    "must carry over to fonts "
     "never seen. In fonts without serifs I and l are the same bar.",
     "greek": "A capital and its small letter often differ in size alone.",
-    "cyrillic": "A capital and its small letter mostly differ in size alone; in italics some letters have another shape.",
-    "numerals": "One font of Computer Modern (cmmi10) has old-style numerals, whose 0, 1 and 2 are as low as small letters.",
+    "cyrillic": "A capital and its small letter mostly differ in size alone; in italics some letters have another "
+    "shape.",
+    "numerals": "One font of Computer Modern (cmmi10) has old-style numerals, whose 0, 1 and 2 are as low as small "
+    "letters.",
 }
 
 

@@ -21,12 +21,13 @@ def pictures(path, split):
     """The pictures of a split in the archive.
 
     Args:
-        path: of the archive, which holds `nuclei/images/<folder>/<name>.png` and `nuclei/masks/<folder>/<name>.png`, 16 bits: 0 background,
-            1 to N the nuclei.
+        path: of the archive, which holds `nuclei/images/<folder>/<name>.png` and `nuclei/masks/<folder>/<name>.png`, 16
+            bits: 0 background, 1 to N the nuclei.
         split: "train", "validation" or "test".
 
     Yields:
-        (file name, bytes of a PNG, bytes of the PNG of its nuclei, boxes (N, 4) float32 xyxy pixels, nucleus after nucleus).
+        (file name, bytes of a PNG, bytes of the PNG of its nuclei, boxes (N, 4) float32 xyxy pixels, nucleus after
+        nucleus).
     """
     from PIL import Image
 
@@ -106,7 +107,8 @@ def nuclei():
         classes=CLASSES,
         splits=SPLITS,
         image_shape=SHAPE,
-        note="4,271 nuclei. Many pictures are very dim: stretch the brightness of each before looking at it. Nobody recorded which pictures "
+        note="4,271 nuclei. Many pictures are very dim: stretch the brightness of each before looking at it. Nobody "
+        "recorded which pictures "
         "show one slide, so train and test may share slides.",
         targets=("mask", "boxes", "labels", "masks"),
         mask_classes=("background", *CLASSES),

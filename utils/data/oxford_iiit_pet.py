@@ -4,9 +4,12 @@ from utils.data.catalogue import register
 from utils.data.public import Labelled, Public, described, names
 
 BREEDS = names(
-    "Abyssinian american_bulldog american_pit_bull_terrier basset_hound beagle Bengal Birman Bombay boxer British_Shorthair chihuahua "
-    "Egyptian_Mau english_cocker_spaniel english_setter german_shorthaired great_pyrenees havanese japanese_chin keeshond leonberger "
-    "Maine_Coon miniature_pinscher newfoundland Persian pomeranian pug Ragdoll Russian_Blue saint_bernard samoyed scottish_terrier "
+    "Abyssinian american_bulldog american_pit_bull_terrier basset_hound beagle Bengal Birman Bombay boxer "
+    "British_Shorthair chihuahua "
+    "Egyptian_Mau english_cocker_spaniel english_setter german_shorthaired great_pyrenees havanese japanese_chin "
+    "keeshond leonberger "
+    "Maine_Coon miniature_pinscher newfoundland Persian pomeranian pug Ragdoll Russian_Blue saint_bernard samoyed "
+    "scottish_terrier "
     "shiba_inu Siamese Sphynx staffordshire_bull_terrier wheaten_terrier yorkshire_terrier"
 )
 
@@ -44,7 +47,8 @@ def oxford_iiit_pet():
         classes=BREEDS,
         licence="CC BY-SA 4.0",
         citation="O. Parkhi, A. Vedaldi, A. Zisserman, C. Jawahar, Cats and Dogs, CVPR 2012",
-        note="The mask has two classes whatever the breed: 1 is the animal, 0 the background; the border between them, which the authors' trimap "
+        note="The mask has two classes whatever the breed: 1 is the animal, 0 the background; the border between them, "
+        "which the authors' trimap "
         "marks as such, is ignored (255). Validation is the last 15 % of the authors' training images.",
         targets=("label", "mask"),
         mask_classes=("background", "pet"),

@@ -67,7 +67,8 @@ def photos():
         classes=CLASSES,
         splits=SPLITS,
         image_shape=(None, None, 3),
-        note="The label is the number of the photograph, the caption says what it shows. ImageNet has no class for sunflower, couple_in_snow and "
+        note="The label is the number of the photograph, the caption says what it shows. ImageNet has no class for "
+        "sunflower, couple_in_snow and "
         "traffic.",
         targets=("label", "caption"),
     )

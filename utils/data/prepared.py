@@ -1,4 +1,6 @@
-"""Sets that TensorFlow Datasets prepares once and that are read from its files; nothing here imports it before it is needed."""
+"""Sets that TensorFlow Datasets prepares once and that are read from its files; nothing here imports it before it is
+needed.
+"""
 
 import functools
 from collections.abc import Callable
@@ -20,8 +22,10 @@ class Recipe:
         version: of what the files hold: raise it whenever that changes, since prepared files are kept.
         about: a description.
         splits: names of the splits.
-        features: function of `tensorflow_datasets` that returns the dict of features; with configurations, of the configuration's name too.
-        examples: function of a split that yields (key, dict of features); with configurations, of the configuration's name too.
+        features: function of `tensorflow_datasets` that returns the dict of features; with configurations, of the
+            configuration's name too.
+        examples: function of a split that yields (key, dict of features); with configurations, of the configuration's
+            name too.
         citation: whom to name.
         in_order: whether the examples stand in the order in which they are made, and not in one that their keys decide.
         configs: titles of the configurations, by name; {} without.

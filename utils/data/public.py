@@ -101,7 +101,8 @@ class Boxed(Labelled):
     Args:
         public, description: as for `Labelled`.
         flag: name of the feature that flags them.
-        first: number of the first pixel, from which the set counts; 1 in VOC, whose boxes begin with their first pixel's number.
+        first: number of the first pixel, from which the set counts; 1 in VOC, whose boxes begin with their first
+            pixel's number.
     """
 
     def __init__(self, public, description, flag, first):
@@ -127,7 +128,8 @@ class Boxed(Labelled):
 
 
 def prepared(public):
-    """The builder of a public set: prepared in COURSE_DATA, in TensorFlow Datasets' own folder or in our cache before, else prepared now.
+    """The builder of a public set: prepared in COURSE_DATA, in TensorFlow Datasets' own folder or in our cache before,
+    else prepared now.
 
     Raises:
         DataUnavailable: it is not there and cannot be downloaded.
@@ -154,8 +156,10 @@ def prepared(public):
         reason = " ".join(str(error).split())
         place = f"{public.name}/{builder.version}"
         raise DataUnavailable(
-            f"{public.name} could not be downloaded and prepared ({reason}): try again, or prepare it on another machine with "
-            f"tensorflow_datasets.load({public.name!r}), put the folder {place} that this makes into a folder and set COURSE_DATA to that "
+            f"{public.name} could not be downloaded and prepared ({reason}): try again, or prepare it on another "
+            "machine with "
+            f"tensorflow_datasets.load({public.name!r}), put the folder {place} that this makes into a folder and set "
+            "COURSE_DATA to that "
             f"folder, or use the data set {public.instead!r} instead, which needs no file"
         ) from error
 
@@ -178,7 +182,9 @@ def opened(builder_class, folder, config, place):
 
 
 def reach(urls):
-    """Raises OSError if none of the hosts of these addresses is known here. TensorFlow Datasets would try for minutes before it says so."""
+    """Raises OSError if none of the hosts of these addresses is known here. TensorFlow Datasets would try for minutes
+    before it says so.
+    """
     if urllib.request.getproxies():
         return  # then it is the proxy that knows hosts
     hosts = {urllib.parse.urlsplit(url).hostname for url in urls}

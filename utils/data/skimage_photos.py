@@ -22,10 +22,12 @@ def skimage_photos():
         classes=PHOTOGRAPHS,
         splits={"all": len(PHOTOGRAPHS)},
         image_shape=(None, None, 3),
-        licence="CC0 1.0 or public domain, or without known copyright restrictions: see each function's page in scikit-image",
+        licence="CC0 1.0 or public domain, or without known copyright restrictions: see each function's page in "
+        "scikit-image",
         citation="S. van der Walt et al., scikit-image: image processing in Python, PeerJ 2:e453, 2014",
         source="skimage.data",
-        note="The label is the number of the photograph. The sides are 102 to 1,411 pixels. Eleven are grey and come with three equal channels.",
+        note="The label is the number of the photograph. The sides are 102 to 1,411 pixels. Eleven are grey and come "
+        "with three equal channels.",
     )
     return OneByOne(description, ("label",), _photograph, lambda split: np.arange(len(PHOTOGRAPHS), dtype=np.int32))
 

@@ -27,7 +27,8 @@ def textures(side="32"):
         licence="CC0 1.0",
         citation="photographs from CC0Textures (brick, gravel) and by linolafett (grass), in scikit-image",
         source="skimage.data.brick, grass, gravel",
-        note="One photograph a class. The splits are cut from different columns of it and share no pixel; crops of one split overlap each "
+        note="One photograph a class. The splits are cut from different columns of it and share no pixel; crops of one "
+        "split overlap each "
         "other. All crops of a class are of one wall, one lawn, one heap: a score says nothing about other walls.",
         variants=tuple(f"textures/{other}" for other in SIDES),
     )

@@ -5,7 +5,8 @@ from utils.data.public import Boxed, Public, described
 from utils.data.voc_segmentation import CLASSES
 
 NOTE = (
-    "It has boxes; masks are in voc_segmentation. Objects that VOC marks as difficult are `ignored`: VOC's own evaluation counts them neither as "
+    "It has boxes; masks are in voc_segmentation. Objects that VOC marks as difficult are `ignored`: VOC's own "
+    "evaluation counts them neither as "
     "found nor as missed. VOC counts pixels from 1; "
     "here a box begins at the edge of its first pixel. "
 )
@@ -40,7 +41,8 @@ def voc(year="2007"):
         note=NOTE
         + {
             "2007": "Split as the challenge did.",
-            "2012": "Nobody has the truth of the challenge's test images: test is its validation split, validation the last tenth of its train.",
+            "2012": "Nobody has the truth of the challenge's test images: test is its validation split, validation the "
+            "last tenth of its train.",
         }[year],
         targets=("boxes", "labels", "ignored"),
         max_objects=100,

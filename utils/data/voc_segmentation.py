@@ -10,8 +10,10 @@ from utils.data.catalogue import register
 from utils.data.prepared import Prepared, Recipe, from_archive
 
 VERSION = "1.0.0"
-NAMES = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
-CLASSES = tuple(NAMES.split())
+CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
 SPLITS = {"train": 1318, "validation": 146, "test": 1449}
 LISTS = {"train": "train", "validation": "train", "test": "val"}  # nobody has the truth of the challenge's test images
 TENTH = 10  # every tenth photograph of the challenge's train is validation here: its list runs through the years
@@ -22,8 +24,9 @@ def photographs(path, split):
     """The photographs of a split in the archive.
 
     Args:
-        path: of the archive as the challenge gives it, with `ImageSets/Segmentation/<list>.txt`, `JPEGImages/<name>.jpg` and
-            `SegmentationClass/<name>.png`, whose palette numbers are 0 background, 1 to 20 the classes, 255 void.
+        path: of the archive as the challenge gives it, with `ImageSets/Segmentation/<list>.txt`,
+            `JPEGImages/<name>.jpg` and `SegmentationClass/<name>.png`, whose palette numbers are 0 background, 1 to 20
+            the classes, 255 void.
         split: "train", "validation" or "test".
 
     Yields:
@@ -90,7 +93,8 @@ def voc_segmentation():
         classes=CLASSES,
         splits=SPLITS,
         image_shape=(None, None, 3),
-        note="Outlines and what nobody could name are void, 255. Nobody has the truth of the challenge's test images: test is its validation split, "
+        note="Outlines and what nobody could name are void, 255. Nobody has the truth of the challenge's test images: "
+        "test is its validation split, "
         "validation every tenth of its train. The archive, 2 GB, stays among the downloads.",
         targets=("mask",),
         mask_classes=("background", *CLASSES),

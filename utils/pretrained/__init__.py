@@ -1,7 +1,8 @@
 """Pretrained weights: small ones of our own, made by `python -m utils.pretrained.train` and shipped, and ImageNet's.
 
-`load("glyphs")` is the backbone below, trained to read 52 printed letters; `describe("glyphs")` says how it was made. `imagenet`
-is `keras.applications` with the preprocessing inside the model. All of them take images as they come, 0 to 255.
+`load("glyphs")` is the backbone below, trained to read 52 printed letters; `describe("glyphs")` says how it was made.
+`imagenet` is `keras.applications` with the preprocessing inside the model. All of them take images as they come, 0 to
+255.
 """
 
 import hashlib
@@ -28,16 +29,18 @@ STAGES = ((32, 32), (64, 64), (128, 128))
 def backbone(input_shape=(None, None, 1), classes=None, include_top=False, momentum=0.9, dropout=0.0, name="backbone"):
     """The untrained network whose trained weights `load` gives: for random features and for training from scratch.
 
-    Six 3x3 convolutions without bias, each with batch normalisation and ReLU (Simonyan and Zisserman 2015 in small): 32-32, 64-64,
-    128-128, max-pooling 2x2 between the stages. 286,880 trainable parameters and 896 running statistics on grey images. The layers are
-    called conv1, conv1_bn, conv1_relu, ... conv6_relu, with pool2 and pool4 between; the last feature map has a quarter of the
-    image's height and width.
+    Six 3x3 convolutions without bias, each with batch normalisation and ReLU (Simonyan and Zisserman 2015 in small):
+    32-32, 64-64, 128-128, max-pooling 2x2 between the stages. 286,880 trainable parameters and 896 running statistics
+    on grey images. The layers are called conv1, conv1_bn, conv1_relu, ... conv6_relu, with pool2 and pool4 between; the
+    last feature map has a quarter of the image's height and width.
 
     Args:
         input_shape: (height, width, channels); None for any size of at least 4.
         classes: number of classes of the top.
-        include_top: whether global average pooling, dropout and a dense layer "logits" follow, which give logits (B, classes).
-        momentum: of batch normalisation's running statistics. Keras's default, .99, needs several hundred steps to settle.
+        include_top: whether global average pooling, dropout and a dense layer "logits" follow, which give logits (B,
+            classes).
+        momentum: of batch normalisation's running statistics. Keras's default, .99, needs several hundred steps to
+            settle.
         dropout: rate, before the dense layer.
         name: of the model.
 
@@ -81,8 +84,8 @@ def describe(name):
         name: one of `names()`.
 
     Returns:
-        dict with sha256 (of the file), command, seed, score (dict: held-out accuracy, on how many images, chance), classes (list),
-        parameters, bytes, training (dict), versions (dict).
+        dict with sha256 (of the file), command, seed, score (dict: held-out accuracy, on how many images, chance),
+        classes (list), parameters, bytes, training (dict), versions (dict).
 
     Raises:
         ValueError: there are no such weights.
@@ -122,8 +125,8 @@ def load(name, include_top=False, input_shape=(None, None, 1)):
 
 # ImageNet
 
-# What each family of keras.applications wants: -1 to 1 ("tf"), centred BGR ("caffe"), ImageNet's mean and deviation ("torch"), or pixels
-# as they are, because the model rescales them itself (None).
+# What each family of keras.applications wants: -1 to 1 ("tf"), centred BGR ("caffe"), ImageNet's mean and deviation
+# ("torch"), or pixels as they are, because the model rescales them itself (None).
 _PREPROCESSING = {
     "ConvNeXt": None,
     "DenseNet": "torch",
@@ -147,21 +150,23 @@ _PREPROCESSING = {
 def imagenet(name="MobileNetV2", include_top=False, weights="imagenet", **options):
     """A network of `keras.applications` that takes photographs as they are: the preprocessing is inside the model.
 
-    The layers keep their names and lie flat in the model, so that `transfer.freeze(model, up_to="block_13_project_BN")` finds them.
+    The layers keep their names and lie flat in the model, so that `transfer.freeze(model, up_to="block_13_project_BN")`
+    finds them.
 
     Args:
         name: class in `keras.applications`, such as "MobileNetV2", "ResNet50", "VGG16".
         include_top: whether to keep the classifier, which gives probabilities (B, 1000).
         weights: "imagenet" or None (untrained).
-        **options: further arguments of that class. Leave `input_shape` out with include_top=False: any size of image goes through,
-            and one file of weights serves them all.
+        **options: further arguments of that class. Leave `input_shape` out with include_top=False: any size of image
+            goes through, and one file of weights serves them all.
 
     Returns:
         keras.Model on RGB images (B, H, W, 3), uint8 or float, 0 to 255.
 
     Raises:
         ValueError: `keras.applications` has no such network.
-        DataUnavailable: the weights are neither in Keras's folder (KERAS_HOME, else ~/.keras) nor to be had from the network.
+        DataUnavailable: the weights are neither in Keras's folder (KERAS_HOME, else ~/.keras) nor to be had from the
+            network.
     """
     family = _family(name)
     build = getattr(keras.applications, name, None)
@@ -195,14 +200,16 @@ def imagenet(name="MobileNetV2", include_top=False, weights="imagenet", **option
 def _unavailable(name, address):
     home = Path(os.environ.get("KERAS_HOME", "~/.keras"))
     return (
-        f"ImageNet weights of {name}: no network, and no {home / 'models' / address.rsplit('/', 1)[-1]}. Put the file there "
+        f"ImageNet weights of {name}: no network, and no {home / 'models' / address.rsplit('/', 1)[-1]}. Put the file "
+        "there "
         f"(from {address}), or set KERAS_HOME to a folder that holds models/; without it, "
         'utils.pretrained.load("glyphs") serves as the pretrained network.'
     )
 
 
 def preprocess(pixels, name):
-    """Pixels from 0 to 255 as the ImageNet weights of a network of `keras.applications` want them, by layers of the model.
+    """Pixels from 0 to 255 as the ImageNet weights of a network of `keras.applications` want them, by layers of the
+    model.
 
     Args:
         pixels: (B, H, W, 3) tensor, RGB.

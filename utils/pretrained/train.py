@@ -27,8 +27,9 @@ RECIPES = {
 def warped(images, zoom, rng):
     """Each image under an affine map of its own, its edge repeated: the augmentation of the recipe.
 
-    Letters as small and as upright as they are drawn teach features that fail on digits which fill the picture. So each image is
-    zoomed by a factor from `zoom`, 8 % more or less along each axis, turned and sheared by up to .2 rad and moved by up to 2 pixels.
+    Letters as small and as upright as they are drawn teach features that fail on digits which fill the picture. So each
+    image is zoomed by a factor from `zoom`, 8 % more or less along each axis, turned and sheared by up to .2 rad and
+    moved by up to 2 pixels.
 
     Args:
         images: (N, H, W, 1) uint8.
@@ -86,7 +87,9 @@ def accuracy(model, images, labels):
 
 
 def pack(model):
-    """The weights of a model as the bytes of an .npz file of float16 arrays, and the model set to those rounded weights."""
+    """The weights of a model as the bytes of an .npz file of float16 arrays, and the model set to those rounded
+    weights.
+    """
     weights = {v.path.removeprefix(f"{model.name}/"): np.asarray(v).astype("float16") for v in model.weights}
     for variable, rounded in zip(model.weights, weights.values()):
         variable.assign(rounded.astype("float32"))
@@ -136,7 +139,8 @@ def main(arguments=None):
     (options.folder / f"{options.name}.npz").write_bytes(content)
     (options.folder / f"{options.name}.json").write_text(json.dumps(card, indent=1) + "\n")
     print(
-        f"{options.name}: accuracy {card['score']['accuracy']:.4f} on {len(images)} images, {len(content) / 1000:.0f} kB"
+        f"{options.name}: accuracy {card['score']['accuracy']:.4f} on {len(images)} images, {len(content) / 1000:.0f} "
+        "kB"
     )
 
 

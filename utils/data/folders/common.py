@@ -126,7 +126,8 @@ def checked_on_error(on_error):
 
 
 def split_items(items):
-    """{None: items} becomes train, validation and test; other splits stay. In each, the order is that of the hashes of the names.
+    """{None: items} becomes train, validation and test; other splits stay. In each, the order is that of the hashes of
+    the names.
 
     Returns:
         ({split: [Item]}, a sentence that says how it was split, or "").
@@ -220,7 +221,8 @@ def checked_box(box, height, width):
         height, width: of the image.
 
     Returns:
-        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut at the edge.
+        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut
+        at the edge.
     """
     from utils.boxes import clip  # imports Keras, which most of utils.data does without
 

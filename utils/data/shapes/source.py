@@ -14,16 +14,20 @@ NOTES = {
     "default": "At least half of every object is visible.",
     "crowded": "Objects stand out of the image, and down to 35 % of one is visible.",
     "small": "Radii of 4 to 9 pixels: the smallest objects have some 20 pixels.",
-    "shifted": "The same shapes in another style: woven ground, softer edges, no outlines, paler colours, other fills. A model trained on `shapes` "
+    "shifted": "The same shapes in another style: woven ground, softer edges, no outlines, paler colours, other fills. "
+    "A model trained on `shapes` "
     "meets here what it has never seen.",
     "pairs": "At most two objects, so that the caption tells the whole scene.",
-    "biased": "In train and validation every class has a ground colour of its own; in test the ground's colour says nothing. A model that "
+    "biased": "In train and validation every class has a ground colour of its own; in test the ground's colour says "
+    "nothing. A model that "
     "looks at the ground does well on validation and fails on test.",
 }
 
 
 def features(tfds, config):
-    """The features of an example, as TensorFlow Datasets keeps it; `instances` is 0 for ground and n for the n-th object."""
+    """The features of an example, as TensorFlow Datasets keeps it; `instances` is 0 for ground and n for the n-th
+    object.
+    """
     size = configs.CONFIGS[config].size
     return {
         "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),

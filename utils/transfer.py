@@ -159,7 +159,7 @@ def project(features, method="tsne", seed=0):
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes).astype("float32")
 
 
-def nearest(features, queries, k=5):
+def neighbours(features, queries, k=5):
     """The nearest neighbours of queries among features, by the angle between them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Execution of single notebooks, good and bad, with real kernels; each costs a second or two, so they run side by side."""
+"""Execution of single notebooks, good and bad, with real kernels; each costs a second or two, so they run at once."""
 
 import contextlib
 import errno
@@ -89,7 +89,10 @@ BAD = {
     "stops early": ("sys.exit(0)", {}, "failed", "0"),
     "asks": ("input('name?')", {}, "failed", "input"),
 }
-FIRST = "import os, signal, subprocess, sys\nfrom IPython.display import clear_output, display\nprint('one')\nprint('two', flush=True)"
+FIRST = (
+    "import os, signal, subprocess, sys\nfrom IPython.display import clear_output, display\n"
+    "print('one')\nprint('two', flush=True)"
+)
 
 
 @pytest.fixture(scope="module")

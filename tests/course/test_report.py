@@ -573,7 +573,10 @@ def test_a_size_in_prose_does_not_break(mini):
 
 
 def test_a_table_scrolls_by_itself(mini):
-    frame = '<div><style scoped>.dataframe tbody tr th {vertical-align: top}</style><table border="1"><tr><td>1</td></tr></table></div>'
+    frame = (
+        "<div><style scoped>.dataframe tbody tr th {vertical-align: top}</style>"
+        '<table border="1"><tr><td>1</td></tr></table></div>'
+    )
     page = page_of(mini, markdown("## Layers"), code("frame", shown(html=frame, plain="1")))
     table = page.find("div", class_="html").table
     assert table.parent["class"] == ["scroll"] and table.parent["tabindex"] == "0"

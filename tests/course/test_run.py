@@ -743,7 +743,8 @@ def test_over_dask_notebook_and_data_travel_as_bytes(mini, monkeypatch):
     (away / "deep" / "clothing.zip").write_bytes(b"\x00data")
     monkeypatch.setenv("COURSE_DATA", str(away))
     look = "import os, pathlib\nhere = pathlib.Path(os.environ['COURSE_DATA'])\n"
-    look += f"print(here != pathlib.Path({str(away)!r}), (here / 'deep' / 'clothing.zip').read_bytes())\nprint(label, total)"
+    look += f"print(here != pathlib.Path({str(away)!r}), (here / 'deep' / 'clothing.zip').read_bytes())\n"
+    look += "print(label, total)"
     replace_code(mini / "lectures/01_addition.ipynb", "print(label, total)", look)
     monkeypatch.setattr(dask, "connect", lambda scheduler: dask.Over(Client()))
     outcomes, _ = go(mini, "01/lecture", executor="dask", scheduler="tcp://host:8786")

@@ -220,7 +220,7 @@ def test_a_damaged_description_of_a_prepared_set_is_told_with_its_place(no_netwo
     place.mkdir(parents=True)
     (place / "dataset_info.json").write_text(content)
     with pytest.raises(data.DataUnavailable) as error:
-        public.prepared(catalogue.find("tf_flowers").public)
+        public.builder_of(catalogue.find("tf_flowers").public)
     text = str(error.value)
     assert text.startswith(f"{place} is damaged (") and text.endswith("delete it and run again") and "\n" not in text
 

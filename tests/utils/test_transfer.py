@@ -117,7 +117,7 @@ def test_hog_sees_the_orientation_of_an_edge():
 
 def test_neighbours_are_found_by_angle():
     features = np.array([[1.0, 0], [0, 5], [3, 3.1], [-1, 0]])
-    indices, distances = transfer.nearest(features, [[10.0, 0]], 3)
+    indices, distances = transfer.neighbours(features, [[10.0, 0]], 3)
     assert indices.tolist() == [[0, 2, 1]]
     np.testing.assert_allclose(distances, [[0, 1 - 3 / np.hypot(3, 3.1), 1]], atol=1e-6)
 

@@ -27,7 +27,7 @@ from utils.architectures import (  # noqa: F401  each puts its nets on the list
     zfnet,
 )
 from utils.architectures.registry import (
-    Entry,
+    Architecture,
     application,
     build,
     copy_weights,
@@ -39,7 +39,7 @@ from utils.architectures.registry import (
 )
 
 __all__ = [
-    "Entry",
+    "Architecture",
     "application",
     "build",
     "copy_weights",

@@ -12,7 +12,7 @@ _ENTRIES = {}
 
 
 @dataclass(frozen=True)
-class Entry:
+class Architecture:
     """What is known of an architecture before it is built."""
 
     name: str
@@ -62,7 +62,9 @@ def register(*names, input_shape, classes=1000, application=None, application_op
                 raise ValueError(f"{name} is registered twice")
             same = application.get(name) if isinstance(application, dict) else application
             same, arguments = same if isinstance(same, tuple) else (same, {})
-            _ENTRIES[name] = Entry(name, builder, input_shape, classes, same, application_options or {}, arguments)
+            _ENTRIES[name] = Architecture(
+                name, builder, input_shape, classes, same, application_options or {}, arguments
+            )
         return builder
 
     return decorate
@@ -75,13 +77,15 @@ def names(family=None):
 
 
 def describe(name):
-    """`Entry` of an architecture: name, family, input_shape, classes, options, about.
+    """`Architecture` of that name: name, family, input_shape, classes, options, about.
 
     Raises:
         ValueError: there is none of this name; the message suggests the nearest.
     """
     if name not in _ENTRIES:
-        raise ValueError(f"no architecture {name!r}{_nearest(name, _ENTRIES)}; utils.architectures.names() lists all")
+        raise ValueError(
+            f"no architecture {name!r}{_suggestion(name, _ENTRIES)}; utils.architectures.names() lists all"
+        )
     return _ENTRIES[name]
 
 
@@ -108,7 +112,7 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
     for option in options:
         if option not in known:
             raise ValueError(
-                f"{name} has no option {option!r}{_nearest(option, known)} (known: {', '.join(known) or 'none'})"
+                f"{name} has no option {option!r}{_suggestion(option, known)} (known: {', '.join(known) or 'none'})"
             )
     shape = tuple(input_shape or entry.input_shape)
     if len(shape) != 3 or shape[-1] is None:
@@ -213,7 +217,7 @@ def copy_weights(source, target):
         raise ValueError(f"a bias of {source.name} has no place in {target.name}: no batch normalisation follows it")
 
 
-def _nearest(word, known):
+def _suggestion(word, known):
     near = difflib.get_close_matches(str(word).lower(), list(known), 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 GREY = 114  # the border of a letterboxed image; the value is YOLOv5's
-IGNORED = 255  # the border of its semantic mask
 RESIZES = ("stretch", "letterbox")
 
 

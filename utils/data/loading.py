@@ -11,7 +11,8 @@ import re
 import numpy as np
 
 from utils.data import catalogue, sources
-from utils.data.geometry import IGNORED, checked_resize, checked_size, place
+from utils.data.geometry import checked_resize, checked_size, place
+from utils.labels import IGNORED
 
 OBJECTS = ("boxes", "labels", "ignored", "masks", "keypoints")  # one entry for each object, padded together
 IN_SPACE = ("mask", "boxes", "masks", "keypoints")  # what has a place in the image

@@ -58,7 +58,7 @@ class Labelled(Prepared):
 
     @functools.cached_property
     def builder(self):
-        builder = prepared(self.public)
+        builder = builder_of(self.public)
         found = {split: info.num_examples for split, info in builder.info.splits.items()}
         if found and any(found.get(split) != count for split, count in self.public.counts.items()):
             raise DataUnavailable(
@@ -127,7 +127,7 @@ class Boxed(Labelled):
         }
 
 
-def prepared(public):
+def builder_of(public):
     """The builder of a public set: prepared in COURSE_DATA, in TensorFlow Datasets' own folder or in our cache before,
     else prepared now.
 

@@ -32,7 +32,10 @@ def gradients(function, inputs, batch_size=32):
 
 
 class Nudge(keras.Model):
-    """One step of gradient descent on a nudge, which is zero before: the step is the gradient, turned round.
+    """The gradient of a function with respect to its input, by Keras's own training step, on every backend.
+
+    The function is computed at the input plus `nudge`, a weight that is zero. One step of plain gradient descent with
+    learning rate 1 makes the nudge minus the gradient.
 
     Args:
         function: from batches of inputs and the nudge to a tensor with a row for each, of which the sum's gradient is

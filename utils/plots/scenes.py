@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from utils.labels import IGNORED
 from utils.plots.base import GREY, WIDTH, as_pixels, bare, class_colour, draw_image
 
-IGNORED = 255
 OBJECTS = ("boxes", "labels", "masks", "keypoints", "scores")
 
 

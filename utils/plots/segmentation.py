@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 
+from utils.labels import IGNORED
 from utils.plots.base import BLACK, GREY, WIDTH, as_pixels, bare, draw_image
-from utils.plots.scenes import IGNORED, class_handles, coloured, legend
+from utils.plots.scenes import class_handles, coloured, legend
 
 
 def show_label_maps(images, truth, predictions=None, classes=None, errors=False, row_titles=None, title=None, tile=1.5):

@@ -17,10 +17,11 @@ import numpy as np
 from keras import ops
 from scipy import ndimage
 
-from utils.segmentation.metrics import IGNORE, check_labels
+from utils.labels import IGNORED
+from utils.segmentation.metrics import check_labels
 
 
-def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORE):
+def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORED):
     """Mean over the pixels of -log p(true class); with weights, sum of w l over sum of w, w the weight of the pixel's
     true class.
 
@@ -36,7 +37,7 @@ def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORE):
     return _mean(*_pixels(y_true, y_pred, 0.0, class_weights, ignore))
 
 
-def focal(y_true, y_pred, gamma=2.0, class_weights=None, ignore=IGNORE):
+def focal(y_true, y_pred, gamma=2.0, class_weights=None, ignore=IGNORED):
     """Cross-entropy times (1 - p(true class)) ** gamma: pixels that are right already count little (Lin et al., ICCV
     2017).
 
@@ -53,7 +54,7 @@ def focal(y_true, y_pred, gamma=2.0, class_weights=None, ignore=IGNORE):
     return _mean(*_pixels(y_true, y_pred, gamma, class_weights, ignore))
 
 
-def dice(y_true, y_pred, per_image=False, background=True, ignore=IGNORE):
+def dice(y_true, y_pred, per_image=False, background=True, ignore=IGNORED):
     """1 - the mean Dice score of the classes, with probabilities p in the place of predictions (Milletari, Navab and
     Ahmadi 2016).
 
@@ -74,7 +75,7 @@ def dice(y_true, y_pred, per_image=False, background=True, ignore=IGNORE):
     return _mean_of_classes(keras.losses.dice(truth, probabilities, axis=axes), truth, axes, background)
 
 
-def tversky(y_true, y_pred, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORE):
+def tversky(y_true, y_pred, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORED):
     """1 - the mean Tversky index of the classes: TP / (TP + alpha FP + beta FN), in probabilities (Salehi, Erdogmus and
     Gholipour 2017).
 
@@ -162,7 +163,7 @@ class CrossEntropy(keras.losses.Loss):
         class_weights, ignore: as in `cross_entropy`.
     """
 
-    def __init__(self, class_weights=None, ignore=IGNORE, name="cross_entropy", **options):
+    def __init__(self, class_weights=None, ignore=IGNORED, name="cross_entropy", **options):
         super().__init__(name=name, **options)
         self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
         self.ignore = ignore
@@ -182,7 +183,7 @@ class Focal(keras.losses.Loss):
         gamma, class_weights, ignore: as in `focal`.
     """
 
-    def __init__(self, gamma=2.0, class_weights=None, ignore=IGNORE, name="focal", **options):
+    def __init__(self, gamma=2.0, class_weights=None, ignore=IGNORED, name="focal", **options):
         super().__init__(name=name, **options)
         self.gamma, self.ignore = gamma, ignore
         self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
@@ -210,7 +211,7 @@ class Dice(keras.losses.Loss):
         per_image, background, ignore: as in `dice`.
     """
 
-    def __init__(self, per_image=False, background=True, ignore=IGNORE, name="dice", **options):
+    def __init__(self, per_image=False, background=True, ignore=IGNORED, name="dice", **options):
         super().__init__(name=name, **options)
         self.per_image, self.background, self.ignore = per_image, background, ignore
 
@@ -230,7 +231,9 @@ class Tversky(keras.losses.Loss):
         alpha, beta, per_image, background, ignore: as in `tversky`.
     """
 
-    def __init__(self, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORE, name="tversky", **options):
+    def __init__(
+        self, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORED, name="tversky", **options
+    ):
         super().__init__(name=name, **options)
         self.alpha, self.beta = alpha, beta
         self.per_image, self.background, self.ignore = per_image, background, ignore
@@ -279,7 +282,7 @@ class Sum(keras.losses.Loss):
 # Weights
 
 
-def class_weights(masks, classes, method="median", ignore=IGNORE):
+def class_weights(masks, classes, method="median", ignore=IGNORED):
     """Weights that make rare classes count more.
 
     Args:

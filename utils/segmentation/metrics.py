@@ -9,12 +9,11 @@ import keras
 import numpy as np
 from scipy import ndimage
 
+from utils.labels import IGNORED
 from utils.training import filled_batches
 
-IGNORE = 255
 
-
-def confusion(labels, predictions, classes, ignore=IGNORE):
+def confusion(labels, predictions, classes, ignore=IGNORED):
     """Count pixels by their true and their predicted class.
 
     Args:
@@ -41,7 +40,7 @@ def confusion(labels, predictions, classes, ignore=IGNORE):
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def check_labels(labels, classes, ignore=IGNORE):
+def check_labels(labels, classes, ignore=IGNORED):
     """Make sure that masks hold declared classes only; a training cannot say so itself, its loss would be NaN.
 
     Args:
@@ -137,7 +136,7 @@ class Confusion:
         boundaries: (classes, 2), sum of the images' boundary scores and the number of images with a score.
     """
 
-    def __init__(self, classes, ignore=IGNORE, tolerance=None):
+    def __init__(self, classes, ignore=IGNORED, tolerance=None):
         self.classes, self.ignore, self.tolerance = classes, ignore, tolerance
         self.matrix = np.zeros((classes, classes), np.int64)
         self.boundaries = np.zeros((classes, 2))
@@ -164,7 +163,7 @@ class Confusion:
         return result
 
 
-def boundary_f(labels, predictions, classes, tolerance=2.0, ignore=IGNORE):
+def boundary_f(labels, predictions, classes, tolerance=2.0, ignore=IGNORED):
     """How well the outlines agree: the boundary F1 score of one image (Csurka, Larlus and Perronnin, BMVC 2013).
 
     A boundary pixel of a class has a neighbour, beside it or above or below, of another class. Precision is the share
@@ -214,7 +213,7 @@ def _boundary(values, index, counted):
     return edge & inside
 
 
-def mean_iou(classes, ignore=IGNORE, name="mean_iou"):
+def mean_iou(classes, ignore=IGNORED, name="mean_iou"):
     """Keras's mean IoU, to be watched during `fit`: `model.compile(..., metrics=[mean_iou(7)])`.
 
     Keras accumulates a matrix too, and agrees with `scores`, but leaves out undeclared labels without a word:
@@ -230,7 +229,7 @@ def mean_iou(classes, ignore=IGNORE, name="mean_iou"):
     return keras.metrics.MeanIoU(classes, name=name, ignore_class=ignore, sparse_y_pred=False)
 
 
-def evaluate(model, data, classes, batch_size=32, ignore=IGNORE, tolerance=None):
+def evaluate(model, data, classes, batch_size=32, ignore=IGNORED, tolerance=None):
     """The scores of a model on a data set, of which one batch at a time is in memory.
 
     Args:

@@ -10,7 +10,8 @@ import math
 import keras
 
 from utils.data.augmentation.base import PACKAGE, Augmentation, between, spread
-from utils.data.geometry import GREY, IGNORED
+from utils.data.geometry import GREY
+from utils.labels import IGNORED
 
 EDGES = ("grey", "reflect")
 MOVING = ("boxes", "masks", "keypoints")

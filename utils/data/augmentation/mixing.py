@@ -4,7 +4,8 @@ import keras
 
 from utils.data.augmentation.base import OBJECTS, PACKAGE, Augmentation, between, spread
 from utils.data.augmentation.geometry import inside, inverse, move_objects, pull
-from utils.data.geometry import GREY, IGNORED
+from utils.data.geometry import GREY
+from utils.labels import IGNORED
 
 
 class Mixing(Augmentation):

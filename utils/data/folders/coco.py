@@ -31,7 +31,7 @@ from utils.data.folders.common import (
     split_items,
 )
 from utils.data.folders.pictures import inspect_all, visible
-from utils.data.geometry import IGNORED
+from utils.labels import IGNORED
 
 
 def annotation_files(root):

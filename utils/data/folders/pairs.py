@@ -34,10 +34,10 @@ from utils.data.folders.common import (
     split_items,
 )
 from utils.data.folders.pictures import FORMATS, inspect_all
+from utils.labels import IGNORED
 
 IMAGES, MASKS = ("images", "image"), ("masks", "mask")
 MOST = 64  # classes that are believed without a classes.txt
-IGNORED = 255
 BINARY = "object"
 
 

@@ -6,6 +6,7 @@ of one.
 
 from utils.architectures import (  # noqa: F401  each puts its nets on the list
     alexnet,
+    darknet,
     densenet,
     fractalnet,
     googlenet,

@@ -27,8 +27,8 @@ def backbone(name, input_shape, levels=None, weights=None, **options):
             - a name of `utils.architectures.names()`;
             - a class of `keras.applications`, such as "MobileNetV2";
             - "small", `utils.pretrained.backbone` with random weights, or a name of `utils.pretrained.names()`, the
-              same with those weights (levels 0 to 2; colour images are turned to grey if the weights are for grey
-              ones);
+              same with those weights (levels 0 to 2, of "shapes" 1 to 4; colour images are turned to grey if the
+              weights are for grey ones);
             - a functional keras.Model on images (B, H, W, C), 0 to 255, which is used as it is: its layers and weights
               are shared, not copied. Models nested in it are not looked into.
         input_shape: (height, width, channels); height and width None for any size that is a multiple of the largest

@@ -65,6 +65,7 @@ def run(
     junit: str | Path | None = None,
     executor: str = "local",
     scheduler: str | None = None,
+    verbose: bool = False,
 ) -> list[Outcome]:
     """Execute the notebooks that have not passed with the same content before, and tell how each fared.
 
@@ -74,6 +75,7 @@ def run(
         keep_going: go on after a notebook has failed.
         fresh: run even what has passed before.
         junit: where to write JUnit XML; build/junit.xml when None.
+        verbose: show metrics without a band too.
 
     Returns:
         one Outcome for each notebook, in their order; with `keep_going` false those that did not run are "cancelled".
@@ -116,7 +118,7 @@ def run(
     jobs = jobs if jobs is not None else chosen.jobs
     if jobs > 1:  # the long ones first, so that none is left alone at the end
         tasks.sort(key=lambda task: -task.expected_seconds)
-    board = Board(notebooks, chosen, tasks, jobs, console)
+    board = Board(notebooks, chosen, tasks, jobs, console, verbose)
     for outcome in outcomes.values():
         if outcome.cached:
             board.unchanged(outcome)

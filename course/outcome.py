@@ -47,7 +47,9 @@ class Result:
     metrics: dict[str, float] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)  # metrics that are no finite number, as they were recorded
     versions: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)  # what the notebook read, by path: digests; "" where it has changed
+    files: dict[str, str] = field(
+        default_factory=dict
+    )  # what the notebook read, by path: digests; "" where it has changed
     kernel: str = ""  # "forked", or "cold: " and why there was no template to fork
 
     @classmethod

@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,11 @@ class Cache:
             return None if merged is None else Entry(result, _written(merged), float(stored["when"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+
+    def content(self, key: Key, files: Iterable[str]) -> str:
+        """The key's content with that of these files below the root, as they are now."""
+        digests = [[name, self.digest(str(self.root / name))] for name in files]
+        return _digest(key.content, json.dumps(digests))[:32]
 
     def serves(self, files: Mapping[str, str]) -> bool:
         """Whether the files that a run read are what they were."""

@@ -93,7 +93,9 @@ def run(
     execute = _executor(executor, scheduler)
     broken = _broken(notebooks)
     resolved = {
-        notebook.id: _parameters(notebook, chosen, overrides or {}) for notebook in notebooks if notebook.id not in broken
+        notebook.id: _parameters(notebook, chosen, overrides or {})
+        for notebook in notebooks
+        if notebook.id not in broken
     }
     places = [manifest.root / "build" / "run" / chosen.name / f"{notebook.kind}s" / "x" for notebook in notebooks]
     report = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"

@@ -52,7 +52,7 @@ class Template:
         Unavailable: it cannot be forked here.
     """
 
-    def __init__(self, environment: Mapping[str, str], modules: Sequence[str] = MODULES) -> None:
+    def __init__(self, environment: Mapping[str, str], modules: Sequence[str]) -> None:
         if sys.platform != "linux":
             raise Unavailable(f"no safe fork on {sys.platform}")
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,7 +137,7 @@ def template(environment: Mapping[str, str]) -> Template:
             known = None
         if known is None:
             try:
-                known = Template(environment)
+                known = Template(environment, MODULES)
             except Unavailable as error:
                 known = error
             _templates[key] = known
@@ -168,7 +168,9 @@ def main() -> None:
     control.send(json.dumps({"refused": reason}).encode())
     if reason:
         return
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries the children; those who want them wait for their words
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_IGN
+    )  # the system buries the children; those who want them wait for their words
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page that it looks at
     while True:

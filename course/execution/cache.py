@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -94,11 +95,13 @@ class Cache:
         return _digest(json.dumps(["KERAS_BACKEND", os.environ.get("KERAS_BACKEND", ""), listed]))
 
     def digest(self, path: str) -> str:
-        """`course.execution.worker.digest`, read once in the life of this object while size and time are the same."""
+        """`course.execution.worker.digest`; a file is read once in the life of this object while its size and time are the same."""
         try:
             status = os.stat(path)
         except (OSError, ValueError):
             return ""
+        if stat.S_ISDIR(status.st_mode):
+            return digest(path)
         known = (path, status.st_size, status.st_mtime_ns)
         if known not in self._digests:
             self._digests[known] = digest(path)

@@ -1,6 +1,6 @@
 """Processes that start in a tenth of a second: a template imports what takes long, once, and forks.
 
-`Template` belongs to the program; the process that forks is `python -m course.execution.template`. It imports by name, runs
+`Template` belongs to the program; the process that forks runs `main`. It imports by name, runs
 no operation, and answers each order with a child of its own session, which has the three files of the order as its standard
 files, gets some variables on top of the template's environment, and calls one function. Everything that is read at import
 is in the template's environment already (threads, backend, KERAS_HOME, the seed of hashes), so there is one template for
@@ -33,6 +33,8 @@ MODULES = (
     *("numpy", "pandas", "scipy.signal", "matplotlib.pyplot", "PIL.Image", "sklearn", "skimage", "tensorflow_datasets"),
     *("tensorflow", "keras"),
 )
+# Not with `-P`, which a kernel would inherit: IPython then leaves the notebook's folder out of the path.
+LAUNCH = "import sys; del sys.path[0]; from course.execution.template import main; main()"
 START_SECONDS = 120.0  # the first import from a cold disk takes long
 MESSAGE_BYTES = 1 << 18
 
@@ -59,7 +61,7 @@ class Template:
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "course.execution.template", str(theirs.fileno()), *modules],
+                [sys.executable, "-c", LAUNCH, str(theirs.fileno()), *modules],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -155,7 +157,7 @@ def close_all() -> None:
                 made.close()
 
 
-# ----------------------------------------------------------------------------- python -m course.execution.template
+# ---------------------------------------------------------------------------------------------- in the template
 
 
 def main() -> None:
@@ -235,7 +237,3 @@ def reseed() -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
-
-
-if __name__ == "__main__":
-    main()

@@ -6,9 +6,10 @@ the stored ones. It is used as its users do; a plugin of pytest's notes how each
 
 from __future__ import annotations
 
-import _thread
 import difflib
 import os
+import signal
+import threading
 import time
 from typing import Any
 
@@ -34,7 +35,7 @@ class Suite:
         self.now: CellResult | None = None
         self.began = 0.0
         self.said = ""
-        execution.watch.on_death = _thread.interrupt_main  # nbval would wait for its answer until the limit
+        execution.watch.on_death = interrupt  # nbval would wait for its answer until the limit
 
     def _begin(self, index: int) -> CellResult:
         place = self.places[index] if self.places[index] is not None else self.places[index - 1]
@@ -97,12 +98,18 @@ class Suite:
         self._end()
 
 
+def interrupt() -> None:
+    """Ctrl-C for pytest, from another thread. A real signal, since the main thread waits inside a call of the system's."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 def execute(execution: Execution) -> None:
     """Run pytest on the notebook. An error that belongs to no cell says why pytest did not come to its end."""
     nb = client.load(execution.request.notebook)
     suite = Suite(execution, nb)
     configuration = execution.scratch / "pytest.ini"  # the project's own options switch nbval off for the unit tests
     configuration.write_text("[pytest]\naddopts =\n")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     arguments = [
         *("--nbval-lax", "-p", "nbval.plugin", f"--nbval-cell-timeout={execution.request.wall_seconds + 60:.0f}"),

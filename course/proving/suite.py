@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import os
 import signal
-import threading
 import time
 from typing import Any
 
@@ -35,7 +34,7 @@ class Suite:
         self.now: CellResult | None = None
         self.began = 0.0
         self.said = ""
-        execution.watch.on_death = interrupt  # nbval would wait for its answer until the limit
+        execution.watch.on_death = guard.interrupt_main  # nbval would wait for its answer until the limit
 
     def _begin(self, index: int) -> CellResult:
         place = self.places[index] if self.places[index] is not None else self.places[index - 1]
@@ -96,11 +95,6 @@ class Suite:
         self.now.status, self.now.name = "died", "KernelDied"
         self.now.message = client.how_it_died(self.execution)
         self._end()
-
-
-def interrupt() -> None:
-    """Ctrl-C for pytest, from another thread. A real signal, since the main thread waits inside a call of the system's."""
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def execute(execution: Execution) -> None:

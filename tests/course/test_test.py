@@ -197,8 +197,9 @@ def test_nbval_alone_passes_on_a_prepared_notebook(mini):
     """As its users call it, with nothing of ours: `papermill --prepare-only`, then `pytest --nbval-lax`."""
     manifest = load(mini)
     path = mini / "prepared.ipynb"
+    (mini / "pytest.ini").write_text("[pytest]\n")
     test.prepare(one(manifest, "lecture"), path)
-    command = [sys.executable, "-m", "pytest", "-p", "nbval.plugin", "--nbval-lax", "-q", "-c", os.devnull, path]
+    command = [sys.executable, "-m", "pytest", "-p", "nbval.plugin", "--nbval-lax", "-q", path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=mini, env={**os.environ, **ALONE})
     assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout
     edit(path, '"3\\n"', '"5\\n"')

@@ -79,7 +79,7 @@ class Meter:
         return True
 
 
-def _interrupt_main() -> None:
+def interrupt_main() -> None:
     """End what the main thread does; where there are real signals by one, since it may wait inside a call of the system's."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -134,7 +134,7 @@ class _Guard:
             self.timer.start()
             if threading.current_thread() is threading.main_thread():
                 raise OutputLimit(too_much(self.meter.limit))
-            _interrupt_main()
+            interrupt_main()
         return False
 
     def error(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from utils import boxes as geometry
-from utils.detection import nms
+from utils.detection import evaluation, nms
 from utils.training import filled_batches, jit_compile
 
 
@@ -150,6 +150,25 @@ class Detector(keras.Model):
         found = [(self._detecting[key].predict_on_batch(batch), kept) for (batch,), kept in batches]
         return {name: np.concatenate([part[name][:kept] for part, kept in found]) for name in found[0][0]}
 
+    def average_precision(self, dataset, iou="coco", kind="bbox", **options):
+        """How good the detections on a data set are.
+
+        Args:
+            dataset: batches as `utils.data.load` gives them.
+            iou, kind: as for `utils.detection.evaluation.evaluate`.
+            options: for `detect`.
+
+        Returns:
+            dict: `AP`, `AP50`, `AP75`, `per_class`, ...; see `evaluate`.
+        """
+        found, truth = [], []
+        for batch in dataset:
+            batch = {key: np.asarray(values) for key, values in batch.items()}
+            detections = self.detect(batch["image"], **options)
+            found += _examples(detections, ("boxes", "labels", "scores", "masks"))
+            truth += _examples(batch, ("boxes", "labels", "ignored", *(("masks",) if kind == "segm" else ())))
+        return evaluation.evaluate(found, truth, iou, kind, self.classes)
+
     def detections(self, outputs, score_threshold, iou_threshold, max_detections):
         """From what `call` gave to what `detect` gives, as tensors."""
         boxes, scores = self.candidates(outputs)
@@ -168,3 +187,9 @@ class _Detecting(keras.Model):
 
     def call(self, images, training=None):
         return self.detector.detections(self.detector(images, training=False), *self.thresholds)
+
+
+def _examples(batch, keys):
+    """The images of a batch one by one: a list of dicts."""
+    keys = [key for key in keys if key in batch]
+    return [{key: batch[key][place] for key in keys} for place in range(len(batch["labels"]))]

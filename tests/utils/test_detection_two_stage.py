@@ -246,13 +246,13 @@ def test_faster_rcnn_learns_eight_scenes_by_heart_and_is_saved(batch, tmp_path):
     net.compile(keras.optimizers.Adam(1e-3, clipnorm=5.0))
     for _ in range(100):
         logs = net.train_on_batch(batch, return_dict=True)
-    assert set(net.names_of_losses) < set(logs)
+    assert set(net.loss_names) < set(logs)
     net.compile(keras.optimizers.SGD(0.0))  # batch norm's running statistics catch up
     for _ in range(30):
         net.train_on_batch(batch)
     found = net.detect(batch["image"], score_threshold=0.3)
     truth = {key: batch[key] for key in ("boxes", "labels")}
-    measured = net.average_precision([batch | truth], score_threshold=0.05)
+    measured = net.evaluate_on([batch | truth], score_threshold=0.05)
     assert measured["AP50"] == 1
     net.save(tmp_path / "net.keras")
     again = keras.saving.load_model(tmp_path / "net.keras").detect(batch["image"], score_threshold=0.3)

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from utils.backbones import backbone as build_backbone
 from utils.detection import anchors, fast_rcnn, rpn
-from utils.detection.detector import Detector
+from utils.detection.detector import Detector, check, with_room
 from utils.detection.fpn import fpn
 
 
@@ -38,10 +38,10 @@ class FasterRCNN(Detector):
         pool: "align" or "pool".
         units: of the box head's dense layers.
         seed: of the draws.
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("objectness_loss", "proposal_loss", "class_loss", "box_loss")
+    loss_names = ("objectness_loss", "proposal_loss", "class_loss", "box_loss")
 
     def __init__(
         self,
@@ -65,8 +65,11 @@ class FasterRCNN(Detector):
         units=(1024, 1024),
         seed=0,
         name="faster_rcnn",
+        **kwargs,
     ):
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         body = build_backbone(backbone, image_shape, levels=levels, weights=weights, **(backbone_options or {}))
         maps = keras.tree.flatten(body.output)
         if channels is not None:
@@ -88,7 +91,9 @@ class FasterRCNN(Detector):
             else objectness[0],
             "deltas": layers.Concatenate(1, name="deltas")(list(deltas)) if len(maps) > 1 else deltas[0],
         }
-        super().__init__(keras.Model(body.input, outputs, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(body.input, outputs, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.box_head = fast_rcnn.head((roi_size, roi_size, depth), classes, units)
         shapes = [tuple(x.shape[1:3]) for x in maps.values()]
         self.anchors = anchors.pyramid(shapes, [2**level for level in maps], [list(s) for s in sizes], list(ratios))
@@ -113,6 +118,7 @@ class FasterRCNN(Detector):
 
     def outputs_for_losses(self, batch, training):
         """First stage with the targets of the sampled anchors, second stage on the sampled proposals with theirs."""
+        batch = with_room(batch)
         found = self.network(batch["image"], training=training)
         truth = batch["boxes"], batch["labels"]
         ignored = batch.get("ignored")
@@ -158,7 +164,7 @@ class FasterRCNN(Detector):
         first = rpn.rpn_losses(outputs["anchor_targets"], outputs["objectness"], outputs["deltas"])
         return first | fast_rcnn.head_losses(outputs["roi_targets"], outputs["logits"], outputs["box_deltas"])
 
-    def candidates(self, outputs):
+    def boxes_and_scores(self, outputs):
         """Boxes (B, K, C, 4) and scores (B, K, C) of the second stage."""
         return fast_rcnn.class_boxes(outputs["logits"], outputs["box_deltas"], outputs["rois"])
 

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from utils.backbones import backbone as build_backbone
 from utils.detection import anchors, fast_rcnn, rpn
-from utils.detection.detector import Detector, check, with_room
+from utils.detection.detector import Detector, with_room
 from utils.detection.fpn import fpn
 
 

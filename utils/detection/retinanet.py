@@ -13,7 +13,7 @@ from utils import boxes as geometry
 from utils.architectures.blocks import conv, conv_relu
 from utils.backbones import backbone as build_backbone
 from utils.detection import anchors, coding, losses, matching
-from utils.detection.detector import Detector, check
+from utils.detection.detector import Detector
 from utils.detection.fpn import fpn
 
 OCTAVES = (1, 2 ** (1 / 3), 2 ** (2 / 3))  # three sizes from one level to the next, section 4

@@ -13,7 +13,7 @@ from utils.architectures.blocks import conv, conv_relu, max_pool
 from utils.backbones import backbone as build_backbone
 from utils.backbones import preprocessed
 from utils.detection import anchors, coding, losses, matching
-from utils.detection.detector import Detector, check
+from utils.detection.detector import Detector
 
 WEIGHTS = (10, 10, 5, 5)  # of the coded boxes: 1 / the "variances" of the authors' code
 NEGATIVES = 3  # for each positive, section 2.2

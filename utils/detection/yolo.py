@@ -12,7 +12,7 @@ from utils import boxes as geometry
 from utils.architectures.blocks import conv, max_pool
 from utils.architectures.darknet import SLOPE, conv_bn_leaky
 from utils.backbones import backbone as build_backbone
-from utils.detection.detector import Detector, check
+from utils.detection.detector import Detector
 
 COORD, NOOBJ = 5.0, 0.5  # weights of the terms, section 2.2
 

@@ -13,7 +13,7 @@ from utils.architectures.blocks import conv
 from utils.architectures.darknet import conv_bn_leaky
 from utils.backbones import backbone as build_backbone
 from utils.detection import anchors as anchor_boxes
-from utils.detection.detector import Detector, check
+from utils.detection.detector import Detector
 
 # Of 3 levels with 3 anchors each, as (width, height) at 416 pixels, section 2.3: k-means on COCO.
 ANCHORS = (

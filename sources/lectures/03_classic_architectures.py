@@ -48,7 +48,7 @@ reading: int = 240  # [2, 5000] steps of 50 images that each LeNet-5 is trained 
 pictures: str = "shapes_crops"  # what the newer designs are compared on: a data set with labels, by name or path
 examples: int = 600  # [20, 1600] training pictures of each class
 picture_size: int = 32  # [32, 48] height and width they are brought to
-steps: list[int] = [1400, 260, 260]  # steps of LeNet-5, the VGG-like net and the inception net: about the same CPU time; 0: untrained
+steps: list[int] = [1400, 260, 260]  # of LeNet-5, the VGG-like and the inception net: equal CPU time; 0: untrained
 looks: int = 10  # [2, 50] times that a network is tested while it trains
 timed: int = 7  # [1, 100] forward passes over which the time of a network is the median
 

@@ -182,6 +182,7 @@ def begin_again(model, make, run):
         variable.assign(ops.zeros_like(variable))
 
 
+# %%
 def train(make, images, labels, tests, steps, optimizer):
     """(network of the first run, dict of training loss, test error and CPU seconds, arrays (repeats, looks))."""
     model = training.compile_classifier(make(), optimizer)

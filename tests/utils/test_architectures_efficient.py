@@ -17,7 +17,6 @@ from utils.architectures import densenet, fractalnet, mobilenet, mobilenet_v2, p
 from utils.architectures.blocks import he_depthwise, squeeze_excite
 
 
-
 def counts(model):
     """(parameters, MACs)"""
     with warnings.catch_warnings():

@@ -26,6 +26,7 @@ APPLICATIONS = [
     "ResNet50",
     "ResNet50V2",
     "VGG16",
+    "VGG19",
     "Xception",
 ]
 COLUMNS = ["layer", "type", "output_shape", "params", "statistics", "macs", "activation_bytes", "note"]

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 
 
-def explore(draw, **sliders):
+def explore(draw, still=None, **sliders):
     """Draw one still picture, or, where somebody can move them, sliders that draw it anew.
 
     Sliders appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert,
@@ -12,10 +12,15 @@ def explore(draw, **sliders):
 
     Args:
         draw: function of the named numbers that draws with matplotlib.
+        still: function without arguments that draws what takes the sliders' place, such as a strip of several positions; None: `draw` at the
+            sliders' first positions.
         **sliders: name=(start, low, high), ints.
     """
     if not _has_reader():
-        draw(**{name: start for name, (start, _, _) in sliders.items()})
+        if still is None:
+            draw(**{name: start for name, (start, _, _) in sliders.items()})
+        else:
+            still()
         return
     import ipywidgets
     from IPython.display import display

@@ -16,7 +16,7 @@ FLOORS = [
     {"layers", "training", "plots", "session", "results"},
     {"data"},
     {"architectures", "arithmetic", "introspection"},
-    {"detection", "segmentation", "pretrained", "transfer"},
+    {"detection", "generative", "pretrained", "reinforcement", "segmentation", "sequence", "transfer"},
 ]
 
 

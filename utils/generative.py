@@ -48,9 +48,7 @@ def decoder(image_shape, inputs, widths=(32, 16), name="decoder"):
     code = layers.Input((inputs,))
     x = layers.Dense(height // 4 * (width // 4) * widths[0], activation="relu", kernel_initializer="he_normal")(code)
     x = layers.Reshape((height // 4, width // 4, widths[0]))(x)
-    x = layers.Conv2DTranspose(
-        widths[1], 4, 2, padding="same", activation="relu", kernel_initializer="he_normal"
-    )(x)
+    x = layers.Conv2DTranspose(widths[1], 4, 2, padding="same", activation="relu", kernel_initializer="he_normal")(x)
     return keras.Model(code, layers.Conv2DTranspose(channels, 4, 2, padding="same")(x), name=name)
 
 

@@ -30,9 +30,7 @@ class Catch:
 
     def __init__(self, size=10, paddle=3, seed=0):
         if not 5 <= size <= 40 or paddle % 2 != 1 or not 1 <= paddle < size:
-            raise ValueError(
-                f"the side must be 5 to 40 and the paddle odd and shorter, got {size} and {paddle}"
-            )
+            raise ValueError(f"the side must be 5 to 40 and the paddle odd and shorter, got {size} and {paddle}")
         self.size, self.paddle = size, paddle
         self.rng = np.random.default_rng(seed)
         self.row = None

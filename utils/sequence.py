@@ -27,7 +27,9 @@ class Vocabulary:
         words = [str(word) for word in words]
         wrong = [word for word in words if not word or " " in word or words.count(word) > 1]
         if wrong:
-            raise ValueError(f"a vocabulary holds single words, each once: {wrong[0]!r} is empty, twice there or several")
+            raise ValueError(
+                f"a vocabulary holds single words, each once: {wrong[0]!r} is empty, twice there or several"
+            )
         self.words = ("<pad>", "<start>", "<end>", *words)
         self.numbers = {word: number for number, word in enumerate(self.words)}
 
@@ -219,6 +221,53 @@ def beam_search(step, state, width=3, length=20, start=Vocabulary.START, end=Voc
         state = [part[rows] for part in state] if isinstance(state, (list, tuple)) else state[rows]
     found = sorted([*done, *kept], key=lambda entry: -entry[0])
     return [([word for word in words[1:] if word != end], float(score)) for score, words in found]
+
+
+def greedy_captions(decoder, cells, length=20):
+    """The most probable word at each step, for several maps at once.
+
+    Args:
+        decoder: built `AttentionDecoder`.
+        cells: (B, N, C) float.
+        length: words, END among them, at most.
+
+    Returns:
+        words (B, length) int32, PAD after the END; the attention's weights before each of them (B, length, N) float32.
+    """
+    cells = ops.convert_to_tensor(cells)
+    state, keys = decoder.start(cells), decoder.key(cells)
+    word = np.full(cells.shape[0], Vocabulary.START, "int32")
+    words, looks, open_ = [], [], np.ones(cells.shape[0], bool)
+    for _ in range(length):
+        logits, state, weights = decoder.step(cells, state, ops.convert_to_tensor(word), keys)
+        word = np.where(open_, ops.convert_to_numpy(logits).argmax(axis=-1), Vocabulary.PAD).astype("int32")
+        open_ = open_ & (word != Vocabulary.END)
+        words.append(word)
+        looks.append(ops.convert_to_numpy(weights))
+    return np.stack(words, axis=1), np.stack(looks, axis=1)
+
+
+def beam_captions(decoder, cells, width=3, length=20):
+    """`beam_search` over the texts of one map.
+
+    Args:
+        decoder: built `AttentionDecoder`.
+        cells: (N, C) float.
+        width, length: as for `beam_search`.
+
+    Returns:
+        list of (words, log-probability), best first.
+    """
+    cells = ops.convert_to_tensor(cells)[None]
+    keys = decoder.key(cells)
+
+    def step(state, words):
+        shape = (len(words), *cells.shape[1:])
+        parts = ops.broadcast_to(cells, shape), ops.convert_to_tensor(state), ops.convert_to_tensor(words)
+        logits, state, _ = decoder.step(*parts, keys)
+        return ops.convert_to_numpy(ops.log_softmax(logits)), ops.convert_to_numpy(state)
+
+    return beam_search(step, ops.convert_to_numpy(decoder.start(cells)), width, length)
 
 
 # Convolution along time

@@ -85,8 +85,8 @@ class Catch:
         """The present frame as a picture (size, size, 3) uint8: the ball orange, the paddle blue, on black."""
         picture = np.zeros((self.size, self.size, 3), np.uint8)
         half = self.paddle // 2
-        picture[self.row, self.column] = (230, 159, 0)
         picture[-1, self.place - half : self.place + half + 1] = (0, 114, 178)
+        picture[self.row, self.column] = (230, 159, 0)
         return picture
 
     def oracle(self):
@@ -258,7 +258,7 @@ def play(games, choose, episodes):
     """Mean reward of an episode.
 
     Args:
-        games: list of games as `Catch`; they play side by side.
+        games: list of games as `Catch`, with episodes of one length; they play side by side.
         choose: function (observations (G, ...), games) -> G actions.
         episodes: how many are counted, a multiple of the number of games.
 
@@ -292,6 +292,7 @@ def learn_to_play(
     capacity=20_000,
     warm_up=20,
     seed=0,
+    targets=q_targets,
     watch=None,
 ):
     """Deep Q-learning: play, remember, learn from random draws of the memory, towards the values of an older copy of the network.
@@ -312,6 +313,7 @@ def learn_to_play(
         capacity: of the memory.
         warm_up: moves of every game before learning begins.
         seed: of exploration and memory.
+        targets: function (rewards, following values, ended, discount) -> (B,), see `q_targets`.
         watch: function (step, network), called before the first step and after every one; None: none.
 
     Returns:
@@ -339,7 +341,7 @@ def learn_to_play(
         if step < 0:
             continue
         before, actions, rewards, after, done = memory.draw(batch_size)
-        goals = q_targets(rewards, np.asarray(target.predict_on_batch(after)), done, discount)
+        goals = targets(rewards, np.asarray(target.predict_on_batch(after)), done, discount)
         losses.append(float(network.train_on_batch(before, np.stack([actions, goals], axis=1).astype("float32"))))
         if (step + 1) % copy_every == 0:
             target.set_weights(network.get_weights())

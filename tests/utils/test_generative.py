@@ -80,7 +80,7 @@ def vae():
     keras.utils.set_random_seed(0)
     model = generative.VariationalAutoencoder((8, 8, 1), latent=2, widths=(4, 8), seed=0)
     model.compile(keras.optimizers.Adam(1e-2))
-    model.history_of_test = model.fit(IMAGES, batch_size=16, epochs=12, verbose=0).history["loss"]
+    model.history_of_test = model.fit(IMAGES, batch_size=16, epochs=40, verbose=0).history["loss"]
     return model
 
 

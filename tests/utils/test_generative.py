@@ -70,9 +70,8 @@ def test_an_image_that_cannot_be_halved_twice_is_told(shape):
             make(shape, 2)
 
 
-IMAGES = (np.random.default_rng(3).random((64, 8, 8, 1)) < np.linspace(0.1, 0.9, 64)[:, None, None, None]).astype(
-    "float32"
-)
+# Each image is inked from the left up to its own column.
+IMAGES = np.tile(np.arange(8) <= np.arange(64)[:, None, None] % 8, (1, 8, 1))[..., None].astype("float32")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def vae():
 
 
 def test_training_raises_the_bound(vae):
-    assert vae.history_of_test[-1] < vae.history_of_test[0] - 2
+    assert vae.history_of_test[-1] < vae.history_of_test[0] - 10
 
 
 def test_in_inference_the_loss_is_minus_the_bound_at_the_mean(vae):

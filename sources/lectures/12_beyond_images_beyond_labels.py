@@ -17,7 +17,7 @@
 # - convolve along time: words, tones, rhythms, spoken words; and compute how far back such a network hears;
 # - compare a small vision transformer with a convnet, on equal time and by number of images.
 #
-# It takes about two hours to read and MINUTES to run.
+# It takes about two hours to read and five to ten minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -653,18 +653,18 @@ def train_coder(model, inputs, goals, loss="mse"):
 
 
 def autoencoder(size):
-    """A whole autoencoder with a code of `size` numbers, and its decoder."""
+    """A whole autoencoder with a code of `size` numbers, and its two halves."""
     front, back = generative.encoder(shape, size), generative.decoder(shape, size)
-    return keras.Model(front.input, ops.sigmoid(back(front.output))), back
+    return keras.Model(front.input, ops.sigmoid(back(front.output))), front, back
 
 
 # %%
 flat, flat_test = x.reshape(len(x), -1), x_test.reshape(len(x_test), -1)
 returned, errors = {"image": x_test}, {"mean image": np.mean((x_test - x.mean(axis=0)) ** 2)}
-painters = {}
+halves = {}
 for size in (2, 8):
     linear = PCA(size).fit(flat)
-    coder, painters[size] = autoencoder(size)
+    coder, *halves[size] = autoencoder(size)
     train_coder(coder, x, x)
     lines = linear.inverse_transform(linear.transform(flat_test)).reshape(x_test.shape)
     returned |= {f"PCA {size}": lines, f"network {size}": transfer.predict(coder, x_test)}
@@ -810,11 +810,12 @@ for line, name, images in zip(axes, ("codes", "pixels"), (walked, faded)):
 
 # %%
 codes = np.random.default_rng(seed).normal(size=(10, 2)).astype("float32")
+front, back = halves[2]
 plane_of_lines = PCA(2).fit(flat)
 spread = np.sqrt(plane_of_lines.explained_variance_)
 new = {
     "VAE": vae.sample(codes),
-    "autoencoder": np.asarray(ops.sigmoid(painters[2](codes))),
+    "autoencoder": np.asarray(ops.sigmoid(back(codes))),
     "PCA": plane_of_lines.inverse_transform(codes * spread).reshape(-1, *shape),
 }
 figure, axes = plt.subplots(3, 10, figsize=(8, 2.7))
@@ -824,10 +825,15 @@ for line, (name, images) in zip(axes, new.items()):
         ax.set(xticks=[], yticks=[])
     line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
 
+for name, found in {"autoencoder": transfer.predict(front, x_test), "VAE": mean}.items():
+    print(f"{name}: codes of the test images have the mean {found.mean(axis=0).round(1)}")
+    print(f"    and the deviation {found.std(axis=0).round(1)}; drawn from N(0, 1): 0 and 1")
+
 # %% [markdown]
-# The plain autoencoder has learnt to spread its codes as it likes, often tens wide; N(0, 1) is a small corner of
-# them, so its new images are much alike. PCA adds and subtracts two pictures and gets shadows. The VAE's samples are
-# digits, or lie between two, and they are soft: one code stands for many images, and the decoder paints their mean.
+# Nothing told the plain autoencoder where to put its codes, and it did not put them where N(0, 1) lies; so its new
+# images come from codes that it has hardly seen. PCA adds and subtracts two pictures and gets shadows. The VAE's
+# samples are digits, or lie between two, and they are soft: one code stands for many images, and the decoder paints
+# their mean.
 #
 # ## Words in: convolution along a sentence
 #
@@ -1010,7 +1016,8 @@ for name, (signals, _) in [(name, parts[0]) for name, parts in sounded.items()]:
 # ### The time-delay network
 #
 # Waibel et al. (1989) told the syllables "ba", "da" and "ga" apart with a **time-delay neural network** (TDNN): the
-# same weights at every moment. It is a 1-D convolution, some months before the first for images. Input: 15 frames of
+# same weights at every moment. It is a 1-D convolution, trained by
+# back-propagation, and published in the same year as LeCun's for images. Input: 15 frames of
 # 16 mel bands. Layer 1: 8 units that see 3 frames; layer 2: 3 units that see 5 frames of layer 1; the output adds up
 # each unit's values over time. We expect 15 − 2 = 13 and 13 − 4 = 9 places, and 3 · 16 · 8 + 8 = 392 and 5 · 8 · 3 + 3
 # = 123 weights. One output sees 3 + 4 = 7 frames.
@@ -1305,8 +1312,6 @@ for count, gain in advantage.items():
     print(f"{count} pictures of each class: the convnet is ahead of the transformer by {gain:.2f}")
 
 # %% [markdown]
-# SEEN
-#
 # Where do convolution's assumptions pay? Where data or time are short: the transformer has to learn from the pictures
 # that neighbours belong together, the convnet is built so, and the hybrid is built so in its first layers. At the
 # other end it turns round: with hundreds of millions of labelled photographs and the time to use them, Dosovitskiy et

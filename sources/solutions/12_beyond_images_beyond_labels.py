@@ -207,7 +207,7 @@ ink = x.mean(axis=0).clip(1e-3, 1 - 1e-3)
 blank = np.broadcast_to(np.log(ink / (1 - ink)), x_test.shape)
 silent = float(np.mean(generative.reconstruction_error(x_test, blank)))
 plots.bars({"your network: −ELBO": cost, "of it KL": kl, "a code that says nothing": silent}, xlabel="nats an image")
-results.record(elbo_gain=silent - cost, kl=kl)
+results.record(elbo_gain=silent - cost, code_kl=kl)
 
 # %% check="elbo" points=1
 assert silent - cost >= gain, (
@@ -625,6 +625,7 @@ for column, (picture, value) in enumerate(zip(strip, values)):
     axes[1, column].set_xticks(range(3), ["0", "←", "→"], fontsize=8)
 
 # %% [markdown] question="codes" points=2
+# ## 8. Read the plane (2 points)
 # Look at the plane of the variational autoencoder's codes, left, and at what it paints, right. Why do some digits
 # overlap in the code and others not? Where does the painter draw something that is no digit, and why can it not avoid
 # this? What would change with a code of ten numbers, in the reconstruction error, in the KL divergence and in this

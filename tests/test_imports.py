@@ -19,7 +19,7 @@ FLOORS = [
     {"data"},
     {"architectures", "arithmetic", "introspection", "pretrained"},
     {"backbones"},
-    {"detection", "segmentation", "transfer"},
+    {"detection", "generative", "reinforcement", "segmentation", "sequence", "transfer"},
 ]
 
 

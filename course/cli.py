@@ -16,7 +16,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from course.manifest import KINDS, CourseError, Manifest, Notebook, Text, find_root, load, nearest
+from course.errors import CourseError, nearest
+from course.manifest import KINDS, Manifest, Notebook, find_root, load
+from course.parameters import Text
 
 
 class Kind(StrEnum):

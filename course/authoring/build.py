@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from course.manifest import CourseError, Manifest, Notebook, nearest, read_notebook, tags
+from course.errors import CourseError, nearest
+from course.files import write_atomically
+from course.manifest import Manifest, Notebook
+from course.notebook import read_notebook, tags
 
 Cell = dict[str, Any]
 
@@ -483,21 +485,6 @@ def notebook_text(notebook: dict[str, Any]) -> str:
             ]
         cells.append(cell)
     return json.dumps({**notebook, "cells": cells}, ensure_ascii=False, indent=1, separators=(",", ": ")) + "\n"
-
-
-def write_atomically(path: Path, text: str, root: Path | None = None) -> None:
-    """Write the whole file or nothing of it. CourseError naming the file when that fails."""
-    where = str(path.relative_to(root)) if root and path.is_relative_to(root) else str(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(text.encode("utf-8"))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise CourseError(f"{where}: cannot be written: {error.strerror or error}") from None
 
 
 # ----------------------------------------------------------------------------------------------------- the whole course

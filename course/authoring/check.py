@@ -33,23 +33,12 @@ from course.authoring.build import (
     read_wrong,
     setup_cell,
     title,
-    write_atomically,
 )
-from course.manifest import (
-    KINDS,
-    MANIFEST,
-    CourseError,
-    Manifest,
-    Notebook,
-    Parameter,
-    nearest,
-    notebook_parameters,
-    python_nodes,
-    read_notebook,
-    tags,
-    unread,
-    validated,
-)
+from course.errors import CourseError, nearest
+from course.files import write_atomically
+from course.manifest import KINDS, MANIFEST, Manifest, Notebook
+from course.notebook import python_nodes, read_notebook, tags
+from course.parameters import Parameter, notebook_parameters, unread, validated
 
 LONGEST = 25
 LAST_HEADINGS = ("Summary", "Exercises", "Further reading")

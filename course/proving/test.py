@@ -19,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from course.authoring import build
+from course.errors import CourseError
 from course.execution import run
 from course.execution.cache import Cache
-from course.execution.worker import Flag, Request, Result, spawn, write_atomically
-from course.manifest import CourseError, Manifest, Notebook, read_notebook, resolve, tags
+from course.execution.worker import Flag, Request, spawn
+from course.files import write_atomically
+from course.manifest import Manifest, Notebook
+from course.notebook import read_notebook, tags
+from course.outcome import Result
+from course.parameters import resolve
 from course.proving import proof
 from course.proving.nbval import CellReport, validate
 
@@ -388,7 +393,15 @@ class Proved:
             write_atomically(self._path(outcome.part, outcome.notebook), json.dumps(stored).encode())
 
 
-RULES = ("client", "worker", "flood", "nbval", "proof", "test")  # modules of `course` that a verdict depends on
+RULES = (
+    "client",
+    "worker",
+    "outcome",
+    "flood",
+    "nbval",
+    "proof",
+    "test",
+)  # modules of `course` that a verdict depends on
 
 
 def _code(notebook: Notebook) -> list[Any]:

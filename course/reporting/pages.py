@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from course.manifest import tags
+from course.notebook import tags
 
 RESULTS = "application/vnd.course.results+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -11,8 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from course.manifest import CourseError, Notebook, Profile, read_notebook
-from course.reporting.words import number, shown
+from course.errors import CourseError
+from course.manifest import Notebook, Profile
+from course.notebook import read_notebook
+from course.outcome import GIGABYTE, limits, number
 
 WIDTH = 120  # where there is no terminal that has one
 FRAME_LINES = 20  # of a traceback
@@ -25,7 +27,6 @@ STATUS = {
     "flooded": "endless output",
     "cancelled": "not run",
 }
-GIGABYTE = 10**9
 
 
 class Board:
@@ -143,7 +144,7 @@ def _metric(name: str, value: float | None, band: tuple[float, float] | None) ->
     text = f"{name} {'missing' if value is None else number(value)}"
     if band is None:
         return text
-    return f"{text}, {'within' if _inside(value, band) else 'NOT within'} {shown(band)}"
+    return f"{text}, {'within' if _inside(value, band) else 'NOT within'} {limits(band)}"
 
 
 def _inside(value: float | None, band: tuple[float, float]) -> bool:

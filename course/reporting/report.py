@@ -24,7 +24,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from course.manifest import CourseError, Manifest, Notebook, Profile, read_notebook, tags
+from course.errors import CourseError
+from course.files import write_atomically
+from course.manifest import Manifest, Notebook, Profile
+from course.notebook import read_notebook, tags
 from course.reporting import pages as rendering
 from course.reporting.pages import Context, Rendered
 
@@ -333,14 +336,8 @@ def _kept(path: Path, key: str) -> tuple[Rendered, str, str] | None:
 def _keep(path: Path, key: str, rendered: Rendered, thumbnail: str, code: str) -> None:
     """A cache that cannot be written costs time, nothing else."""
     kept = {"key": key, "thumbnail": thumbnail, "code": code, "rendered": dataclasses.asdict(rendered)}
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps(kept), encoding="utf-8")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with contextlib.suppress(CourseError):
+        write_atomically(path, json.dumps(kept))
 
 
 def _link(manifest: Manifest, notebook: Notebook, pages: Mapping[str, str], address: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 from course.authoring import check as checks
 from course.authoring.build import badge, build, setup_cell
 from course.authoring.check import Modules, check, fix
-from course.manifest import KINDS, load, read_notebook
+from course.manifest import KINDS, load
+from course.notebook import read_notebook
 
 LECTURE = "sources/lectures/01_addition.py"
 SOLUTION = "sources/solutions/01_addition.py"

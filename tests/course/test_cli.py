@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from course.cli import _joined, main
-from course.manifest import CourseError, Text
+from course.errors import CourseError
+from course.parameters import Text
 
 REPOSITORY = Path(__file__).parents[2]
 COMMANDS = ("build", "check", "run", "test", "report", "doctor")

@@ -19,12 +19,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from course.errors import CourseError
 from course.execution import client
 from course.execution import worker as execute
 from course.execution.clock import Clock
 from course.execution.inkernel import flood
-from course.execution.worker import MARK, Request, Result, read_metrics, spawn, write_atomically
-from course.manifest import CourseError
+from course.execution.worker import MARK, Request, read_metrics, spawn
+from course.files import write_atomically
+from course.outcome import Result
 
 LIMIT = 300_000  # bytes that a cell may print here
 QUIET_MEGABYTES = 260  # our process and an idle kernel take 160
@@ -209,7 +211,6 @@ def good(tmp_path_factory):
 def test_a_good_notebook_passes(good):
     result, _, _, path = good
     assert (result.status, result.error, result.notebook) == ("passed", None, str(path))
-    assert result.cells == len(GOOD)
     assert result.versions["python"].startswith("3.")
     assert {"keras", "tensorflow"} <= set(result.versions)
     assert 0.3 < result.cpu_seconds < 60 and 2 < result.wall_seconds < 300

@@ -12,20 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course.manifest import (
-    CourseError,
-    Notebook,
-    Parameter,
-    Text,
-    find_root,
-    load,
-    names_read,
-    nearest,
-    parse_value,
-    read_notebook,
-    read_parameters,
-    resolve,
-)
+from course.errors import CourseError, nearest
+from course.manifest import Notebook, find_root, load
+from course.notebook import names_read, read_notebook
+from course.parameters import Parameter, Text, parse_value, read_parameters, resolve
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from course.manifest import CourseError, load
+from course.errors import CourseError
+from course.manifest import load
 from course.reporting import pages as rendering
 from course.reporting import report
 from course.reporting.pages import Context, clean, coloured, mathml, place, terminal
@@ -272,8 +273,7 @@ def test_a_declared_metric_without_a_band_in_this_profile(mini):
 
 
 def test_the_judgement_is_that_of_the_run(mini):
-    from course.execution.run import judge
-    from course.execution.worker import Result
+    from course.outcome import Result, judge
 
     manifest = load(mini)
     lecture = manifest.select(["01/lecture"])[0]

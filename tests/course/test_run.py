@@ -22,12 +22,15 @@ import psutil
 import pytest
 from rich.console import Console
 
+from course.errors import CourseError
 from course.execution import dask
 from course.execution import run as module
-from course.execution import worker as execute
-from course.execution.run import Outcome, Task, failed, judge, run
-from course.execution.worker import RESULTS, Request, Result
-from course.manifest import CourseError, Text, load
+from course.execution.run import Task, run
+from course.execution.worker import RESULTS, Request
+from course.files import write_atomically
+from course.manifest import load
+from course.outcome import Outcome, Result, failed, judge, limits, number
+from course.parameters import Text
 from course.reporting import junit, progress, report
 
 
@@ -71,7 +74,7 @@ class Fake:
         does = self.does.get(self.name(request), {})
         if callable(does):
             does = does(request, cancel)
-        result = Result(request.notebook, "passed", None, 30.0, 12.0, 500_000_000, 9, {"total": 6.0}, {"python": "3"})
+        result = Result(request.notebook, "passed", None, 30.0, 12.0, 500_000_000, [], {"total": 6.0}, {"python": "3"})
         if "solutions" in request.notebook:
             result.metrics = {}
         for field, value in does.items():
@@ -81,7 +84,7 @@ class Fake:
             if cell["cell_type"] == "code":
                 cell.update(outputs=[], execution_count=1)
         if result.status != "cancelled":
-            execute.write_atomically(request.output, json.dumps(document).encode())
+            write_atomically(request.output, json.dumps(document).encode())
         return result
 
     @staticmethod
@@ -333,9 +336,9 @@ def test_judge(mini, result, problems):
 
 def test_numbers_are_shown_as_people_write_them():
     shown = {15470264320.0: "15,470,264,320", 0.8125: "0.8125", 2.791e-6: "2.791e-06", 212.0: "212", -3.0: "-3"}
-    assert {value: module.number(value) for value in shown} == shown
-    assert (module.number(float("nan")), module.number(1e300)) == ("nan", "1e+300")
-    assert (module.shown((5.0, 7.25)), module.shown((212.0, 212.0))) == ("5 to 7.25", "212")
+    assert {value: number(value) for value in shown} == shown
+    assert (number(float("nan")), number(1e300)) == ("nan", "1e+300")
+    assert (limits((5.0, 7.25)), limits((212.0, 212.0))) == ("5 to 7.25", "212")
 
 
 def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fake):

@@ -16,7 +16,7 @@ from typing import Any
 
 from course.grading import sandbox
 from course.grading.sandbox import INSIDE, Limits
-from course.manifest import CourseError
+from course.errors import CourseError
 
 WARM_SECONDS = 180.0  # a template's imports, on a busy machine
 
@@ -25,11 +25,16 @@ class Child:
     """One child of a template. `close` ends it; `report` says how it ended."""
 
     def __init__(self, keeper: socket.socket) -> None:
-        self._keeper, self._report = keeper, None  # type: ignore[var-annotated]
+        self._keeper = keeper
+        self._report: dict[str, Any] | None = None
 
-    def close(self, wait: float = 10.0) -> dict[str, Any]:
-        """End it if it runs, and say how it ended: `ended` (exit, stopped, memory, time), `code`, `cpu_seconds`, `peak_bytes`."""
-        if self._report is None:
+    def close(self, grace: float = 0.0, wait: float = 10.0) -> dict[str, Any]:
+        """End it, after a time of grace to end by itself, and say how it ended.
+
+        Returns:
+            `ended` (exit, stopped, memory, time), `code`, `cpu_seconds`, `peak_bytes`.
+        """
+        if self._report is None and not (grace and self.report(grace)):
             with contextlib.suppress(OSError):
                 self._keeper.shutdown(socket.SHUT_WR)
             self.report(wait)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from course.manifest import CourseError
+from course.errors import CourseError
 
 UNPRIVILEGED = 61184  # a user of its own: above all that systems give out to people, below systemd's dynamic ones
 INSIDE = "/course"  # where the packages `course` and `utils` lie inside

@@ -230,8 +230,7 @@ class Peer:
         if kind == "array":
             array = parcel.arrays[_index(told["i"])]
             parcel.tracked.append(array)
-            if self.trusting or parcel.before is not None:
-                parcel.before.append(array.copy() if self.trusting else None)
+            parcel.before.append(array.copy())
             return array
         if kind == "same":
             return parcel.tracked[_index(told["i"])]
@@ -439,7 +438,7 @@ class Peer:
         changes: list[Any] = []
         for number, (thing, old) in enumerate(zip(tracked, before)):
             if isinstance(thing, np.ndarray):
-                if old is not None and not (thing.shape == old.shape and thing.tobytes() == old.tobytes()):
+                if thing.tobytes() != old.tobytes():
                     reply.arrays.append(thing)
                     changes.append([number, {"t": "array", "i": len(reply.arrays) - 1}])
             elif isinstance(thing, np.random.Generator):

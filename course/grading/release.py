@@ -1,0 +1,340 @@
+"""The release of a lab, which every submission is held against: its cells, gaps, checks, points and questions."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from course.errors import CourseError
+from course.grading import plan
+from course.manifest import Manifest, Notebook
+from course.notebook import Cell, read_notebook, typed_cells
+from course.parameters import resolve
+
+PROFILE = "smoke"  # a gap that trains is judged with these parameters, as `course test` proves it
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of a gap, worth some points. `own`: an instructor's, of whose code and words a student sees nothing."""
+
+    id: str
+    gap: str
+    points: Fraction
+    source: str
+    index: int
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Gap:
+    """`answer` is the solution's cell, `stub` the lab's; `defines` are the names that the answer binds."""
+
+    name: str
+    index: int
+    answer: str
+    stub: str
+    defines: tuple[str, ...]
+    values: tuple[str, ...]  # those of them that are neither functions nor classes
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    name: str
+    points: Fraction
+    index: int
+    stub: str
+
+
+class Release:
+    """A lab as released, with its solution.
+
+    Args:
+        notebook: the lab.
+        own: a folder with an instructor's own checks (`07_semantic_segmentation.py`), or None.
+    """
+
+    def __init__(self, manifest: Manifest, notebook: Notebook, own: Path | None = None) -> None:
+        self.notebook, self.manifest = notebook, manifest
+        solution = Notebook(notebook.topic, "solution", notebook.root)
+        lab = Notebook(notebook.topic, "lab", notebook.root)
+        self.cells = typed_cells(read_notebook(solution.path, solution.relative))
+        self.lab_notebook = read_notebook(lab.path, lab.relative)
+        self.lab_cells = typed_cells(self.lab_notebook)
+        if len(self.cells) != len(self.lab_cells):
+            raise CourseError(f"{lab.relative}: expected as many cells as {solution.relative} has: `course build` makes both")
+        self.parameters = resolve(solution.path, solution.overrides(PROFILE), solution.relative)
+        self.gaps = [self._gap(cell) for cell in self.cells if cell.role == "gap"]
+        self.checks = [
+            Check(cell.id, cell.name, Fraction(cell.points), cell.source, cell.index)
+            for cell in self.cells
+            if cell.role == "check"
+        ]
+        if own is not None:
+            self.checks += self._own(own)
+        self.questions = [
+            Question(cell.id, cell.name, Fraction(cell.points), cell.index, self.lab_cells[cell.index].source)
+            for cell in self.cells
+            if cell.role == "question"
+        ]
+        if not self.gaps:
+            raise CourseError(f"{lab.relative}: expected a lab with gaps, found none")
+
+    @property
+    def name(self) -> str:
+        return self.notebook.stem
+
+    @property
+    def total(self) -> Fraction:
+        return sum((part.points for part in (*self.checks, *self.questions)), Fraction(0))
+
+    def checks_of(self, gap: str) -> list[Check]:
+        return [check for check in self.checks if check.gap == gap]
+
+    def _gap(self, cell: Cell) -> Gap:
+        body = plan.statements(cell.source)
+        defined = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        names = plan.bound(body)
+        values = tuple(sorted(names - defined)) if not defined else ()
+        stub = self.lab_cells[cell.index].source
+        return Gap(cell.name, cell.index, cell.source, stub, tuple(sorted(defined | set(values))), values)
+
+    def _own(self, folder: Path) -> list[Check]:
+        path = folder / f"{self.name}.py"
+        if not folder.is_dir():
+            raise CourseError(f"--checks {folder}: no such folder")
+        if not path.is_file():
+            return []
+        found: list[Check] = []
+        import jupytext
+
+        read = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+        for number, cell in enumerate(read.cells):
+            gap, points = cell.metadata.get("check"), cell.metadata.get("points")
+            if cell.cell_type != "code":
+                continue
+            if gap not in [known.name for known in self.gaps]:
+                known = ", ".join(known.name for known in self.gaps)
+                raise CourseError(f'{path}: cell {number + 1}: expected `check="GAP"` with a gap of the lab ({known}), got {gap!r}')
+            if isinstance(points, bool) or not isinstance(points, (int, float)) or points < 0:
+                raise CourseError(f"{path}: cell {number + 1}: expected `points=NUMBER`, got {points!r}")
+            try:
+                ast.parse(cell.source)
+            except SyntaxError as error:
+                raise CourseError(f"{path}: cell {number + 1}, line {error.lineno}: {error.msg}") from None
+            last = max(check.index for check in self.checks if check.gap == gap)
+            ident = f"{gap}-own-{sum(check.gap == gap for check in found) + 1}"
+            found.append(Check(ident, gap, Fraction(str(points)), cell.source, last, own=True))
+        return found
+
+    # ------------------------------------------------------------------------------------------------ what each side runs
+
+    def _given(self) -> list[tuple[int, str]]:
+        """The code cells that are neither gap nor check; of the setup cell its imports, to the parameters their values."""
+        found = []
+        for cell in self.cells:
+            if cell.type != "code" or cell.role in ("gap", "check"):
+                continue
+            source = cell.source
+            if cell.role == "setup":
+                body = [node for node in plan.statements(source) if isinstance(node, (ast.Import, ast.ImportFrom))]
+                source = "\n".join(ast.unparse(node) for node in body)
+            if cell.role == "parameters":
+                source += "".join(f"\n{name} = {value!r}" for name, value in self.parameters.items())
+            found.append((cell.index, source))
+        return found
+
+    @cached_property
+    def _judged(self) -> dict[int, str]:
+        roots = set().union(*(plan.names_in(check.source) for check in self.checks))
+        return plan.kept(self._given(), roots.union(*(plan.names_in(gap.answer) for gap in self.gaps)))
+
+    def program(self, answers: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The steps of judging a submission, for `course.grading.inside.judge`.
+
+        Args:
+            answers: the submission's cell for each gap that it has.
+        """
+        roots = set().union(*(plan.names_in(gap.answer) for gap in self.gaps), *map(plan.names_in, answers.values()))
+        checked = set().union(*(plan.names_in(check.source) for check in self.checks))
+        roots |= {name for _, source in self._given() for name in plan.functions(source) if name in checked}
+        submitted, judged = plan.kept(self._given(), roots), self._judged
+        checks: dict[int, list[Check]] = {}
+        for check in self.checks:
+            checks.setdefault(check.index, []).append(check)
+        last = {check.gap: check.index for check in self.checks}
+        gaps = {gap.index: gap for gap in self.gaps}
+        steps: list[dict[str, Any]] = []
+        for cell in self.cells:
+            index = cell.index
+            if index in gaps:
+                gap = gaps[index]
+                steps.append(
+                    {
+                        "kind": "gap",
+                        "gap": gap.name,
+                        "index": index,
+                        "defines": gap.defines,
+                        "values": gap.values,
+                        "solution": gap.answer,
+                        "answer": plan_answer(answers.get(gap.name, gap.stub)),
+                    }
+                )
+                if gap.name not in last:
+                    steps.append({"kind": "end", "gap": gap.name, "index": index})
+            elif index in judged and (judged[index] or submitted[index]):
+                steps.append(
+                    {
+                        "kind": "given",
+                        "index": index,
+                        "judge": judged[index],
+                        "submission": submitted[index],
+                        "functions": plan.functions(judged[index]),
+                    }
+                )
+            for check in checks.get(index, []):
+                steps.append({"kind": "check", "gap": check.gap, "id": check.id, "index": index, "source": check.source})
+            if index in last.values():
+                steps += [
+                    {"kind": "end", "gap": name, "index": index}
+                    for name, where in last.items()
+                    if where == index and name in [gap.name for gap in self.gaps]
+                ]
+        _mark_needed(steps)
+        return steps
+
+    def fingerprint(self) -> str:
+        """Changes when anything changes that a mark depends on: the release's cells, its parameters, own checks."""
+        content: list[Any] = [[cell.id, cell.role, cell.name, str(cell.points), cell.source] for cell in self.cells]
+        content += [[cell.id, cell.source] for cell in self.lab_cells]
+        content += [[check.id, str(check.points), check.source] for check in self.checks]
+        return hashlib.sha256(json.dumps([content, self.parameters]).encode()).hexdigest()
+
+
+def plan_answer(source: str) -> str:
+    """An answer as Python: IPython's own lines (`%time`, `!pip install`) are left out."""
+    try:
+        ast.parse(source)
+        return source
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        from course.notebook import without_magics
+
+        return without_magics(source)
+
+
+def _mark_needed(steps: list[dict[str, Any]]) -> None:
+    """Of each given cell and check, whether a later check of another gap needs what it binds."""
+    for number, step in enumerate(steps):
+        if step["kind"] in ("given", "check"):
+            source = step.get("judge", step.get("source", ""))
+            names = plan.bound(plan.statements(source))
+            later = [
+                later.get("judge") or later.get("source") or "" for later in steps[number + 1 :] if later.get("gap") != step.get("gap")
+            ]
+            step["needed"] = any(names & plan.names_in(source) for source in later)
+
+
+def withheld(release: Release, utilities: Path) -> dict[str, set[str]]:
+    """Functions of `utils` that a lab's checks use and nothing else does: what the lab asks its students to write.
+
+    Returns:
+        For each file below `utilities`, the names of such functions in it. What another kept function of `utils` needs is kept.
+    """
+    checked = _utilities_used([check.source for check in release.checks], release, utilities)
+    others = [source for _, source in release._given()] + [gap.answer for gap in release.gaps]
+    kept = _utilities_used(others, release, utilities)
+    graph = _Uses(utilities)
+    reachable = graph.reached(kept)
+    found: dict[str, set[str]] = {}
+    for path, name in checked - reachable:
+        found.setdefault(path, set()).add(name)
+    return found
+
+
+def _utilities_used(sources: Iterable[str], release: Release, utilities: Path) -> set[tuple[str, str]]:
+    """(file, function) of `utils` that sources name through the notebook's imports: `arithmetic.conv2d`, `resnet.basic`."""
+    graph = _Uses(utilities)
+    modules: dict[str, str] = {}
+    found: set[tuple[str, str]] = set()
+    for cell in release.cells:
+        if cell.type != "code":
+            continue
+        for node in plan.statements(cell.source):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "utils":
+                for alias in node.names:
+                    modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    for source in sources:
+        for node in (part for statement in plan.statements(source) for part in ast.walk(statement)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+                found |= graph.resolve(f"{modules[node.value.id]}.{node.attr}")
+            elif isinstance(node, ast.Name) and node.id in modules:
+                found |= graph.resolve(modules[node.id])
+    return found
+
+
+class _Uses:
+    """Which function of `utils` may call which, by the names in the files."""
+
+    def __init__(self, utilities: Path) -> None:
+        self.root = utilities
+        self.trees: dict[str, ast.Module] = {}
+        for path in sorted(utilities.rglob("*.py")):
+            self.trees[str(path.relative_to(utilities))] = ast.parse(path.read_text(encoding="utf-8"))
+
+    def file_of(self, module: str) -> str | None:
+        parts = module.split(".")[1:]
+        for candidate in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
+            if candidate in self.trees:
+                return candidate
+        return None
+
+    def resolve(self, dotted: str) -> set[tuple[str, str]]:
+        """The (file, function) behind `utils.arithmetic.conv2d`, through the imports of packages; nothing for anything else."""
+        module, _, name = dotted.rpartition(".")
+        path = self.file_of(module) if module.startswith("utils") else None
+        if path is None:
+            return set()
+        for node in self.trees[path].body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+                return {(path, name)}
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils"):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return self.resolve(f"{node.module}.{alias.name}")
+        return set()
+
+    def reached(self, start: set[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Everything that these may call. Code at the top of a file, which runs at import, counts as called."""
+        definitions: dict[str, list[tuple[str, str, ast.AST]]] = {}
+        waiting: list[str] = []
+        for path, tree in self.trees.items():
+            for node in tree.body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                    definitions.setdefault(node.name, []).append((path, node.name, node))
+                elif not isinstance(node, (ast.Import, ast.ImportFrom)):
+                    waiting += self._names(node)
+        reached: set[tuple[str, str]] = set()
+        for path, name in start:
+            for where, known, node in definitions.get(name, []):
+                if where == path:
+                    reached.add((path, name))
+                    waiting += self._names(node)
+        while waiting:
+            for path, name, node in definitions.get(waiting.pop(), []):
+                if (path, name) not in reached:
+                    reached.add((path, name))
+                    waiting += self._names(node)
+        return reached
+
+    @staticmethod
+    def _names(node: ast.AST) -> list[str]:
+        names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+        return names + [part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)]

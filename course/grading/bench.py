@@ -10,13 +10,12 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from course.grading import release as releases
+from course.execution.clock import crowding
 from course.grading.boxes import Child, Template
-from course.grading.release import Release
 from course.grading.sandbox import INSIDE, Limits
 
 # What notebooks import: warm before the fork, so that no submission waits for it.
@@ -40,27 +39,28 @@ WARM = (
     "utils.results",
     "utils.session",
 )
+WARM_NOTEBOOK = ("course.execution.client", "ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline")
+PACKAGE = Path(__file__).resolve().parents[1]
+UTILITIES = PACKAGE.parent / "utils"
 
 
 class Bench:
-    """The templates for one release. Any number of threads may judge at a time; each submission has processes of its own.
+    """The templates for one release. Any number of threads may use it at a time; each submission has processes of its own.
 
     Args:
-        judges: a template that is shared by releases (`judge_template`).
+        withheld: functions of `utils` that this lab asks for, as `release.withheld` finds them.
+        judges: a template that releases share (`judge_template`).
     """
 
-    def __init__(self, release: Release, judges: Template, limits: Limits) -> None:
-        self.release, self.judges, self.limits = release, judges, limits
+    def __init__(self, withheld: Mapping[str, Iterable[str]], judges: Template, limits: Limits) -> None:
+        self.judges, self.limits = judges, limits
         self._folder = tempfile.TemporaryDirectory(prefix="course-grade-")
-        package = Path(__file__).resolve().parents[1]
-        # The box is entered as another user than root, who must be able to read what it shows.
-        os.chmod(self._folder.name, 0o755)
+        os.chmod(self._folder.name, 0o755)  # the box is entered as another user than root, who must be able to read it
         filtered = Path(self._folder.name, "utils")
-        utilities = package.parent / "utils"
-        filter_utilities(utilities, filtered, releases.withheld(release, utilities))
+        filter_utilities(UTILITIES, filtered, withheld)
         self.submissions = Template(
-            [*WARM, "course.grading.inside.player", "course.grading.inside.peer"],
-            [(package, f"{INSIDE}/course"), (filtered, f"{INSIDE}/utils"), *data_mounts()],
+            [*WARM, *WARM_NOTEBOOK, "course.grading.inside.player", "course.grading.inside.peer"],
+            [(PACKAGE, f"{INSIDE}/course"), (filtered, f"{INSIDE}/utils"), *data_mounts()],
             data_environment(),
         )
 
@@ -68,53 +68,89 @@ class Bench:
         self.submissions.close()
         self._folder.cleanup()
 
-    def judge(self, answers: Mapping[str, str]) -> dict[str, Any]:
-        """The verdict on some answers: `checks` by id (status, text), `gaps`, `problem` (why no mark can be given, or None)."""
+    def judge(self, program: list[dict[str, Any]]) -> dict[str, Any]:
+        """The verdict on a program of `Release.program`.
+
+        Returns:
+            `checks`: by id, a status and its words; `gaps`: by name, the error that ended its cell; `problem`: why no mark can be
+            given, or None; `restarts`; `cost`.
+        """
         began = time.monotonic()
-        side: Child | None = None
-        sides: list[dict[str, Any]] = []
+        end = began + self.limits.wall_seconds * crowding()
+        sides: list[Child] = []
         ours, theirs = socket.socketpair()
-        limits = self.limits
-        judge = self.judges.fork("course.grading.inside.judge:judge", limits, theirs)
+        judge = self.judges.fork("course.grading.inside.judge:judge", self.limits, theirs)
         verdict: dict[str, Any] | None = None
         try:
-            program = {"steps": self.release.program(answers), "cell_seconds": limits.cell_seconds}
-            _send(ours, program)
+            send(ours, {"steps": program, "cell_seconds": self.limits.cell_seconds})
             while verdict is None:
-                ours.settimeout(max(1.0, began + limits.wall_seconds - time.monotonic()))
-                message = _receive(ours)
+                ours.settimeout(max(1.0, end - time.monotonic()))
+                message = receive(ours)
                 if message is None:
                     break
                 if "need" in message:
-                    if side is not None:
-                        sides.append(side.close())
-                    a, b = socket.socketpair()
-                    side = self.submissions.fork("course.grading.inside.player:play", limits, a)
-                    socket.send_fds(ours, [b"+"], [b.fileno()])
-                    b.close()
+                    if sides:
+                        sides[-1].close()
+                    here, there = socket.socketpair()
+                    sides.append(self.submissions.fork("course.grading.inside.player:play", self.limits, here))
+                    socket.send_fds(ours, [b"+"], [there.fileno()])
+                    there.close()
                 else:
                     verdict = message["verdict"]
+        except TimeoutError:
+            verdict = _without_verdict(f"the judge was not ready after {self.limits.wall_seconds:g} s")
         except (OSError, ValueError, KeyError) as error:
-            verdict = {"checks": {}, "gaps": {}, "problem": f"the judge does not answer: {type(error).__name__}: {error}"}
+            verdict = _without_verdict(f"the judge does not answer: {type(error).__name__}: {error}")
         finally:
             ours.close()
-            if side is not None:
-                sides.append(side.close(grace=2.0 if verdict else 0.0))
-            ended = judge.close(grace=2.0 if verdict else 0.0)
+            grace = 2.0 if verdict is not None and verdict["problem"] is None else 0.0
+            costs = [side.close(grace) for side in sides]
+            ended = judge.close(grace)
         if verdict is None:
-            verdict = {"checks": {}, "gaps": {}, "problem": f"the judge ended before its verdict: {ended}"}
-        verdict["cost"] = {
-            "seconds": round(time.monotonic() - began, 2),
-            "judge": ended,
-            "submission": sides,
-        }
+            verdict = _without_verdict(f"the judge ended before its verdict ({ended.get('ended')}, {ended.get('code')})")
+        cpu = sum(cost.get("cpu_seconds", 0) for cost in (ended, *costs))
+        peak = max(cost.get("peak_bytes", 0) for cost in (ended, *costs))
+        ways = [cost.get("ended") for cost in costs]
+        verdict["cost"] = {"seconds": round(time.monotonic() - began, 2), "cpu_seconds": round(cpu, 2), "peak_bytes": peak}
+        verdict["cost"]["ended"] = [way for way in ways if way not in ("exit", "stopped")]
         return verdict
+
+    def execute(self, notebook: dict[str, Any]) -> dict[str, Any]:
+        """The outputs of a rebuilt notebook's cells, for its page: `status`, `error`, `cells`."""
+        ours, theirs = socket.socketpair()
+        child = self.submissions.fork("course.grading.inside.notebook:run", self.limits, theirs)
+        told: Any = None
+        try:
+            ours.settimeout(self.limits.wall_seconds * crowding())
+            send(
+                ours,
+                {
+                    "notebook": notebook,
+                    "cell_seconds": self.limits.cell_seconds,
+                    "wall_seconds": self.limits.wall_seconds,
+                    "output_bytes": self.limits.output_bytes,
+                },
+            )
+            told = receive(ours)
+        except (OSError, ValueError, RecursionError):
+            told = None
+        finally:
+            ours.close()
+            ended = child.close(1.0 if told else 0.0)
+        if not isinstance(told, dict):
+            why = {"memory": "it took more memory than it may", "time": "it took more time than it may"}
+            value = why.get(str(ended.get("ended")), "its processes ended before it did")
+            told = {"status": "died", "error": {"name": "Stopped", "value": value}, "cells": []}
+        return told
+
+
+def _without_verdict(problem: str) -> dict[str, Any]:
+    return {"checks": {}, "gaps": {}, "problem": problem, "restarts": 0}
 
 
 def judge_template() -> Template:
     """The judges' template, which serves every release."""
-    package = Path(__file__).resolve().parents[1]
-    mounts = [(package, f"{INSIDE}/course"), (package.parent / "utils", f"{INSIDE}/utils"), *data_mounts()]
+    mounts = [(PACKAGE, f"{INSIDE}/course"), (UTILITIES, f"{INSIDE}/utils"), *data_mounts()]
     return Template([*WARM, "course.grading.inside.judge", "course.grading.inside.peer"], mounts, data_environment())
 
 
@@ -131,7 +167,7 @@ def _is_folder(name: str) -> bool:
     return bool(os.environ.get(name)) and Path(os.environ[name]).is_dir()
 
 
-def filter_utilities(source: Path, target: Path, withheld: Mapping[str, set[str]]) -> None:
+def filter_utilities(source: Path, target: Path, withheld: Mapping[str, Iterable[str]]) -> None:
     """Copy `utils` without the bodies of some functions: each raises an error that says why."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     for name, functions in withheld.items():
@@ -139,7 +175,7 @@ def filter_utilities(source: Path, target: Path, withheld: Mapping[str, set[str]
         text = path.read_text(encoding="utf-8")
         lines = text.split("\n")
         for node in reversed(ast.parse(text).body):
-            if isinstance(node, ast.FunctionDef) and node.name in functions:
+            if isinstance(node, ast.FunctionDef) and node.name in set(functions):
                 first, last = node.body[0].lineno - 1, node.end_lineno
                 indent = " " * node.body[0].col_offset
                 words = f"utils has {node.name} too, but the grader takes it away: this lab asks you to write it"
@@ -147,22 +183,31 @@ def filter_utilities(source: Path, target: Path, withheld: Mapping[str, set[str]
         path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _send(connection: socket.socket, message: Any) -> None:
+MOST_ANSWER = 64 << 20  # bytes of one message from a sandbox
+
+
+def send(connection: socket.socket, message: Any) -> None:
     data = json.dumps(message).encode()
     connection.sendall(struct.pack(">I", len(data)) + data)
 
 
-def _receive(connection: socket.socket) -> Any:
+def receive(connection: socket.socket) -> Any:
+    """One message; None when the other side has ended, ValueError when it is none."""
     head = _exactly(connection, 4)
-    body = None if head is None else _exactly(connection, struct.unpack(">I", head)[0])
+    if head is None:
+        return None
+    (length,) = struct.unpack(">I", head)
+    if length > MOST_ANSWER:
+        raise ValueError("a message that is too long")
+    body = _exactly(connection, length)
     return None if body is None else json.loads(body)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes | None:
-    whole = b""
+    whole = bytearray()
     while len(whole) < count:
-        part = connection.recv(count - len(whole))
+        part = connection.recv(min(count - len(whole), 1 << 20))
         if not part:
             return None
         whole += part
-    return whole
+    return bytes(whole)

@@ -307,7 +307,8 @@ class _Uses:
                 return {(path, name)}
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils"):
                 for alias in node.names:
-                    if (alias.asname or alias.name) == name:
+                    # A package may import its own modules by its own name: that leads to a module, not to a function.
+                    if (alias.asname or alias.name) == name and f"{node.module}.{alias.name}" != dotted:
                         return self.resolve(f"{node.module}.{alias.name}")
         return set()
 

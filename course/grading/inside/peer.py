@@ -173,7 +173,7 @@ class Peer:
             return {"t": "exception", "kind": kind.__name__, "text": _words(thing)}
         if callable(thing) or (not self.trusting and kind.__module__ != "builtins"):
             name = getattr(thing, "__name__", kind.__name__)
-            if not self.trusting and self.given.get(name) is thing:
+            if not self.trusting and self.given.get(name) is thing and not self._watches(thing):
                 return {"t": "given", "name": name}
             return {"t": "function", "h": self._export(thing), "name": str(name)[:100]}
         return {"t": "opaque", "kind": kind.__name__[:100]}
@@ -183,6 +183,15 @@ class Peer:
             handle = len(self._exported) + 1
             self._exported[handle], self._handles[id(thing)] = thing, handle
         return self._handles[id(thing)]
+
+    def _watches(self, function: Any) -> bool:
+        """Whether a function of the notebook may note what it sees, in a list or table of the notebook's: then the judge runs it itself."""
+        waiting, names = [function.__code__], set[str]()
+        while waiting:
+            code = waiting.pop()
+            names.update(code.co_names)
+            waiting += [part for part in code.co_consts if hasattr(part, "co_names")]
+        return any(isinstance(self.names.get(name), (list, dict, set)) for name in names)
 
     def _encode_model(self, model: Any, parcel: _Parcel) -> Any:
         parcel.tracked.append(model)

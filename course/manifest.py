@@ -13,6 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from course.errors import CourseError, known_names, shortened
 
 KINDS = ("lecture", "solution", "lab")
 MANIFEST = "course.toml"
+TOPIC = r"[0-9]{2}_[a-z0-9_]+"
 
 
 # --------------------------------------------------------------------------------------------------------- typed values
@@ -127,6 +129,12 @@ class Manifest:
     data: str
     topics: tuple[Topic, ...]
     profiles: Mapping[str, Profile] = field(hash=False)
+    ranges: Mapping[str, tuple[float, float]] = field(hash=False, default_factory=dict)
+    in_preparation: tuple[str, ...] = ()  # names of topics that are announced and not yet here
+
+    def range_of(self, metric: str) -> tuple[float, float] | None:
+        """What a metric can be at all: the range of the first pattern that fits its name; None when none does."""
+        return next((limits for pattern, limits in self.ranges.items() if fnmatchcase(metric, pattern)), None)
 
     def notebooks(self, kinds: Iterable[str] = ("lecture", "solution")) -> list[Notebook]:
         """Every notebook of these kinds, topic by topic."""
@@ -157,6 +165,9 @@ class Manifest:
         for notebook in everything:
             if selector in (notebook.id, f"{notebook.stem}/{notebook.kind}"):
                 return [notebook]
+        topic, _, kind = selector.partition("/")
+        if kind in KINDS and any(topic in (name, name[:2]) for name in self.in_preparation):
+            return self._one(topic, kinds)
         if selector.endswith((".ipynb", ".py")) or "/" in selector or os.sep in selector:
             tried = {Path(selector).absolute(), self.root / selector, Path(os.path.realpath(selector))}
             found = [
@@ -172,6 +183,10 @@ class Manifest:
         word = selector.lower()
         exact = [topic for topic in self.topics if word in (topic.name, str(topic.number), f"{topic.number:02d}")]
         topics = exact or [topic for topic in self.topics if word and not word.isdigit() and word in topic.name]
+        coming = [name for name in self.in_preparation if word in (name, str(int(name[:2])), name[:2])]
+        if not topics and coming:
+            here = f"{self.topics[0].number:02d} to {self.topics[-1].number:02d}"
+            raise CourseError(f"topic {coming[0]} is in preparation: this version of the course has {here}")
         if not topics:
             raise CourseError(f"no topic {selector!r} ({known_names(word, [topic.name for topic in self.topics])})")
         if len(topics) > 1:
@@ -264,33 +279,37 @@ class _Table:
         table.get("cpu", "a number (a profile that is not named takes it)")
         return {profile: table.positive(profile) for profile in table.value}
 
-    def band(self, key: str) -> tuple[float, float]:
+    def band(self, key: str, expected: str = "a band [low, high]", finite: bool = True) -> tuple[float, float]:
         value = self.value[key]
-        expected = "a band [low, high]"
-        if not isinstance(value, list) or len(value) != 2 or not all(_is_number(bound) for bound in value):
+        if not isinstance(value, list) or len(value) != 2 or not all(_is_number(bound, finite) for bound in value):
             self.wrong(expected, value, key)
         if value[0] > value[1]:
             self.wrong(f"{expected} with low <= high", value, key)
         return float(value[0]), float(value[1])
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any, finite: bool = True) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) if finite else not math.isnan(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def load(root: str | Path) -> Manifest:
     """Read `<root>/course.toml`. Whether the sources it names exist is for `build` and `check` to say."""
     root = Path(root)
     try:
-        document = tomllib.loads((root / MANIFEST).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise CourseError(f"{MANIFEST}: not TOML: {error}") from None
+        document = tomllib.loads((root / MANIFEST).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise CourseError(f"{MANIFEST}: expected UTF-8 text, got byte {error.start} that is none") from None
+    except (ValueError, RecursionError) as error:  # a giant number or deep nesting is no TOMLDecodeError
+        raise CourseError(f"{MANIFEST}: not TOML: {error}") from None
     except OSError as error:
         raise CourseError(f"{root / MANIFEST}: {error.strerror or error}") from None
-    top = _Table(document, "", ("course", "profiles", "topics"))
-    course = top.table("course", ("title", "repository", "tag", "data"))
+    top = _Table(document, "", ("course", "profiles", "ranges", "topics"))
+    course = top.table("course", ("title", "repository", "tag", "data", "in_preparation"))
     profiles = _profiles(top.table("profiles"))
     topics = top.get("topics", "at least one [[topics]]")
     if not isinstance(topics, list) or not topics:
@@ -305,7 +324,26 @@ def load(root: str | Path) -> Manifest:
         data=course.text("data", "an address such as https://...", r"(https?|file)://[^\s\"'\\]+"),
         topics=read,
         profiles=profiles,
+        ranges=_ranges(top.optional("ranges")),
+        in_preparation=_in_preparation(course, read),
     )
+
+
+def _ranges(table: _Table) -> dict[str, tuple[float, float]]:
+    expected = "a range [low, high], either of which may be inf"
+    return {pattern: table.band(pattern, expected, finite=False) for pattern in table.value}
+
+
+def _in_preparation(course: _Table, topics: tuple[Topic, ...]) -> tuple[str, ...]:
+    names = course.value.get("in_preparation", [])
+    taken = {topic.number for topic in topics}
+    expected = "a list of names such as 08_localization, none with the number of a topic that is here"
+    if not isinstance(names, list):
+        course.wrong(expected, names, "in_preparation")
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(TOPIC, name) or int(name[:2]) in taken:
+            course.wrong(expected, name, "in_preparation")
+    return tuple(names)
 
 
 def _profiles(table: _Table) -> dict[str, Profile]:
@@ -322,7 +360,7 @@ def _profiles(table: _Table) -> dict[str, Profile]:
 
 def _topic(value: Any, place: str, profiles: tuple[str, ...]) -> Topic:
     table = _Table(value, place, ("name", "title", "about", "lecture", "solution"))
-    name = table.text("name", "a name such as 01_convolution_arithmetic", r"[0-9]{2}_[a-z0-9_]+")
+    name = table.text("name", "a name such as 01_convolution_arithmetic", TOPIC)
     return Topic(
         number=int(name[:2]),
         name=name,

@@ -14,6 +14,8 @@ from typing import Any
 
 from course.errors import CourseError
 
+CHECKED = "nbval-check-output"  # the tag of a cell whose printed output is stored and compared
+
 
 def read_notebook(path: str | Path, where: str | None = None) -> dict[str, Any]:
     """The notebook as JSON, with every cell's source joined to one string. CourseError when it is none."""
@@ -41,6 +43,12 @@ def read_notebook(path: str | Path, where: str | None = None) -> dict[str, Any]:
 def tags(cell: Mapping[str, Any]) -> list[str]:
     found = cell.get("metadata", {}).get("tags", [])
     return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
+
+
+def first_words(cell: Mapping[str, Any], length: int = 40) -> str:
+    """The first line of a cell that says something, to find it by."""
+    line = next((line.strip() for line in str(cell.get("source", "")).split("\n") if line.strip()), "empty")
+    return f'"{line}"' if len(line) <= length else f'"{line[: length - 3]}..."'
 
 
 @dataclass(frozen=True)

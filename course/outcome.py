@@ -45,7 +45,10 @@ class Result:
     peak_rss_bytes: int = 0
     cells: list[CellResult] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)  # metrics that are no finite number, as they were recorded
     versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)  # what the notebook read, by path: digests; "" where it has changed
+    kernel: str = ""  # "forked", or "cold: " and why there was no template to fork
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Result:
@@ -89,10 +92,14 @@ def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
     bands = notebook.bands(profile.name)
     for name, band in bands.items():
         value = result.metrics.get(name)
+        if name in result.unreadable:
+            continue
         if value is None:
             problems.append(f"metric {name} is declared in course.toml, but no cell recorded it")
         elif band is not None and not band[0] <= value <= band[1]:
             problems.append(f"metric {name} is {number(value, 6)}, outside its band {limits(band)}")
+    for name, text in result.unreadable.items():
+        problems.append(f"metric {name}: expected a finite number, but a cell recorded {text}")
     for name in result.metrics:
         if name not in bands:
             problems.append(f"metric {name} was recorded, but course.toml does not declare it")

@@ -33,10 +33,17 @@ class Board:
     """Told by the runner of each start, cell and end."""
 
     def __init__(
-        self, notebooks: list[Notebook], profile: Profile, tasks: list[Any], jobs: int, console: Console | None
+        self,
+        notebooks: list[Notebook],
+        profile: Profile,
+        tasks: list[Any],
+        jobs: int,
+        console: Console | None,
+        verbose: bool = False,
     ) -> None:
         self.console = console if console is not None else _console()
         self.profile = profile
+        self.verbose = verbose  # metrics without a band too
         self.jobs = jobs
         self.waiting = {task.notebook.id: task for task in tasks}
         self.running: dict[str, tuple[Any, float, dict[str, Any]]] = {}
@@ -107,6 +114,10 @@ class Board:
         if outcomes:
             self.say(f"Profile {self.profile.name}: {self.profile.about}", "bold")
             self.console.print(table)
+            self.say(
+                "minutes: CPU seconds / 120, of the budget: what two busy cores would need, whatever the clock says",
+                "dim",
+            )
         for outcome in outcomes:
             for line in explain(outcome, self.profile):
                 self.say(line)
@@ -120,7 +131,9 @@ class Board:
         bands = notebook.bands(name)
         expected = bands if result.status == "passed" else {}  # one that broke off is not asked for what came later
         metrics = [
-            _metric(metric, result.metrics.get(metric), bands.get(metric)) for metric in {**expected, **result.metrics}
+            _metric(metric, result.metrics.get(metric), bands.get(metric))
+            for metric in {**expected, **result.metrics}
+            if self.verbose or bands.get(metric) is not None or (metric in bands) != (metric in result.metrics)
         ]
         return [
             (notebook.id, ""),

@@ -14,18 +14,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course.authoring import build as builder
-from course.authoring.build import (
-    KEYS,
-    build,
-    cell_id,
-    checksum,
-    make_notebook,
-    read_course_source,
-    read_wrong,
-    setup_cell,
-    store_outputs,
-)
+from course.authoring import assemble, sources
+from course.authoring.assemble import cell_id, checksum, make_notebook, setup_cell, store_outputs
+from course.authoring.build import build
+from course.authoring.sources import KEYS, read_course_source, read_wrong
 from course.errors import CourseError
 from course.manifest import KINDS, load
 from course.notebook import read_notebook
@@ -90,7 +82,7 @@ def test_the_layout_is_that_of_nbformat(mini):
 def test_ids_come_from_type_and_text():
     assert cell_id("code", "x = 1") == hashlib.sha256(b"codex = 1").hexdigest()[:12]
     equal = [{"cell_type": "code", "metadata": {}, "source": "x"} for _ in range(3)]
-    builder._give_ids(equal)
+    assemble._give_ids(equal)
     first = hashlib.sha256(b"codex").hexdigest()[:12]
     assert [cell["id"] for cell in equal] == [first, f"{first}-2", f"{first}-3"]
 
@@ -346,9 +338,9 @@ def test_what_is_kept_is_taken_for_its_own_text_only(mini, damage):
 
 
 def test_another_jupytext_reads_anew(mini, monkeypatch):
-    monkeypatch.setattr(builder, "_READ", {})
-    monkeypatch.setattr(builder, "version", lambda name: "0.0")
-    monkeypatch.setattr(builder, "write_atomically", lambda path, text: written.append(path))
+    monkeypatch.setattr(sources, "_READ", {})
+    monkeypatch.setattr(sources, "version", lambda name: "0.0")
+    monkeypatch.setattr(sources, "write_atomically", lambda path, text: written.append(path))
     written = []
     read_course_source(load(mini).select(["01/lecture"])[0])
     assert written == [kept(mini)]
@@ -833,4 +825,4 @@ def test_make_notebook_needs_no_built_one(mini):
     notebook = load(mini).select(["01/lab"])[0]
     before = (mini / "labs/01_addition.ipynb").read_text()
     shutil.rmtree(mini / "labs")
-    assert builder.notebook_text(make_notebook(notebook)) == before
+    assert assemble.notebook_text(make_notebook(notebook)) == before

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from course.authoring import check as checks
-from course.authoring.build import badge, build, setup_cell
+from course.authoring.assemble import badge, setup_cell
+from course.authoring.build import build
 from course.authoring.check import Modules, check, fix
 from course.manifest import KINDS, load
 from course.notebook import read_notebook

@@ -35,6 +35,7 @@ class Job:
     lab: str
     program: list[dict[str, Any]]
     notebook: dict[str, Any] | None
+    parameters: dict[str, Any]
     withheld: dict[str, list[str]]
     limits: Limits
 
@@ -65,7 +66,7 @@ class Local:
     def __call__(self, job: Job) -> dict[str, Any]:
         bench = self._bench(job)
         verdict = bench.judge(job.program)
-        executed = bench.execute(job.notebook) if job.notebook is not None else None
+        executed = bench.execute(job.notebook, job.parameters) if job.notebook is not None else None
         return {"verdict": verdict, "executed": executed}
 
     def _bench(self, job: Job) -> Bench:
@@ -170,11 +171,9 @@ class Batch:
         notebook = None
         if self.pages:
             notebook = rebuild.rebuilt(release, answers)
-            for cell in notebook["cells"]:
-                if "parameters" in cell["metadata"].get("tags", []):
-                    cell["source"] += "".join(f"\n{name} = {value!r}" for name, value in release.parameters.items())
         program = release.program(answers)
-        return Job(task.submission.name, release.name, program, notebook, self._withheld[release.name], self.limits)
+        held = self._withheld[release.name]
+        return Job(task.submission.name, release.name, program, notebook, release.parameters, held, self.limits)
 
     def run(
         self, tasks: Sequence[Task], executor: Executor, jobs: int, on_done: Callable[[Task, str], None] = lambda *_: None

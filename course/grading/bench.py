@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from course.execution.clock import crowding
-from course.grading.boxes import Child, Template
+from course.execution.template import MODULES
+from course.grading.crowding import crowding
+from course.grading.boxes import Box, Child
 from course.grading.sandbox import INSIDE, Limits
 
 # What notebooks import: warm before the fork, so that no submission waits for it.
@@ -39,7 +40,7 @@ WARM = (
     "utils.results",
     "utils.session",
 )
-WARM_NOTEBOOK = ("course.execution.client", "ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib_inline.backend_inline")
+WARM_NOTEBOOK = ("course.execution.client", "course.execution.provisioner", *MODULES)
 PACKAGE = Path(__file__).resolve().parents[1]
 UTILITIES = PACKAGE.parent / "utils"
 
@@ -52,14 +53,14 @@ class Bench:
         judges: a template that releases share (`judge_template`).
     """
 
-    def __init__(self, withheld: Mapping[str, Iterable[str]], judges: Template, limits: Limits) -> None:
+    def __init__(self, withheld: Mapping[str, Iterable[str]], judges: Box, limits: Limits) -> None:
         self.judges, self.limits = judges, limits
         self._folder = tempfile.TemporaryDirectory(prefix="course-grade-")
         os.chmod(self._folder.name, 0o755)  # the box is entered as another user than root, who must be able to read it
         filtered = Path(self._folder.name, "utils")
         filter_utilities(UTILITIES, filtered, withheld)
-        self.submissions = Template(
-            [*WARM, *WARM_NOTEBOOK, "course.grading.inside.player", "course.grading.inside.peer"],
+        self.submissions = Box(
+            [*WARM, "course.grading.inside.player", "course.grading.inside.peer"],
             [(PACKAGE, f"{INSIDE}/course"), (filtered, f"{INSIDE}/utils"), *data_mounts()],
             data_environment(),
         )
@@ -115,10 +116,11 @@ class Bench:
         verdict["cost"]["ended"] = [way for way in ways if way not in ("exit", "stopped")]
         return verdict
 
-    def execute(self, notebook: dict[str, Any]) -> dict[str, Any]:
+    def execute(self, notebook: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs of a rebuilt notebook's cells, for its page: `status`, `error`, `cells`."""
         ours, theirs = socket.socketpair()
-        child = self.submissions.fork("course.grading.inside.notebook:run", self.limits, theirs)
+        # With the whole of `utils`, since the checks that the student has compare with it; what comes out is shown, not judged.
+        child = self.judges.fork("course.grading.inside.notebook:run", self.limits, theirs)
         told: Any = None
         try:
             ours.settimeout(self.limits.wall_seconds * crowding())
@@ -126,7 +128,8 @@ class Bench:
                 ours,
                 {
                     "notebook": notebook,
-                    "cell_seconds": self.limits.cell_seconds,
+                    "parameters": dict(parameters),
+                    "cpu_seconds": self.limits.notebook_seconds,
                     "wall_seconds": self.limits.wall_seconds,
                     "output_bytes": self.limits.output_bytes,
                 },
@@ -148,10 +151,10 @@ def _without_verdict(problem: str) -> dict[str, Any]:
     return {"checks": {}, "gaps": {}, "problem": problem, "restarts": 0}
 
 
-def judge_template() -> Template:
+def judge_template() -> Box:
     """The judges' template, which serves every release."""
     mounts = [(PACKAGE, f"{INSIDE}/course"), (UTILITIES, f"{INSIDE}/utils"), *data_mounts()]
-    return Template([*WARM, "course.grading.inside.judge", "course.grading.inside.peer"], mounts, data_environment())
+    return Box([*WARM, *WARM_NOTEBOOK, "course.grading.inside.judge", "course.grading.inside.peer"], mounts, data_environment())
 
 
 def data_mounts() -> list[tuple[Path, str]]:

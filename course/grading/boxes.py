@@ -1,4 +1,4 @@
-"""The host's side of a warm template: start it, have it fork children, stop them."""
+"""Warm templates in boxes, as `course.execution.template` makes them, and their sandboxed children."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import contextlib
 import json
 import select
 import socket
-import subprocess
+import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from course.errors import CourseError
+from course.execution.template import Template, Unavailable
 from course.grading import sandbox
 from course.grading.sandbox import INSIDE, Limits
-from course.errors import CourseError
 
-WARM_SECONDS = 180.0  # a template's imports, on a busy machine
+KEEPER = "course.grading.inside.keeper:keep"
 
 
 class Child:
@@ -49,14 +49,14 @@ class Child:
         return self._report
 
 
-class Template:
-    """A warm process in a box. Its children see `mounts` and nothing else of this machine.
+class Box:
+    """A warm template in a box. Its children see `mounts` and nothing else of this machine.
 
     Args:
         modules: what it imports before the first fork.
         mounts: (path here, path inside), read-only.
-        environment: variables inside.
-        boxed: False runs it without any box, which is for those who trust every submission.
+        environment: variables inside, beside the fixed ones.
+        threads: of each child's TensorFlow and NumPy; they change results in the last places.
     """
 
     def __init__(
@@ -69,93 +69,67 @@ class Template:
         self._modules, self._mounts = list(modules), list(mounts)
         self._environment = {
             "HOME": "/scratch",
-            "PATH": f"{sandbox.PYTHON.parent}:/usr/bin:/bin",
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONPATH": INSIDE,
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
             "LANG": "C.UTF-8",
             "MPLBACKEND": "agg",
             "MPLCONFIGDIR": "/tmp/matplotlib",
+            "IPYTHONDIR": "/scratch/ipython",
             "KERAS_BACKEND": "tensorflow",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "TF_NUM_INTRAOP_THREADS": str(threads),
-            "TF_NUM_INTEROP_THREADS": "1",
+            "TF_NUM_INTEROP_THREADS": str(threads),
             "OMP_NUM_THREADS": str(threads),
             "OPENBLAS_NUM_THREADS": str(threads),
             "CUDA_VISIBLE_DEVICES": "-1",
             **environment,
         }
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._template: Template | None = None
         self._log = tempfile.TemporaryFile()
 
-    def start(self) -> None:
-        """Start it unless it runs. CourseError when it does not get ready."""
-        with self._lock:
-            self._start()
+    def fork(self, entry: str, limits: Limits, given: socket.socket) -> Child:
+        """A child that runs `entry` (`module:function`) on this socket, which is its own from then on.
 
-    def _start(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
-        self._stop()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = [str(sandbox.PYTHON), "-m", "course.grading.inside.template", str(theirs.fileno()), *self._modules]
-        command = sandbox.box(self._mounts, self._environment, program)
-        self._process = subprocess.Popen(
-            command,
-            env={},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        self._control = ours
-        end = time.monotonic() + WARM_SECONDS
-        while time.monotonic() < end and not select.select([ours], [], [], 0.5)[0]:
-            if self._process.poll() is not None:
-                break
-        answer: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            ours.setblocking(False)
-            answer = json.loads(ours.recv(65536))
-        ours.setblocking(True)
-        if not answer.get("ready"):
-            said = answer.get("error") or self.last_words() or "it ended without a word"
-            self._stop()
-            raise CourseError(f"the grader's template does not start: {said}", 1)
-
-    def fork(self, entry: str, limits: Limits, *sockets: socket.socket) -> Child:
-        """A child that runs `entry` (`module:function`) on these sockets, which are its own from then on."""
-        with self._lock:
-            self._start()
-            assert self._control is not None
-            ours, theirs = socket.socketpair()
-            request = json.dumps({"entry": entry, "limits": limits.as_dict()}).encode()
-            socket.send_fds(self._control, [request], [theirs.fileno(), *(given.fileno() for given in sockets)])
-        theirs.close()
-        for given in sockets:
+        Raises:
+            CourseError: the template cannot be started.
+        """
+        ours, theirs = socket.socketpair()
+        order = json.dumps({"entry": entry, "limits": limits.as_dict()})
+        files = [theirs.fileno(), given.fileno(), self._log.fileno()]
+        try:
+            for last in (False, True):  # once more with a new template, should it have ended
+                try:
+                    self._ready(anew=last).fork(KEEPER, files, {"COURSE_ORDER": order})
+                    return Child(ours)
+                except Unavailable as error:
+                    if last:
+                        said = self.last_words() or str(error)
+                        raise CourseError(f"the grader's template does not start: {said}", 1) from None
+            raise AssertionError
+        finally:
+            theirs.close()
             given.close()
-        return Child(ours)
+
+    def _ready(self, anew: bool) -> Template:
+        with self._lock:
+            if anew and self._template is not None:
+                self._template.close()
+                self._template = None
+            if self._template is None:
+                self._template = Template(self._environment, self._modules, sandbox.box(self._mounts))
+            return self._template
 
     def last_words(self) -> str:
-        """The last line that the template or a child of it wrote before it had a sandbox of its own."""
+        """The last line that a child wrote before it had a sandbox of its own."""
         self._log.seek(0)
         lines = self._log.read()[-20_000:].decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
     def close(self) -> None:
         with self._lock:
-            self._stop()
-
-    def _stop(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            try:
-                self._process.wait(2)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = self._control = None
+            if self._template is not None:
+                self._template.close()
+                self._template = None

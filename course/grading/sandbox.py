@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from course.errors import CourseError
 
 UNPRIVILEGED = 61184  # a user of its own: above all that systems give out to people, below systemd's dynamic ones
 INSIDE = "/course"  # where the packages `course` and `utils` lie inside
-PYTHON = Path(sys.prefix, "bin", "python")
 _SYSTEM = ("/usr", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/fonts", "/nix/store")
 _LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
@@ -30,6 +29,7 @@ class Limits:
 
     cell_seconds: float = 60
     wall_seconds: float = 900
+    notebook_seconds: float = 240  # CPU seconds of the execution for the page
     cpu_seconds: int = 1800
     memory_bytes: int = 4 << 30
     processes: int = 512
@@ -60,7 +60,7 @@ def works() -> str | None:
     """Why no sandbox can be made here, in one line; None where one can. It makes one, with a namespace inside, and looks."""
     try:
         inside = "unshare --user --map-root-user --pid --fork --mount-proc true"
-        command = box([], {}, ["/usr/bin/env", "sh", "-c", inside])
+        command = [*box([]), "/usr/bin/env", "sh", "-c", inside]
         tried = subprocess.run(command, env={}, capture_output=True, text=True, timeout=30)
     except CourseError as error:
         return str(error)
@@ -87,17 +87,15 @@ def python_folders() -> list[Path]:
     return kept
 
 
-def box(mounts: Sequence[tuple[Path, str]], environment: Mapping[str, str], command: Sequence[str]) -> list[str]:
-    """The command line that runs a command in the box.
+def box(mounts: Sequence[tuple[Path, str]]) -> list[str]:
+    """The beginning of a command line: what follows it runs in the box, with the environment that this command is given.
 
     Args:
         mounts: (path here, path inside) of further files and folders, all read-only.
-        environment: the variables inside; there are no others.
-        command: the program and its arguments, by paths inside.
     """
     bubblewrap = find()
     whole = [*((folder, str(folder)) for folder in python_folders()), *mounts]
-    arguments = [bubblewrap, "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
+    arguments = [bubblewrap, "--unshare-all", "--new-session", "--hostname", "sandbox"]
     for system in _SYSTEM:
         if os.path.exists(system):
             arguments += ["--ro-bind", os.path.realpath(system), system]
@@ -117,9 +115,7 @@ def box(mounts: Sequence[tuple[Path, str]], environment: Mapping[str, str], comm
                 if not any(parent.is_relative_to(other) for _, other in whole):
                     arguments += ["--perms", "0755", "--dir", str(parent)]
         arguments += ["--ro-bind", str(source), target]
-    for name, value in environment.items():
-        arguments += ["--setenv", name, value]
-    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--", *command]
+    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
     if os.geteuid() == 0:
         return _as_nobody([source for source, _ in whole], arguments)
     return arguments
@@ -127,7 +123,7 @@ def box(mounts: Sequence[tuple[Path, str]], environment: Mapping[str, str], comm
 
 def _as_nobody(needed: Sequence[Path], command: Sequence[str]) -> list[str]:
     """Root's way into the box: reach what the unprivileged user could not, become that user, and give up everything else."""
-    opening = [find(), "--dev-bind", "/", "/", "--die-with-parent"]
+    opening = [find(), "--dev-bind", "/", "/"]
     covered: set[Path] = set()
     for path in needed:
         closed = next((parent for parent in reversed(path.parents) if not os.stat(parent).st_mode & 0o001), None)

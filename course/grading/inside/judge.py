@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any
 
-from course.execution.clock import crowding
+from course.grading.crowding import crowding
 
 FIRST_SECONDS = 30.0  # for a new side to answer its first request, beside a cell's own time
 

@@ -1,20 +1,17 @@
 """papermill executes the rebuilt notebook, in the same kind of sandbox as the judged answers: for the feedback page, never for marks.
 
-The kernel is forked from the warm template before anything else happens here, and waits; papermill's client then finds it running.
-Every cell goes on after an error. What comes out is the outputs that a page can show: text, errors, pictures.
+It is the same worker as that of `course run`, with its kernel forked from the warm template. Every cell goes on after an error.
+What comes out is the outputs that a page can show: text, errors, pictures.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import struct
 from pathlib import Path
 from typing import Any
-
-from course.grading.inside.isolation import die_with_parent
 
 SCRATCH = Path("/scratch")
 MOST = 12 << 20  # bytes of outputs in all
@@ -23,127 +20,70 @@ SHOWN = ("image/png", "image/jpeg", "text/plain")
 
 def run(connection: socket.socket) -> None:
     """Take a notebook from the host, execute it, give back the outputs of its cells."""
+    from course.execution.provisioner import Seed
+
     (length,) = struct.unpack(">I", _exactly(connection, 4))
-    request = json.loads(_exactly(connection, length))
-    starting, waiting = os.pipe()
-    kernel = os.fork()
-    if kernel == 0:
-        connection.close()
-        os.close(waiting)
-        _become_kernel(starting)
-    os.close(starting)
-    told = _execute(request, kernel, waiting)
+    order = json.loads(_exactly(connection, length))
+    seed = Seed()  # while this process has one thread
+    told = _execute(order, seed)
     data = json.dumps(told).encode()
     connection.sendall(struct.pack(">I", len(data)) + data)
+    os._exit(0)
 
 
-def _become_kernel(starting: int) -> None:
-    """Wait for the arguments of a kernel, and be one. Does not return."""
+def _execute(order: dict[str, Any], seed: Any) -> dict[str, Any]:
+    from course.execution import client, provisioner, worker
+    from course.execution.limits import Limits, Watch
+
+    notebook = order["notebook"]
+    for cell in notebook["cells"]:
+        cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "raises-exception"]
+    path, scratch = SCRATCH / "submission.ipynb", Path("/tmp/kernel")
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    scratch.mkdir()
+    request = worker.Request(str(path), order["parameters"], threads=1, cwd=str(SCRATCH), output_bytes=order["output_bytes"])
+    os.environ.update(worker.kernel_environment(request))
+    watch = Watch(Limits(order["cpu_seconds"], order["wall_seconds"], order["output_bytes"]))
+    execution = worker.Execution(request, scratch, watch, lambda message: None)
     try:
-        die_with_parent()
-        with os.fdopen(starting) as pipe:
-            arguments = json.loads(pipe.read() or "null")
-        if arguments is not None:
-            from ipykernel.kernelapp import IPKernelApp
-
-            application = IPKernelApp.instance()
-            application.initialize(arguments)
-            application.start()
-    finally:
-        os._exit(0)
-
-
-def _execute(request: dict[str, Any], kernel: int, waiting: int) -> dict[str, Any]:
-    import nbformat
-    from jupyter_client.provisioning import factory
-    from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-
-    from course.execution import client
-
-    class Forked(LocalProvisioner):
-        """The kernel is there already; it only has to be told its arguments."""
-
-        async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
-            with os.fdopen(waiting, "w") as pipe:
-                pipe.write(json.dumps(cmd[cmd.index("-f") :]))
-            self.process, self.pid, self.pgid = _Process(kernel), kernel, None
-            return self.connection_info
-
-    factory.KernelProvisionerFactory.create_provisioner_instance = (  # type: ignore[method-assign]
-        lambda self, kernel_id, kernel_spec, parent: Forked(kernel_id=kernel_id, kernel_spec=kernel_spec, parent=parent)
-    )
-    nb = nbformat.from_dict(request["notebook"])
-    for cell in nb.cells:
-        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "raises-exception"]
-    limits = client.Run(
-        environment=dict(os.environ),
-        folder=str(SCRATCH),
-        scratch=SCRATCH,
-        cell_seconds=request["cell_seconds"],
-        wall_seconds=request["wall_seconds"],
-        output_bytes=request["output_bytes"],
-    )
-    try:
-        client.run_cells(nb, limits)
-        status, error = limits.status, limits.error
+        with watch:
+            provisioner.use(str(SCRATCH), scratch, watch, seed)
+            client.execute(execution)
     except Exception as failed:
-        status, error = "failed", {"cell": None, "name": type(failed).__name__, "value": str(failed)[:2000]}
+        execution.status, execution.error = "failed", {"name": type(failed).__name__, "value": str(failed)[:2000]}
+    executed = json.loads(execution.executed) if execution.executed is not None else {"cells": []}
     room, cells = MOST, []
-    for cell in nb.cells:
+    for cell in executed["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            continue
         outputs = []
         for output in cell.get("outputs", []):
-            told = _output(output)
-            size = len(json.dumps(told))
-            if told is not None and size <= room:
+            shown = _output(output)
+            size = len(json.dumps(shown))
+            if shown is not None and size <= room:
                 room -= size
-                outputs.append(told)
+                outputs.append(shown)
         cells.append(outputs)
-    return {"status": status, "error": error, "cells": cells}
+    error = execution.error and {"name": execution.error["name"], "value": execution.error["value"]}
+    return {"status": execution.status, "error": error, "cells": cells}
 
 
-def _output(output: Any) -> Any:
+def _output(output: dict[str, Any]) -> dict[str, str] | None:
     """What a page can show of an output."""
+
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else "".join(map(str, value or []))
+
     kind = output.get("output_type")
     if kind == "stream":
-        return {"kind": "text", "text": output.get("text", "")}
+        return {"kind": "text", "text": text(output.get("text"))}
     if kind == "error":
-        return {"kind": "error", "text": "\n".join(output.get("traceback", []))}
+        return {"kind": "error", "text": "\n".join(map(str, output.get("traceback", [])))}
     data = output.get("data", {})
     for form in SHOWN:
         if form in data:
-            return {"kind": form, "text": data[form]}
+            return {"kind": form, "text": text(data[form])}
     return None
-
-
-class _Process:
-    """A forked process with the few methods of `subprocess.Popen` that a provisioner calls."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid, self.returncode = pid, None  # type: ignore[var-annotated]
-        self.stdin = self.stdout = self.stderr = None
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            try:
-                found, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                self.returncode = 0
-            else:
-                self.returncode = os.waitstatus_to_exitcode(status) if found else None
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        return self.poll()
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:

@@ -1,13 +1,7 @@
-"""A warm process that has imported TensorFlow, Keras and the course's utilities, and forks a sandboxed child for each request.
+"""Who keeps a child of the template: a process outside the child's namespaces, in the same box.
 
-    python -m course.grading.inside.template NUMBER MODULE ...
-
-NUMBER is an inherited Unix socket. A request is one message: JSON `{"entry": "module:function", "limits": {...}}` with file
-descriptors behind it. The first belongs to the child's keeper, the others are the child's own, whose entry is called with them as
-sockets. The keeper stays outside the child's namespaces: it ends the child when its socket is closed by the other side, when the child
-takes more memory than it may or more time, and says at the end how it ended.
-
-A fork is safe only before TensorFlow's first operation, which starts threads that a fork does not have; the template asserts that.
+It ends the child when the grader closes their socket, when the child takes more memory than it may, or more time; and it says at the
+end how the child ended. The child cannot see it: its process numbers are another namespace's.
 """
 
 from __future__ import annotations
@@ -19,9 +13,7 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from course.grading.inside import isolation
@@ -29,55 +21,27 @@ from course.grading.inside import isolation
 TICK = 0.2  # seconds between two looks at a child
 
 
-def main(arguments: Sequence[str]) -> None:
-    number, *modules = arguments
-    control = socket.socket(fileno=int(number))
-    try:
-        for name in modules:
-            importlib.import_module(name)
-        _nothing_ran()
-    except BaseException as error:
-        control.sendall(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
-        raise
+def keep() -> None:
+    """The life of one child, from outside. What a template's fork calls; it does not return."""
+    request = json.loads(os.environ.pop("COURSE_ORDER"))
+    keeper, given = socket.socket(fileno=os.dup(0)), os.dup(1)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(null, number)
+    os.close(null)
     isolation.hide()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are nobody's zombies
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started all this; he closes the socket
-    control.sendall(b'{"ready": true}\n')
-    while True:
-        message, numbers, _, _ = socket.recv_fds(control, 65536, 8)
-        if not message:
-            return
-        if os.fork() == 0:
-            control.close()
-            _keep(json.loads(message), numbers)
-        for given in numbers:
-            os.close(given)
-
-
-def _nothing_ran() -> None:
-    context = sys.modules.get("tensorflow.python.eager.context")
-    current = getattr(context, "_context", None)
-    if current is not None and current._initialized:
-        raise RuntimeError("an operation of TensorFlow ran before the fork")
-
-
-def _keep(request: dict[str, Any], numbers: list[int]) -> None:
-    """The life of one child, from outside. Does not return."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    keeper = socket.socket(fileno=numbers[0])
     report: dict[str, Any] = {"ended": "failed to start"}
     try:
         child = os.fork()
         if child == 0:
             keeper.close()
             try:
-                isolation.launch(request["limits"], numbers[1:], lambda: _enter(request, numbers[1:]))
+                isolation.launch(request["limits"], [given], lambda: _enter(request["entry"], given))
             except BaseException as error:
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
             finally:
                 os._exit(71)
-        for number in numbers[1:]:
-            os.close(number)
+        os.close(given)
         report = _watch(keeper, child, request["limits"])
     except BaseException as error:
         report["ended"] = f"{type(error).__name__}: {error}"
@@ -87,9 +51,9 @@ def _keep(request: dict[str, Any], numbers: list[int]) -> None:
         os._exit(0)
 
 
-def _enter(request: dict[str, Any], numbers: list[int]) -> None:
-    module, _, function = request["entry"].partition(":")
-    getattr(importlib.import_module(module), function)(*(socket.socket(fileno=number) for number in numbers))
+def _enter(entry: str, given: int) -> None:
+    module, _, function = entry.partition(":")
+    getattr(importlib.import_module(module), function)(socket.socket(fileno=given))
 
 
 def _watch(keeper: socket.socket, child: int, limits: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +109,3 @@ def _memory(root: int) -> int:
         total += max(0, sizes.get(process, 0) - sizes.get(os.getpid(), 0))
         waiting += children.get(process, [])
     return total
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -18,9 +18,10 @@ from course.files import write_atomically
 from course.grading import feedback, rebuild, score, similarity
 from course.grading.bench import PACKAGE, UTILITIES, Bench, judge_template
 from course.grading.rebuild import Submission
-from course.grading.release import Release, withheld
+from course.grading.release import Release
 from course.grading.sandbox import Limits
 from course.grading.score import Marks
+from course.grading.withholding import withheld
 from course.manifest import Manifest, Notebook
 
 FORMAT = 1  # counts up when what a kept verdict holds, or what a mark means, changes
@@ -73,7 +74,7 @@ class Local:
         key = json.dumps([job.lab, job.withheld, job.limits.as_dict()], sort_keys=True)
         with self._lock:
             if self._judges is None:
-                self._judges = judge_template()
+                self._judges = judge_template(job.limits.boxed)
             if key not in self._benches:
                 self._benches[key] = Bench(job.withheld, self._judges, job.limits)
             return self._benches[key]
@@ -138,10 +139,7 @@ class Batch:
     ) -> None:
         self.manifest, self.output, self.limits, self.pages, self.fresh = manifest, output, limits, pages, fresh
         self.releases = [Release(manifest, lab, own) for lab in labs]
-        self._withheld = {
-            release.name: {path: sorted(names) for path, names in sorted(withheld(release, UTILITIES).items())}
-            for release in self.releases
-        }
+        self._withheld = {release.name: withheld(release, UTILITIES) for release in self.releases}
         self._code = _code_digest()
         self._gaps = {
             lab.stem: [gap.name for gap in release.gaps] for lab, release in zip(labs, self.releases)
@@ -176,7 +174,11 @@ class Batch:
         return Job(task.submission.name, release.name, program, notebook, release.parameters, held, self.limits)
 
     def run(
-        self, tasks: Sequence[Task], executor: Executor, jobs: int, on_done: Callable[[Task, str], None] = lambda *_: None
+        self,
+        tasks: Sequence[Task],
+        executor: Executor,
+        jobs: int,
+        on_done: Callable[[Task, str], None] = lambda *_: None,
     ) -> None:
         """Grade what is not kept yet. A failure of one submission is that submission's; an interruption keeps what is done."""
         waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -274,7 +276,7 @@ class Batch:
         return written
 
     def _overrides(self, release: Release, tasks: Sequence[Task]) -> dict[str, dict[str, score.Override]]:
-        items = {gap.name: sum(check.points for check in release.checks_of(gap.name)) for gap in release.gaps}
+        items = {gap.name: release.worth(gap.name) for gap in release.gaps}
         items |= {question.name: question.points for question in release.questions}
         known = {feedback.printable(task.submission.name): items for task in tasks}
         return score.read_overrides(self.folder(release) / "overrides.csv", known)
@@ -283,7 +285,9 @@ class Batch:
         name = feedback.printable(task.submission.name)
         return score.mark(task.submission, task.release, verdict, overrides.get(name, {}))
 
-    def _write(self, release: Release, tasks: Sequence[Task], overrides: Mapping[str, Mapping[str, score.Override]]) -> Path:
+    def _write(
+        self, release: Release, tasks: Sequence[Task], overrides: Mapping[str, Mapping[str, score.Override]]
+    ) -> Path:
         folder = self.folder(release)
         table: list[Marks] = []
         for task in tasks:  # one at a time: outputs are large, marks are small

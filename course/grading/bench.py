@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
-import shutil
 import socket
 import struct
 import tempfile
@@ -15,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from course.execution.template import MODULES
-from course.grading.crowding import crowding
 from course.grading.boxes import Box, Child
+from course.grading.crowding import crowding
 from course.grading.sandbox import INSIDE, Limits
+from course.grading.withholding import copy_without
 
 # What notebooks import: warm before the fork, so that no submission waits for it.
 WARM = (
@@ -49,7 +48,7 @@ class Bench:
     """The templates for one release. Any number of threads may use it at a time; each submission has processes of its own.
 
     Args:
-        withheld: functions of `utils` that this lab asks for, as `release.withheld` finds them.
+        withheld: functions of `utils` that this lab asks for, as `withholding.withheld` finds them.
         judges: a template that releases share (`judge_template`).
     """
 
@@ -58,11 +57,12 @@ class Bench:
         self._folder = tempfile.TemporaryDirectory(prefix="course-grade-")
         os.chmod(self._folder.name, 0o755)  # the box is entered as another user than root, who must be able to read it
         filtered = Path(self._folder.name, "utils")
-        filter_utilities(UTILITIES, filtered, withheld)
+        copy_without(UTILITIES, filtered, withheld)
         self.submissions = Box(
             [*WARM, "course.grading.inside.player", "course.grading.inside.peer"],
             [(PACKAGE, f"{INSIDE}/course"), (filtered, f"{INSIDE}/utils"), *data_mounts()],
-            data_environment(),
+            data_environment(limits.boxed),
+            limits.boxed,
         )
 
     def close(self) -> None:
@@ -108,11 +108,17 @@ class Bench:
             costs = [side.close(grace) for side in sides]
             ended = judge.close(grace)
         if verdict is None:
-            verdict = _without_verdict(f"the judge ended before its verdict ({ended.get('ended')}, {ended.get('code')})")
+            verdict = _without_verdict(
+                f"the judge ended before its verdict ({ended.get('ended')}, {ended.get('code')})"
+            )
         cpu = sum(cost.get("cpu_seconds", 0) for cost in (ended, *costs))
         peak = max(cost.get("peak_bytes", 0) for cost in (ended, *costs))
         ways = [cost.get("ended") for cost in costs]
-        verdict["cost"] = {"seconds": round(time.monotonic() - began, 2), "cpu_seconds": round(cpu, 2), "peak_bytes": peak}
+        verdict["cost"] = {
+            "seconds": round(time.monotonic() - began, 2),
+            "cpu_seconds": round(cpu, 2),
+            "peak_bytes": peak,
+        }
         verdict["cost"]["ended"] = [way for way in ways if way not in ("exit", "stopped")]
         return verdict
 
@@ -151,39 +157,36 @@ def _without_verdict(problem: str) -> dict[str, Any]:
     return {"checks": {}, "gaps": {}, "problem": problem, "restarts": 0}
 
 
-def judge_template() -> Box:
+def judge_template(boxed: bool = True) -> Box:
     """The judges' template, which serves every release."""
     mounts = [(PACKAGE, f"{INSIDE}/course"), (UTILITIES, f"{INSIDE}/utils"), *data_mounts()]
-    return Box([*WARM, *WARM_NOTEBOOK, "course.grading.inside.judge", "course.grading.inside.peer"], mounts, data_environment())
+    return Box(
+        [*WARM, *WARM_NOTEBOOK, "course.grading.inside.judge", "course.grading.inside.peer"],
+        mounts,
+        data_environment(boxed),
+        boxed,
+    )
 
 
 def data_mounts() -> list[tuple[Path, str]]:
     """The folders of data that this environment names."""
-    return [(Path(os.environ[name]).resolve(), f"/data/{name}") for name in ("COURSE_DATA", "KERAS_HOME") if _is_folder(name)]
+    return [
+        (Path(os.environ[name]).resolve(), f"/data/{name}")
+        for name in ("COURSE_DATA", "KERAS_HOME")
+        if _is_folder(name)
+    ]
 
 
-def data_environment() -> dict[str, str]:
-    return {name: f"/data/{name}" for name in ("COURSE_DATA", "KERAS_HOME") if _is_folder(name)}
+def data_environment(boxed: bool) -> dict[str, str]:
+    return {
+        name: f"/data/{name}" if boxed else os.environ[name]
+        for name in ("COURSE_DATA", "KERAS_HOME")
+        if _is_folder(name)
+    }
 
 
 def _is_folder(name: str) -> bool:
     return bool(os.environ.get(name)) and Path(os.environ[name]).is_dir()
-
-
-def filter_utilities(source: Path, target: Path, withheld: Mapping[str, Iterable[str]]) -> None:
-    """Copy `utils` without the bodies of some functions: each raises an error that says why."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    for name, functions in withheld.items():
-        path = target / name
-        text = path.read_text(encoding="utf-8")
-        lines = text.split("\n")
-        for node in reversed(ast.parse(text).body):
-            if isinstance(node, ast.FunctionDef) and node.name in set(functions):
-                first, last = node.body[0].lineno - 1, node.end_lineno
-                indent = " " * node.body[0].col_offset
-                words = f"utils has {node.name} too, but the grader takes it away: this lab asks you to write it"
-                lines[first:last] = [f"{indent}raise NotImplementedError({words!r})"]
-        path.write_text("\n".join(lines), encoding="utf-8")
 
 
 MOST_ANSWER = 64 << 20  # bytes of one message from a sandbox

@@ -35,7 +35,10 @@ _STEPS = 10
 @cache
 def _pages() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("course.grading"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("course.grading"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     environment.globals["points"] = shown
     return environment
@@ -60,13 +63,17 @@ def student_page(release: Release, submission: Submission, marks: Marks, execute
     error = (executed or {}).get("error")
     if isinstance(error, dict) and (executed or {}).get("status") != "passed":
         stopped = f"The execution ended early: {str(error.get('name'))[:100]}: {str(error.get('value'))[:500]}"
-    text = _pages().get_template("feedback.html").render(
-        title=release.notebook.title,
-        marks=marks,
-        sources={**submission.answers, **submission.questions},
-        words=WORDS,
-        cells=cells,
-        stopped=stopped,
+    text = (
+        _pages()
+        .get_template("feedback.html")
+        .render(
+            title=release.notebook.title,
+            marks=marks,
+            sources={**submission.answers, **submission.questions},
+            words=WORDS,
+            cells=cells,
+            stopped=stopped,
+        )
     )
     return _clean(text)
 
@@ -81,7 +88,9 @@ def _cells(release: Release, submission: Submission, executed: Mapping[str, Any]
     for number, (cell, made) in enumerate(zip(notebook["cells"], outputs)):
         shown_outputs = [one for one in map(_output, made if isinstance(made, list) else []) if one is not None]
         if cell["cell_type"] == "code" and (shown_outputs or number in gaps):
-            found.append({"number": number + 1, "source": cell["source"], "outputs": shown_outputs, "gap": gaps.get(number)})
+            found.append(
+                {"number": number + 1, "source": cell["source"], "outputs": shown_outputs, "gap": gaps.get(number)}
+            )
     return found
 
 
@@ -108,17 +117,21 @@ def summary_page(release: Release, marks: Sequence[Marks], pairs: Sequence[Pair]
     possible = release.total
     histogram = _histogram(totals, float(possible))
     most = max((count for _, count in histogram), default=1) or 1
-    text = _pages().get_template("summary.html").render(
-        title=release.notebook.title,
-        marks=marks,
-        possible=possible,
-        mean=f"{statistics.fmean(totals):.1f}" if totals else "-",
-        median=f"{statistics.median(totals):.1f}" if totals else "-",
-        open=sum(bool(one.waiting) for one in marks),
-        histogram=[(label, count, round(24 * count / most, 2)) for label, count in histogram],
-        gaps=[_gap_row(release, gap.name, marks) for gap in release.gaps],
-        pages={one.name: f"feedback/{slug(one.name)}.html" for one in marks},
-        pairs=pairs,
+    text = (
+        _pages()
+        .get_template("summary.html")
+        .render(
+            title=release.notebook.title,
+            marks=marks,
+            possible=possible,
+            mean=f"{statistics.fmean(totals):.1f}" if totals else "-",
+            median=f"{statistics.median(totals):.1f}" if totals else "-",
+            open=sum(bool(one.waiting) for one in marks),
+            histogram=[(label, count, round(24 * count / most, 2)) for label, count in histogram],
+            gaps=[_gap_row(release, gap.name, marks) for gap in release.gaps],
+            pages={one.name: f"feedback/{slug(one.name)}.html" for one in marks},
+            pairs=pairs,
+        )
     )
     return _clean(text)
 
@@ -131,7 +144,7 @@ def _histogram(totals: Sequence[float], possible: float) -> list[tuple[str, int]
 
 def _gap_row(release: Release, name: str, marks: Sequence[Marks]) -> dict[str, Any]:
     items = [item for one in marks for item in one.items if item.name == name and item.kind == "gap"]
-    worth = sum((check.points for check in release.checks_of(name)), Fraction(0))
+    worth = release.worth(name)
     known = [item.reached for item in items if item.reached is not None]
     failing = Counter(check.id for item in items for check in item.checks if check.status != "passed")
     share = float(sum(known, Fraction(0)) / (worth * len(known))) if known and worth else 0.0
@@ -196,7 +209,12 @@ def grades_json(release: Release, marks: Sequence[Marks], pairs: Sequence[Pair])
             for one in marks
         ],
         "similar": [
-            {"gap": pair.gap, "first": printable(pair.first), "second": printable(pair.second), "alike": round(pair.alike, 3)}
+            {
+                "gap": pair.gap,
+                "first": printable(pair.first),
+                "second": printable(pair.second),
+                "alike": round(pair.alike, 3),
+            }
             for pair in pairs
         ],
     }

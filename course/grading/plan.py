@@ -16,8 +16,33 @@ SHOWING = frozenset({"plots", "plt", "print", "record", "results", "ax", "axes",
 STARTING = frozenset({"start", "set_random_seed"})  # calls without a result that must not be left out
 # Methods that change nothing of what they are called on.
 READING = frozenset(
-    "predict predict_on_batch get_weights get_layer numpy describe mean sum min max argmax astype copy reshape items keys values "
-    "split strip count_params tolist any all index format".split()
+    [
+        "predict",
+        "predict_on_batch",
+        "get_weights",
+        "get_layer",
+        "numpy",
+        "describe",
+        "mean",
+        "sum",
+        "min",
+        "max",
+        "argmax",
+        "astype",
+        "copy",
+        "reshape",
+        "items",
+        "keys",
+        "values",
+        "split",
+        "strip",
+        "count_params",
+        "tolist",
+        "any",
+        "all",
+        "index",
+        "format",
+    ]
 )
 
 
@@ -76,7 +101,9 @@ def kept(cells: Sequence[tuple[int, str]], roots: Iterable[str]) -> dict[int, st
         if (getattr(node, "module", None) or alias.name).startswith(("utils.plots", "matplotlib"))
     }
     growing = True
-    while growing:  # a statement kept for a later one may need an earlier one, and the other way round through a function
+    while (
+        growing
+    ):  # a statement kept for a later one may need an earlier one, and the other way round through a function
         growing = False
         for number, body in parsed.items():
             for place, statement in enumerate(body):

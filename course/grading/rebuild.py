@@ -89,12 +89,16 @@ def _cells(submission: Submission) -> list[dict[str, Any]] | None:
         submission.problem = "not a notebook: JSON nested deeper than any notebook"
         return None
     except (ValueError, MemoryError) as error:
-        submission.problem = f"not a notebook: {' '.join(str(error).split())[:120]} (JSON is expected; was the download cut off?)"
+        submission.problem = (
+            f"not a notebook: {' '.join(str(error).split())[:120]} (JSON is expected; was the download cut off?)"
+        )
         return None
     if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
         old = isinstance(notebook, dict) and "worksheets" in notebook
         submission.problem = (
-            "a notebook of nbformat 3: open and save it in a current Jupyter" if old else "not a notebook: JSON without cells"
+            "a notebook of nbformat 3: open and save it in a current Jupyter"
+            if old
+            else "not a notebook: JSON without cells"
         )
         return None
     cells = []
@@ -121,7 +125,9 @@ def _content(submission: Submission) -> bytes | None:
         elif not stat.S_ISREG(found.st_mode):
             submission.problem = "not a file"
         elif found.st_size > LARGEST:
-            submission.problem = f"{found.st_size >> 20} MB, at most {LARGEST >> 20} are read: clear the outputs and hand it in again"
+            submission.problem = (
+                f"{found.st_size >> 20} MB, at most {LARGEST >> 20} are read: clear the outputs and hand it in again"
+            )
         else:
             number = os.open(submission.path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             with open(number, "rb") as file:
@@ -135,11 +141,18 @@ def _ids(cell: Mapping[str, Any]) -> list[str]:
     """What a cell says it is, the surest first."""
     metadata = cell["metadata"]
     grader = metadata.get("nbgrader")
-    told = [grader.get("grade_id") if isinstance(grader, dict) else None, metadata.get("gap"), metadata.get("question"), cell["id"]]
+    told = [
+        grader.get("grade_id") if isinstance(grader, dict) else None,
+        metadata.get("gap"),
+        metadata.get("question"),
+        cell["id"],
+    ]
     return [ident for ident in told if isinstance(ident, str)]
 
 
-def _take(submission: Submission, cells: list[dict[str, Any]], release: Release, others: Mapping[str, Sequence[str]]) -> None:
+def _take(
+    submission: Submission, cells: list[dict[str, Any]], release: Release, others: Mapping[str, Sequence[str]]
+) -> None:
     gaps = {gap.name: gap for gap in release.gaps}
     found: dict[str, list[int]] = {}
     for number, cell in enumerate(cells):
@@ -151,7 +164,9 @@ def _take(submission: Submission, cells: list[dict[str, Any]], release: Release,
     _other_lab(submission, cells, release, others)
     if submission.problem is not None:
         return
-    known_sources = {cell.source.strip() for cell in release.lab_cells} | {check.source.strip() for check in release.checks}
+    known_sources = {cell.source.strip() for cell in release.lab_cells} | {
+        check.source.strip() for check in release.checks
+    }
     free = [
         number
         for number, cell in enumerate(cells)
@@ -181,7 +196,9 @@ def _is_check(cell: Mapping[str, Any], release: Release) -> bool:
     return any(ident in {check.id for check in release.checks} for ident in _ids(cell))
 
 
-def _other_lab(submission: Submission, cells: list[dict[str, Any]], release: Release, others: Mapping[str, Sequence[str]]) -> None:
+def _other_lab(
+    submission: Submission, cells: list[dict[str, Any]], release: Release, others: Mapping[str, Sequence[str]]
+) -> None:
     if submission.matched:
         return
     ids = {ident for cell in cells for ident in _ids(cell)}
@@ -208,7 +225,9 @@ def _place(
         place = retyped[-1]
         free.remove(place)
         what = "left as it was" if code else "missing"
-        submission.say(gap.name, f"the answer's own cell is {what}: cell {place + 1}, which defines the same names, was used")
+        submission.say(
+            gap.name, f"the answer's own cell is {what}: cell {place + 1}, which defines the same names, was used"
+        )
         return place
     if code:
         submission.untouched.append(gap.name)
@@ -226,7 +245,9 @@ def _binds(source: str, gap: Gap) -> bool:
 
 def _answer(submission: Submission, gap: Gap, source: str) -> None:
     if len(source) > LONGEST_ANSWER:
-        submission.say(gap.name, f"the cell has {len(source):,} characters, at most {LONGEST_ANSWER:,} are read: it was not run")
+        submission.say(
+            gap.name, f"the cell has {len(source):,} characters, at most {LONGEST_ANSWER:,} are read: it was not run"
+        )
         return
     submission.answers[gap.name] = source
     cleaned = plan_answer(source)
@@ -267,7 +288,9 @@ def _compare(
     given = [c for c in release.lab_cells if c.type == "code" and c.role not in ("gap", "check", "parameters", "setup")]
     missing = sum(cell.source.strip() not in sources for cell in given)
     if missing:
-        submission.notes.append(f"{missing} of the lab's other cells were changed or are missing: the lab's own were used")
+        submission.notes.append(
+            f"{missing} of the lab's other cells were changed or are missing: the lab's own were used"
+        )
     extra = [
         number
         for number, cell in enumerate(cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -70,7 +70,9 @@ class Release:
         self.lab_notebook = read_notebook(lab.path, lab.relative)
         self.lab_cells = typed_cells(self.lab_notebook)
         if len(self.cells) != len(self.lab_cells):
-            raise CourseError(f"{lab.relative}: expected as many cells as {solution.relative} has: `course build` makes both")
+            raise CourseError(
+                f"{lab.relative}: expected as many cells as {solution.relative} has: `course build` makes both"
+            )
         self.parameters = resolve(solution.path, solution.overrides(PROFILE), solution.relative)
         self.gaps = [self._gap(cell) for cell in self.cells if cell.role == "gap"]
         self.checks = [
@@ -94,7 +96,11 @@ class Release:
 
     @property
     def total(self) -> Fraction:
-        return sum((part.points for part in (*self.checks, *self.questions)), Fraction(0))
+        questions = sum((question.points for question in self.questions), Fraction(0))
+        return questions + sum((check.points for check in self.checks), Fraction(0))
+
+    def worth(self, gap: str) -> Fraction:
+        return sum((check.points for check in self.checks_of(gap)), Fraction(0))
 
     def checks_of(self, gap: str) -> list[Check]:
         return [check for check in self.checks if check.gap == gap]
@@ -123,7 +129,9 @@ class Release:
                 continue
             if gap not in [known.name for known in self.gaps]:
                 known = ", ".join(known.name for known in self.gaps)
-                raise CourseError(f'{path}: cell {number + 1}: expected `check="GAP"` with a gap of the lab ({known}), got {gap!r}')
+                raise CourseError(
+                    f'{path}: cell {number + 1}: expected `check="GAP"` with a gap of the lab ({known}), got {gap!r}'
+                )
             if isinstance(points, bool) or not isinstance(points, (int, float)) or points < 0:
                 raise CourseError(f"{path}: cell {number + 1}: expected `points=NUMBER`, got {points!r}")
             try:
@@ -201,7 +209,9 @@ class Release:
                     }
                 )
             for check in checks.get(index, []):
-                steps.append({"kind": "check", "gap": check.gap, "id": check.id, "index": index, "source": check.source})
+                steps.append(
+                    {"kind": "check", "gap": check.gap, "id": check.id, "index": index, "source": check.source}
+                )
             if index in last.values():
                 steps += [
                     {"kind": "end", "gap": name, "index": index}
@@ -210,6 +220,11 @@ class Release:
                 ]
         _mark_needed(steps)
         return steps
+
+    def supporting(self) -> list[str]:
+        """What the submission's side runs beside the student's answers, and the solution's answers."""
+        roots = set().union(*(plan.names_in(gap.answer) for gap in self.gaps))
+        return [*plan.kept(self._given(), roots).values(), *(gap.answer for gap in self.gaps)]
 
     def fingerprint(self) -> str:
         """Changes when anything changes that a mark depends on: the release's cells, its parameters, own checks."""
@@ -237,105 +252,8 @@ def _mark_needed(steps: list[dict[str, Any]]) -> None:
             source = step.get("judge", step.get("source", ""))
             names = plan.bound(plan.statements(source))
             later = [
-                later.get("judge") or later.get("source") or "" for later in steps[number + 1 :] if later.get("gap") != step.get("gap")
+                later.get("judge") or later.get("source") or ""
+                for later in steps[number + 1 :]
+                if later.get("gap") != step.get("gap")
             ]
             step["needed"] = any(names & plan.names_in(source) for source in later)
-
-
-def withheld(release: Release, utilities: Path) -> dict[str, set[str]]:
-    """Functions of `utils` that a lab's checks use and nothing else does: what the lab asks its students to write.
-
-    Returns:
-        For each file below `utilities`, the names of such functions in it. What another kept function of `utils` needs is kept.
-    """
-    checked = _utilities_used([check.source for check in release.checks], release, utilities)
-    others = [source for _, source in release._given()] + [gap.answer for gap in release.gaps]
-    kept = _utilities_used(others, release, utilities)
-    graph = _Uses(utilities)
-    reachable = graph.reached(kept)
-    found: dict[str, set[str]] = {}
-    for path, name in checked - reachable:
-        found.setdefault(path, set()).add(name)
-    return found
-
-
-def _utilities_used(sources: Iterable[str], release: Release, utilities: Path) -> set[tuple[str, str]]:
-    """(file, function) of `utils` that sources name through the notebook's imports: `arithmetic.conv2d`, `resnet.basic`."""
-    graph = _Uses(utilities)
-    modules: dict[str, str] = {}
-    found: set[tuple[str, str]] = set()
-    for cell in release.cells:
-        if cell.type != "code":
-            continue
-        for node in plan.statements(cell.source):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "utils":
-                for alias in node.names:
-                    modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    for source in sources:
-        for node in (part for statement in plan.statements(source) for part in ast.walk(statement)):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-                found |= graph.resolve(f"{modules[node.value.id]}.{node.attr}")
-            elif isinstance(node, ast.Name) and node.id in modules:
-                found |= graph.resolve(modules[node.id])
-    return found
-
-
-class _Uses:
-    """Which function of `utils` may call which, by the names in the files."""
-
-    def __init__(self, utilities: Path) -> None:
-        self.root = utilities
-        self.trees: dict[str, ast.Module] = {}
-        for path in sorted(utilities.rglob("*.py")):
-            self.trees[str(path.relative_to(utilities))] = ast.parse(path.read_text(encoding="utf-8"))
-
-    def file_of(self, module: str) -> str | None:
-        parts = module.split(".")[1:]
-        for candidate in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
-            if candidate in self.trees:
-                return candidate
-        return None
-
-    def resolve(self, dotted: str) -> set[tuple[str, str]]:
-        """The (file, function) behind `utils.arithmetic.conv2d`, through the imports of packages; nothing for anything else."""
-        module, _, name = dotted.rpartition(".")
-        path = self.file_of(module) if module.startswith("utils") else None
-        if path is None:
-            return set()
-        for node in self.trees[path].body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
-                return {(path, name)}
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("utils"):
-                for alias in node.names:
-                    # A package may import its own modules by its own name: that leads to a module, not to a function.
-                    if (alias.asname or alias.name) == name and f"{node.module}.{alias.name}" != dotted:
-                        return self.resolve(f"{node.module}.{alias.name}")
-        return set()
-
-    def reached(self, start: set[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Everything that these may call. Code at the top of a file, which runs at import, counts as called."""
-        definitions: dict[str, list[tuple[str, str, ast.AST]]] = {}
-        waiting: list[str] = []
-        for path, tree in self.trees.items():
-            for node in tree.body:
-                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                    definitions.setdefault(node.name, []).append((path, node.name, node))
-                elif not isinstance(node, (ast.Import, ast.ImportFrom)):
-                    waiting += self._names(node)
-        reached: set[tuple[str, str]] = set()
-        for path, name in start:
-            for where, known, node in definitions.get(name, []):
-                if where == path:
-                    reached.add((path, name))
-                    waiting += self._names(node)
-        while waiting:
-            for path, name, node in definitions.get(waiting.pop(), []):
-                if (path, name) not in reached:
-                    reached.add((path, name))
-                    waiting += self._names(node)
-        return reached
-
-    @staticmethod
-    def _names(node: ast.AST) -> list[str]:
-        names = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
-        return names + [part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)]

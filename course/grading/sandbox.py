@@ -19,7 +19,15 @@ from course.errors import CourseError
 
 UNPRIVILEGED = 61184  # a user of its own: above all that systems give out to people, below systemd's dynamic ones
 INSIDE = "/course"  # where the packages `course` and `utils` lie inside
-_SYSTEM = ("/usr", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/fonts", "/nix/store")
+_SYSTEM = (
+    "/usr",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/fonts",
+    "/nix/store",
+)
 _LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 
@@ -36,8 +44,9 @@ class Limits:
     file_bytes: int = 128 << 20
     disk_bytes: int = 256 << 20
     output_bytes: int = 1 << 20
+    boxed: bool = True  # False: no sandbox at all, only the limits
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, float | bool]:
         return asdict(self)
 
 

@@ -71,7 +71,9 @@ class Override:
     reason: str
 
 
-def mark(submission: Submission, release: Release, verdict: Mapping[str, Any] | None, overrides: Mapping[str, Override]) -> Marks:
+def mark(
+    submission: Submission, release: Release, verdict: Mapping[str, Any] | None, overrides: Mapping[str, Override]
+) -> Marks:
     """The marks of a submission.
 
     Args:
@@ -92,7 +94,11 @@ def mark(submission: Submission, release: Release, verdict: Mapping[str, Any] | 
                 found = {"status": "ungraded", "text": "not graded: the grader could not finish"}
             passed = found["status"] == "passed"
             text = found["text"] if not check.own or passed else "a check of your instructor's does not hold"
-            marks.append(CheckMark(check.id, check.points, check.points if passed else Fraction(0), found["status"], text, check.own))
+            marks.append(
+                CheckMark(
+                    check.id, check.points, check.points if passed else Fraction(0), found["status"], text, check.own
+                )
+            )
         unsure = any(one.status in ("hand", "ungraded") for one in marks)
         reached = None if unsure else sum((one.reached for one in marks), Fraction(0))
         notes = list(submission.gap_notes.get(gap.name, []))
@@ -169,7 +175,9 @@ def read_overrides(path: Path, known: Mapping[str, Mapping[str, Fraction]]) -> d
         except (ValueError, ZeroDivisionError):
             raise CourseError(f"{path}: line {number}: expected points such as 2, 1.5 or 1/3, got {points!r}") from None
         if not 0 <= value <= known[name][item]:
-            raise CourseError(f"{path}: line {number}: {item} is worth 0 to {shown(known[name][item])} points, got {points}")
+            raise CourseError(
+                f"{path}: line {number}: {item} is worth 0 to {shown(known[name][item])} points, got {points}"
+            )
         found.setdefault(name, {})[item] = Override(value, reason or "no reason given")
     return found
 

@@ -68,7 +68,10 @@ def pieces(source: str) -> set[int]:
     try:
         tree = ast.parse(plan_answer(source))
         for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)) and ast.get_docstring(node, clean=False) is not None:
+            if (
+                isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module))
+                and ast.get_docstring(node, clean=False) is not None
+            ):
                 node.body = node.body[1:] or [ast.Pass()]
         text = ast.unparse(tree)
         tokens = [_kind(token) for token in tokenize.generate_tokens(io.StringIO(text).readline)]

@@ -89,7 +89,9 @@ class Bench:
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._given: dict[str, Any] = {}
         self._open: dict[str, dict[str, Any]] = {}  # gaps whose last check is still to come
-        self._history: list[tuple[int, str, str | None]] = []  # cells that the submission's side ran: index, source, gap
+        self._history: list[
+            tuple[int, str, str | None]
+        ] = []  # cells that the submission's side ran: index, source, gap
         self._solutions: dict[str, str] = {}  # of every gap so far
         self._restarts = 0
         self._peer: Any = None
@@ -191,7 +193,9 @@ class Bench:
                 try:
                     self._run(source, between["index"])
                 except Exception as error:
-                    raise Broken(f"the release's cell {between['index'] + 1} fails on its solution: {_said(error)}") from None
+                    raise Broken(
+                        f"the release's cell {between['index'] + 1} fails on its solution: {_said(error)}"
+                    ) from None
 
     # ----------------------------------------------------------------------------------------- the submission's side
 

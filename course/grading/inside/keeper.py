@@ -66,8 +66,8 @@ def _watch(keeper: socket.socket, child: int, limits: dict[str, Any]) -> dict[st
         found, status, used = os.wait4(child, os.WNOHANG)
         if found:
             break
-        ready, _, _ = select.select([keeper, wake], [], [], TICK)
-        if keeper in ready:
+        ready, _, _ = select.select([keeper.fileno(), wake], [], [], TICK)
+        if keeper.fileno() in ready:
             ended = "stopped"
         else:
             memory = _memory(child)
@@ -77,7 +77,9 @@ def _watch(keeper: socket.socket, child: int, limits: dict[str, Any]) -> dict[st
             elif time.monotonic() > end:
                 ended = "time"
         if ended:
-            os.kill(child, signal.SIGKILL)  # and its namespace's first process, which dies with it, and so everything in there
+            os.kill(
+                child, signal.SIGKILL
+            )  # and its namespace's first process, which dies with it, and so everything in there
             _, status, used = os.wait4(child, 0)
             break
     code = os.waitstatus_to_exitcode(status)

@@ -46,7 +46,11 @@ class Uncarried(HarnessError):
 
 def is_model(thing: Any) -> bool:
     """Whether it is a model that its configuration describes: functional or sequential, of Keras's own classes."""
-    return isinstance(thing, keras.Model) and type(thing) in (keras.Model, keras.Sequential, keras.src.models.Functional)
+    return isinstance(thing, keras.Model) and type(thing) in (
+        keras.Model,
+        keras.Sequential,
+        keras.src.models.Functional,
+    )
 
 
 def is_symbolic(thing: Any) -> bool:
@@ -196,7 +200,7 @@ def weights(model: Any) -> list[np.ndarray]:
 def digest(arrays: Sequence[np.ndarray], flags: Sequence[bool]) -> str:
     found = hashlib.sha1(repr([(array.shape, array.dtype.str) for array in arrays] + list(flags)).encode())
     for array in arrays:
-        found.update(np.ascontiguousarray(array))
+        found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 

@@ -10,10 +10,10 @@ import json
 import os
 import socket
 import struct
+import tempfile
 from pathlib import Path
 from typing import Any
 
-SCRATCH = Path("/scratch")
 MOST = 12 << 20  # bytes of outputs in all
 SHOWN = ("image/png", "image/jpeg", "text/plain")
 
@@ -38,16 +38,19 @@ def _execute(order: dict[str, Any], seed: Any) -> dict[str, Any]:
     notebook = order["notebook"]
     for cell in notebook["cells"]:
         cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "raises-exception"]
-    path, scratch = SCRATCH / "submission.ipynb", Path("/tmp/kernel")
+    folder, scratch = Path(os.environ["HOME"]), Path(tempfile.mkdtemp(prefix="kernel-"))
+    path = folder / "submission.ipynb"
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    scratch.mkdir()
-    request = worker.Request(str(path), order["parameters"], threads=1, cwd=str(SCRATCH), output_bytes=order["output_bytes"])
+    request = worker.Request(
+        str(path), order["parameters"], threads=1, cwd=str(folder), output_bytes=order["output_bytes"]
+    )
+    os.environ["IPYTHONDIR"] = str(folder / "ipython")
     os.environ.update(worker.kernel_environment(request))
     watch = Watch(Limits(order["cpu_seconds"], order["wall_seconds"], order["output_bytes"]))
     execution = worker.Execution(request, scratch, watch, lambda message: None)
     try:
         with watch:
-            provisioner.use(str(SCRATCH), scratch, watch, seed)
+            provisioner.use(str(folder), scratch, watch, seed)
             client.execute(execution)
     except Exception as failed:
         execution.status, execution.error = "failed", {"name": type(failed).__name__, "value": str(failed)[:2000]}

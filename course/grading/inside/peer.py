@@ -28,11 +28,28 @@ NESTED = 30  # calls within calls
 METHODS = ("__call__", "call", "predict", "predict_on_batch")
 EXCEPTIONS = {
     name: getattr(builtins, name)
-    for name in (
-        "ArithmeticError AssertionError AttributeError EOFError FloatingPointError IndexError KeyError LookupError MemoryError NameError "
-        "NotImplementedError OverflowError RecursionError RuntimeError StopIteration SyntaxError TypeError UnboundLocalError ValueError "
-        "ZeroDivisionError"
-    ).split()
+    for name in [
+        "ArithmeticError",
+        "AssertionError",
+        "AttributeError",
+        "EOFError",
+        "FloatingPointError",
+        "IndexError",
+        "KeyError",
+        "LookupError",
+        "MemoryError",
+        "NameError",
+        "NotImplementedError",
+        "OverflowError",
+        "RecursionError",
+        "RuntimeError",
+        "StopIteration",
+        "SyntaxError",
+        "TypeError",
+        "UnboundLocalError",
+        "ValueError",
+        "ZeroDivisionError",
+    ]
 }
 
 
@@ -104,7 +121,9 @@ class Peer:
         self.wire, self.names, self.trusting = wire, names, trusting
         self.calls = self._depth = 0
         self._exported: dict[int, Any] = {}  # what the other side may name by its handle
-        self._handles: dict[int, int] = {}  # id of an exported thing -> handle; the thing is held, so its id stays its own
+        self._handles: dict[
+            int, int
+        ] = {}  # id of an exported thing -> handle; the thing is held, so its id stays its own
         self._imported: dict[int, Any] = {}  # the other side's handle -> proxy or model here
         self._foreign: dict[int, int] = {}  # id of such a proxy or model -> the other side's handle
         self._synced: dict[int, str] = {}  # id of a model both sides hold -> digest of the weights both have
@@ -162,7 +181,11 @@ class Peer:
         if isinstance(thing, np.random.Generator):
             parcel.tracked.append(thing)
             return {"t": "generator", "v": thing.bit_generator.state}
-        if models.is_variable(thing) or isinstance(thing, tf.Variable) or (tf.is_tensor(thing) and hasattr(thing, "numpy")):
+        if (
+            models.is_variable(thing)
+            or isinstance(thing, tf.Variable)
+            or (tf.is_tensor(thing) and hasattr(thing, "numpy"))
+        ):
             parcel.arrays.append(np.asarray(ops.convert_to_numpy(thing)))
             return {"t": "tensor", "i": len(parcel.arrays) - 1}
         if models.is_model(thing):
@@ -213,7 +236,9 @@ class Peer:
             loss = getattr(model, "loss", None)
             if told["optimizer"] is not None and loss is not None and callable(loss):
                 try:
-                    told["loss"] = {"t": "loss", "config": models.describe(loss)} if _is_loss(loss) else self.encode(loss, parcel)
+                    told["loss"] = (
+                        {"t": "loss", "config": models.describe(loss)} if _is_loss(loss) else self.encode(loss, parcel)
+                    )
                 except Exception:
                     told["loss"] = {"t": "opaque", "kind": type(loss).__name__}
         return told
@@ -498,7 +523,9 @@ class Peer:
             value = tf.ensure_shape(tf.numpy_function(forward, tensors, tf.float32), ())
 
             def gradient(above: Any) -> Any:
-                slopes = tf.numpy_function(lambda *values: self._slopes(target, values), tensors, [tf.float32] * len(tensors))
+                slopes = tf.numpy_function(
+                    lambda *values: self._slopes(target, values), tensors, [tf.float32] * len(tensors)
+                )
                 found = []
                 for slope, tensor in zip(slopes, tensors):
                     slope.set_shape(tensor.shape)

@@ -7,10 +7,14 @@ it binds a name that something kept reads, or when it may change such a thing in
 from __future__ import annotations
 
 import ast
+import builtins
+import re
+import symtable
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
-from course.notebook import python_nodes, without_magics
+from course.notebook import without_magics
 
 SHOWING = frozenset({"plots", "plt", "print", "record", "results", "ax", "axes", "figure", "display"})
 STARTING = frozenset({"start", "set_random_seed"})  # calls without a result that must not be left out
@@ -44,16 +48,52 @@ READING = frozenset(
         "format",
     ]
 )
+_CHANGEABLE = re.compile(
+    r"model|net|detector|classifier|optimizer|generator|rng|random"
+)  # names of what a call may change
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Global names that a statement reads: `now`, while it runs, and `later`, when a function that it defines is called."""
+
+    now: frozenset[str]
+    later: frozenset[str]
+
+
+@cache
+def reads(source: str) -> Reads:
+    """What one statement reads."""
+    now, later = set[str](), set[str]()
+    waiting = [(symtable.symtable(source, "", "exec"), True)]
+    while waiting:
+        table, at_once = waiting.pop()
+        whole = table.get_type() == "module"
+        found = {
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (whole or symbol.is_global())
+        }
+        (now if at_once else later).update(found)
+        for child in table.get_children():
+            runs = child.get_type() == "class" or child.get_name() in ("listcomp", "setcomp", "dictcomp", "genexpr")
+            waiting.append((child, at_once and runs))
+    return Reads(frozenset(now), frozenset(later))
 
 
 @cache
 def names_in(source: str) -> frozenset[str]:
-    """Every name that the source reads, functions' bodies included; none for what is no Python."""
+    """Global names that a cell reads before it has bound them itself, functions' bodies included; none for what is no Python."""
     try:
-        nodes = python_nodes(source)
-    except SyntaxError:
+        body = statements(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
-    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
+    known, found = set[str](), set[str]()
+    for statement in body:
+        read = reads(ast.unparse(statement))
+        found |= (read.now | read.later) - known
+        known |= bound([statement])
+    return frozenset(found)
 
 
 def bound(nodes: Iterable[ast.stmt]) -> set[str]:
@@ -88,34 +128,38 @@ def functions(source: str) -> list[str]:
     return [node.name for node in statements(source) if isinstance(node, ast.FunctionDef)]
 
 
-def kept(cells: Sequence[tuple[int, str]], roots: Iterable[str]) -> dict[int, str]:
-    """For each cell, by its number, the source of those statements that must run so that the root names have their values."""
-    needed, chosen = set(roots), {number: set[int]() for number, _ in cells}
-    parsed = {number: statements(source) for number, source in cells}
+def kept(cells: Sequence[tuple[int, str, bool]]) -> dict[int, str]:
+    """For each given cell the source of those statements that must run, so that the cells that run whole find what they read.
+
+    Args:
+        cells: (number, source, whether it runs whole), in the notebook's order.
+    """
+    parsed = [(number, source, statements(source), whole) for number, source, whole in cells]
+    imports = [node for _, _, body, _ in parsed for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
     shown = SHOWING | {
         (alias.asname or alias.name).partition(".")[0]
-        for body in parsed.values()
-        for node in body
-        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for node in imports
         for alias in node.names
         if (getattr(node, "module", None) or alias.name).startswith(("utils.plots", "matplotlib"))
     }
-    growing = True
-    while (
-        growing
-    ):  # a statement kept for a later one may need an earlier one, and the other way round through a function
-        growing = False
-        for number, body in parsed.items():
-            for place, statement in enumerate(body):
-                if place not in chosen[number] and _is_needed(statement, needed, shown):
-                    chosen[number].add(place)
-                    needed |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-                    growing = True
-    lines = {number: source.split("\n") for number, source in cells}
-    return {
-        number: "\n".join(_text(lines[number], body[place]) for place in sorted(chosen[number]))
-        for number, body in parsed.items()
-    }
+    modules = bound(imports)
+    later: set[str] = set()  # what kept functions read whenever they are called: needed everywhere
+    while True:
+        before, live, chosen = set(later), set[str](), dict[int, list[str]]()
+        for number, source, body, whole in reversed(parsed):
+            lines, texts = source.split("\n"), list[str]()
+            for statement in reversed(body):
+                if whole or _is_needed(statement, live | later, shown, modules):
+                    read = reads(ast.unparse(statement))
+                    if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef)):
+                        live -= bound([statement])
+                    live |= read.now
+                    later |= read.later
+                    texts.append(_text(lines, statement))
+            if not whole:
+                chosen[number] = texts[::-1]
+        if later == before:
+            return {number: "\n".join(chosen[number]) for number in sorted(chosen)}
 
 
 def _text(lines: list[str], statement: ast.stmt) -> str:
@@ -123,17 +167,17 @@ def _text(lines: list[str], statement: ast.stmt) -> str:
     return "\n".join(lines[first - 1 : statement.end_lineno])
 
 
-def _is_needed(statement: ast.stmt, needed: set[str], shown: frozenset[str]) -> bool:
+def _is_needed(statement: ast.stmt, needed: set[str], shown: frozenset[str], modules: set[str]) -> bool:
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return True
-    if bound([statement]) & needed:
+    if bound([statement]) & (needed - shown):
         return True
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return False
-    return any(_changes(node, needed, shown) for node in ast.walk(statement))
+    return any(_changes(node, needed, shown, modules) for node in ast.walk(statement))
 
 
-def _changes(node: ast.AST, needed: set[str], shown: frozenset[str]) -> bool:
+def _changes(node: ast.AST, needed: set[str], shown: frozenset[str], modules: set[str]) -> bool:
     """Whether a part of a statement may change something needed in place."""
     if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
         return _root(node) in needed - shown
@@ -148,9 +192,13 @@ def _changes(node: ast.AST, needed: set[str], shown: frozenset[str]) -> bool:
     if root in shown:
         return False
     arguments = {_root(part) for part in [*node.args, *(keyword.value for keyword in node.keywords)]} & (needed - shown)
-    if isinstance(function, ast.Name) or last == "at":  # a function of the notebook's own; numpy.add.at
-        return bool(arguments) and root not in dir(__builtins__)
-    return root in needed and last not in READING and root not in ("np", "ops", "keras", "layers")
+    if last == "at":  # numpy.add.at
+        return bool(arguments)
+    if isinstance(
+        function, ast.Name
+    ):  # a function of the notebook's own: arrays that come in stay as they are, a model may be trained
+        return not hasattr(builtins, root) and any(_CHANGEABLE.search(name) for name in arguments)
+    return root in needed and last not in READING
 
 
 def _root(node: ast.AST) -> str:

@@ -160,10 +160,24 @@ class Release:
             found.append((cell.index, source))
         return found
 
+    def _kept(self, *running: tuple[int, str]) -> dict[int, str]:
+        """What of the given cells must run for some cells (index, source) to find what they read."""
+        given = [(index, source, False) for index, source in self._given()]
+        whole = [(index, source, True) for index, source in running if _is_python(source)]
+        return plan.kept(sorted(given + whole, key=lambda cell: cell[0]))
+
     @cached_property
     def _judged(self) -> dict[int, str]:
-        roots = set().union(*(plan.names_in(check.source) for check in self.checks))
-        return plan.kept(self._given(), roots.union(*(plan.names_in(gap.answer) for gap in self.gaps)))
+        checks = [(check.index, check.source) for check in self.checks]
+        return self._kept(*checks, *((gap.index, gap.answer) for gap in self.gaps))
+
+    def _submitted(self, answers: Mapping[str, str]) -> dict[int, str]:
+        """What the submission's side must run: for its answers, the solution's, and the given functions that a check hands over."""
+        running = [(gap.index, gap.answer) for gap in self.gaps]
+        running += [(gap.index, plan_answer(answers[gap.name])) for gap in self.gaps if gap.name in answers]
+        given = {name for _, source in self._given() for name in plan.functions(source)}
+        running += [(check.index, "\n".join(sorted(given & plan.names_in(check.source)))) for check in self.checks]
+        return self._kept(*running)
 
     def program(self, answers: Mapping[str, str]) -> list[dict[str, Any]]:
         """The steps of judging a submission, for `course.grading.inside.judge`.
@@ -171,10 +185,7 @@ class Release:
         Args:
             answers: the submission's cell for each gap that it has.
         """
-        roots = set().union(*(plan.names_in(gap.answer) for gap in self.gaps), *map(plan.names_in, answers.values()))
-        checked = set().union(*(plan.names_in(check.source) for check in self.checks))
-        roots |= {name for _, source in self._given() for name in plan.functions(source) if name in checked}
-        submitted, judged = plan.kept(self._given(), roots), self._judged
+        submitted, judged = self._submitted(answers), self._judged
         checks: dict[int, list[Check]] = {}
         for check in self.checks:
             checks.setdefault(check.index, []).append(check)
@@ -223,8 +234,7 @@ class Release:
 
     def supporting(self) -> list[str]:
         """What the submission's side runs beside the student's answers, and the solution's answers."""
-        roots = set().union(*(plan.names_in(gap.answer) for gap in self.gaps))
-        return [*plan.kept(self._given(), roots).values(), *(gap.answer for gap in self.gaps)]
+        return [*self._submitted({}).values(), *(gap.answer for gap in self.gaps)]
 
     def fingerprint(self) -> str:
         """Changes when anything changes that a mark depends on: the release's cells, its parameters, own checks."""
@@ -243,6 +253,14 @@ def plan_answer(source: str) -> str:
         from course.notebook import without_magics
 
         return without_magics(source)
+
+
+def _is_python(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _mark_needed(steps: list[dict[str, Any]]) -> None:

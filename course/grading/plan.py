@@ -194,9 +194,9 @@ def _changes(node: ast.AST, needed: set[str], shown: frozenset[str], modules: se
     arguments = {_root(part) for part in [*node.args, *(keyword.value for keyword in node.keywords)]} & (needed - shown)
     if last == "at":  # numpy.add.at
         return bool(arguments)
-    if isinstance(
-        function, ast.Name
-    ):  # a function of the notebook's own: arrays that come in stay as they are, a model may be trained
+    if (
+        isinstance(function, ast.Name) or root in modules
+    ):  # arrays that come in stay as they are, a model may be trained
         return not hasattr(builtins, root) and any(_CHANGEABLE.search(name) for name in arguments)
     return root in needed and last not in READING
 

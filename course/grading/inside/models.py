@@ -7,6 +7,7 @@ function that is no activation cannot be carried over (`Uncarried`): such an ans
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import re
@@ -121,7 +122,8 @@ def rebuild(config: Any) -> Any:
     vet(config)
     try:
         with keras.StatelessScope(initialize_variables=False):
-            counted = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            # Keras takes a configuration to pieces while it reads it.
+            counted = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
             if isinstance(counted, keras.Model) and counted.count_params() > MOST_WEIGHTS:
                 raise Uncarried(f"a model of {counted.count_params():,} weights, too many for the judge")
         _forget_waiting()

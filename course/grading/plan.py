@@ -170,7 +170,8 @@ def _text(lines: list[str], statement: ast.stmt) -> str:
 def _is_needed(statement: ast.stmt, needed: set[str], shown: frozenset[str], modules: set[str]) -> bool:
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return True
-    if bound([statement]) & (needed - shown):
+    draws = isinstance(statement, (ast.For, ast.With)) and reads(ast.unparse(statement)).now & shown
+    if not draws and bound([statement]) & (needed - shown):
         return True
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return False

@@ -54,15 +54,20 @@ def notebook(lab):
 
 
 @pytest.fixture
-def solved(notebook):
+def solved(notebook, answered):
     """The lab with right answers."""
     return answered(notebook, add="def add(a, b):\n    return a + b\n", double="def double(a):\n    return add(a, a)\n")
 
 
-def answered(notebook, **answers):
-    """A copy of a lab with the source of some gaps replaced."""
-    copy = json.loads(json.dumps(notebook))
-    for cell in copy["cells"]:
-        if cell["metadata"].get("gap") in answers:
-            cell["source"] = answers[cell["metadata"]["gap"]]
-    return copy
+@pytest.fixture(scope="session")
+def answered():
+    """Function of a notebook and answers by gap: a copy of it with these answers."""
+
+    def answered(notebook, **answers):
+        copy = json.loads(json.dumps(notebook))
+        for cell in copy["cells"]:
+            if cell["metadata"].get("gap") in answers:
+                cell["source"] = answers[cell["metadata"]["gap"]]
+        return copy
+
+    return answered

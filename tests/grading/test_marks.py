@@ -36,9 +36,15 @@ def test_each_check_that_holds_gives_its_points(release):
 
 
 def test_thirds_add_up_to_a_whole(release):
-    marks = score.Marks("a", "b", [score.Item("x", "gap", Fraction(1, 3), Fraction(1, 3)) for _ in range(3)], [], [], None)
+    marks = score.Marks(
+        "a", "b", [score.Item("x", "gap", Fraction(1, 3), Fraction(1, 3)) for _ in range(3)], [], [], None
+    )
     assert marks.total == 1 and score.shown(marks.total) == "1"
-    assert score.shown(Fraction(1, 3)) == "1/3" and score.shown(Fraction(3, 2)) == "1.5" and score.shown(Fraction(1, 8)) == "0.125"
+    assert (
+        score.shown(Fraction(1, 3)) == "1/3"
+        and score.shown(Fraction(3, 2)) == "1.5"
+        and score.shown(Fraction(1, 8)) == "0.125"
+    )
 
 
 def test_an_answered_question_waits_and_an_unanswered_one_is_zero(release):
@@ -57,7 +63,12 @@ def test_what_could_not_be_graded_is_no_mark_and_never_full_marks(release):
 
 def test_a_file_that_cannot_be_read_is_zero_with_its_reason(release):
     _, marks = marked(release, None, problem="the file is empty")
-    assert marks.total == 0 and marks.waiting == [] and marks.problem == "the file is empty" and "unreadable" in marks.flags
+    assert (
+        marks.total == 0
+        and marks.waiting == []
+        and marks.problem == "the file is empty"
+        and "unreadable" in marks.flags
+    )
 
 
 def test_a_person_has_the_last_word(release, tmp_path):
@@ -134,7 +145,9 @@ def test_a_page_shows_the_message_and_no_hidden_check(release):
 
 
 def test_of_an_own_check_a_student_sees_neither_code_nor_words(manifest, lab, tmp_path):
-    (tmp_path / "01_addition.py").write_text('# %% check="add" points=2\nassert add(1, 1) == 2, "SECRET"\n', encoding="utf-8")
+    (tmp_path / "01_addition.py").write_text(
+        '# %% check="add" points=2\nassert add(1, 1) == 2, "SECRET"\n', encoding="utf-8"
+    )
     release = Release(manifest, lab, tmp_path)
     assert release.total == 6 and [check.id for check in release.checks_of("add")] == ["add-check", "add-own-1"]
     found = verdict(add="passed", double="passed")
@@ -164,7 +177,9 @@ def test_a_mistake_in_an_own_check_is_told(manifest, lab, tmp_path, cell, told):
 def test_the_json_says_it_all_and_is_exact(release):
     _, marks = marked(release, verdict(add="passed", double="failed"))
     told = json.loads(feedback.grades_json(release, [marks], []))
-    assert told["submissions"][0]["total"] == "2" and told["submissions"][0]["items"][0]["checks"][0]["id"] == "add-check"
+    assert (
+        told["submissions"][0]["total"] == "2" and told["submissions"][0]["items"][0]["checks"][0]["id"] == "add-check"
+    )
 
 
 LONG = """def add(a, b):

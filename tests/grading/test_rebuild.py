@@ -228,7 +228,9 @@ def test_half_a_surrogate_does_no_harm(read, solved):
 
 
 def test_an_older_release_is_told(read, solved):
-    solved["cells"][0]["source"] = "[badge](https://colab.research.google.com/github/example/course/blob/v0/labs/01.ipynb)"
+    solved["cells"][0]["source"] = (
+        "[badge](https://colab.research.google.com/github/example/course/blob/v0/labs/01.ipynb)"
+    )
     assert any("made from release v0" in note for note in read(solved).notes)
 
 

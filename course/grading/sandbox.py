@@ -126,12 +126,17 @@ def box(mounts: Sequence[tuple[Path, str]]) -> list[str]:
         arguments += ["--ro-bind", str(source), target]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
     if os.geteuid() == 0:
-        return _as_nobody([source for source, _ in whole], arguments)
+        return as_nobody([source for source, _ in whole], arguments)
     return arguments
 
 
-def _as_nobody(needed: Sequence[Path], command: Sequence[str]) -> list[str]:
-    """Root's way into the box: reach what the unprivileged user could not, become that user, and give up everything else."""
+def as_nobody(needed: Sequence[Path], command: Sequence[str], user: int = UNPRIVILEGED) -> list[str]:
+    """Root's way into the box: reach what the unprivileged user could not, become that user, and give up everything else.
+
+    Args:
+        needed: paths that the user must be able to read.
+        command: what runs as that user.
+    """
     opening = [find(), "--dev-bind", "/", "/"]
     covered: set[Path] = set()
     for path in needed:
@@ -148,6 +153,5 @@ def _as_nobody(needed: Sequence[Path], command: Sequence[str]) -> list[str]:
         opening += ["--ro-bind", str(path), str(path)]
     for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
         opening += ["--cap-add", capability]
-    user = str(UNPRIVILEGED)
-    dropping = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--no-new-privs"]
+    dropping = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", "--no-new-privs"]
     return [*opening, *dropping, "--bounding-set=-all", "--inh-caps=-all", *command]

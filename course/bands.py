@@ -67,6 +67,15 @@ def read_runs(notebook: Notebook) -> list[Run]:
 
 def store_run(notebook: Notebook, run: Run) -> list[Run]:
     """Add a run to the notebook's file. Runs of its profile with other code go: the runs that went."""
+    from filelock import FileLock
+
+    lock = notebook.root / "build" / "calibrate" / "lock"  # two calibrations may go on side by side
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        return _store(notebook, run)
+
+
+def _store(notebook: Notebook, run: Run) -> list[Run]:
     runs = read_runs(notebook)
     gone = [old for old in runs if old.profile == run.profile and old.content != run.content]
     kept = [old for old in runs if old not in gone and (old.profile, old.seed) != (run.profile, run.seed)]

@@ -78,6 +78,13 @@ def _manifest(root: str | None) -> Manifest:
     return load(find_root(given))
 
 
+def _data_folder() -> None:
+    """A mistyped COURSE_DATA would be told by the first notebook that looks for data, minutes later."""
+    given = os.environ.get("COURSE_DATA")
+    if given and not os.path.isdir(os.path.expanduser(given)):
+        raise CourseError(f"COURSE_DATA names {given}, which is no folder: correct it, or unset it")
+
+
 def _select(
     manifest: Manifest, selectors: list[str] | None, kinds: list[Kind] | None, default: Sequence[str]
 ) -> list[Notebook]:
@@ -226,6 +233,7 @@ def run(
       course run --executor dask --scheduler tcp://host:8786
     """
     manifest = _manifest(root)
+    _data_folder()
     notebooks = _select(manifest, selectors, kind, ("lecture", "solution"))
     chosen = manifest.profile(profile)
     if scheduler is not None and executor is not Executor.dask:
@@ -295,6 +303,7 @@ def calibrate(
     from course.reporting.calibrate import read_seeds
 
     manifest = _manifest(root)
+    _data_folder()
     notebooks = _select(manifest, selectors, kind, ("lecture", "solution"))
     if any(notebook.kind == "lab" for notebook in notebooks):
         raise CourseError("a lab records nothing: calibrate its lecture or solution")
@@ -359,6 +368,7 @@ def test(
     from course.proving.test import test as test_notebooks
 
     manifest = _manifest(root)
+    _data_folder()
     notebooks = manifest.select(selectors or [], KINDS)
     if update and only:
         raise CourseError("--update goes without --only: it stores outputs and proves nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -52,7 +53,10 @@ def check_writable(path: str | Path, root: str | Path | None = None) -> None:
     try:
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
-            os.close(os.open(target, os.O_WRONLY | os.O_NONBLOCK))
+            if target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not os.access(target, os.W_OK):  # opening a pipe and closing it would end its reader
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=target.parent):

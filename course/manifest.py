@@ -35,6 +35,7 @@ class Profile:
     about: str
     threads: int
     jobs: int
+    notice: str = ""  # what a reader of its report must know, such as that its figures mean nothing
 
 
 @dataclass(frozen=True)
@@ -351,8 +352,9 @@ def _profiles(table: _Table) -> dict[str, Profile]:
     for name in table.value:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise CourseError(f"{MANIFEST}: {table.at(name)}: expected a name of lower-case letters and digits")
-        profile = table.table(name, ("about", "threads", "jobs"))
-        profiles[name] = Profile(name, profile.text("about"), profile.count("threads"), profile.count("jobs"))
+        profile = table.table(name, ("about", "threads", "jobs", "notice"))
+        notice = profile.text("notice") if "notice" in profile.value else ""
+        profiles[name] = Profile(name, profile.text("about"), profile.count("threads"), profile.count("jobs"), notice)
     if "cpu" not in profiles:
         raise CourseError(f"{MANIFEST}: profiles.cpu: missing; expected a table (the notebooks' own values)")
     return profiles

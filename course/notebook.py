@@ -21,7 +21,8 @@ def read_notebook(path: str | Path, where: str | None = None) -> dict[str, Any]:
     """The notebook as JSON, with every cell's source joined to one string. CourseError when it is none."""
     where = where or str(path)
     try:
-        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        notebook = json.loads(text)
     except FileNotFoundError:
         raise CourseError(f"{where}: no such file (`course build` makes the notebooks from their sources)") from None
     except OSError as error:
@@ -31,18 +32,47 @@ def read_notebook(path: str | Path, where: str | None = None) -> dict[str, Any]:
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list) or not all(isinstance(cell, dict) and "cell_type" in cell for cell in cells):
         raise CourseError(f"{where}: expected a notebook (nbformat 4), got JSON without its cells")
-    for cell in cells:
-        source = cell.get("source", "")
-        cell["source"] = "".join(map(str, source)) if isinstance(source, list) else str(source)
-        if not isinstance(cell.get("metadata", {}), dict):
-            raise CourseError(f"{where}: expected a notebook (nbformat 4), got a cell whose metadata is no table")
+    if not isinstance(notebook.setdefault("metadata", {}), dict):
+        raise CourseError(f"{where}: expected a notebook (nbformat 4), got one whose metadata is no table")
+    for number, cell in enumerate(cells, 1):
         cell.setdefault("metadata", {})
+        wrong = _wrong_field(cell)
+        if wrong:
+            raise CourseError(f"{where}: expected a notebook (nbformat 4), got a cell ({number}) whose {wrong}")
+        source = cell.get("source", "")
+        cell["source"] = source if isinstance(source, str) else "".join(source)
+    if "\\ud" in text.lower():  # half a character, which JSON can write and a file in UTF-8 cannot
+        try:
+            json.dumps(notebook, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            got = f"got {error.object[error.start]!a}"
+            raise CourseError(f"{where}: expected text that UTF-8 can write, {got}") from None
     return notebook
 
 
+def _wrong_field(cell: Mapping[str, Any]) -> str:
+    """Which field of a cell is not what nbformat asks for, in words; empty when none is."""
+    source, metadata, outputs = cell.get("source", ""), cell["metadata"], cell.get("outputs", [])
+    if cell["cell_type"] not in ("code", "markdown", "raw"):
+        return "type is neither code nor markdown nor raw"
+    if not isinstance(source, str) and not _all(source, str):
+        return "source is no text"
+    if not isinstance(metadata, dict):
+        return "metadata is no table"
+    if not _all(metadata.get("tags", []), str):
+        return "tags are no list of texts"
+    if not isinstance(cell.get("id", ""), str):
+        return "id is no text"
+    return "" if _all(outputs, dict) else "outputs are no list of tables"
+
+
+def _all(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
 def tags(cell: Mapping[str, Any]) -> list[str]:
-    found = cell.get("metadata", {}).get("tags", [])
-    return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
+    """The tags of a cell of a notebook that `read_notebook` read."""
+    return list(cell.get("metadata", {}).get("tags", []))
 
 
 def first_words(cell: Mapping[str, Any], length: int = 40) -> str:
@@ -96,38 +126,70 @@ def _typed(index: int, cell: Mapping[str, Any]) -> Cell:
 
 
 @cache
-def names_read(source: str) -> frozenset[str]:
-    """Names that a code cell reads; lines for IPython (`%time`, `!ls`) are looked at as words."""
+def python_tree(source: str) -> ast.Module:
+    """A code cell as Python, the one way in which cells are parsed. The same cell often stands in several notebooks.
+
+    Lines that start with `%`, `!` or `?` are IPython's only where the cell is no Python with them: they may continue a long
+    remainder. IPython's own lines become `pass`, but what stands after `%time` and its like is Python.
+
+    Raises:
+        SyntaxError: the cell is not Python, or nested too deeply to be parsed.
+    """
     try:
-        nodes = python_nodes(source)
-    except SyntaxError:
-        return frozenset(re.findall(r"\w+", source))
-    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    read |= {node.target.id for node in nodes if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name)}
-    magic = [line for line in source.split("\n") if _MAGIC_LINE.match(line)]
-    return frozenset(read).union(re.findall(r"\w+", "\n".join(magic)))
+        try:
+            return ast.parse(source)
+        except SyntaxError:
+            if not MAGIC_LINE.search(source):
+                raise
+            return ast.parse(MAGIC_LINE.sub(_without_magic, source))
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SyntaxError(f"cannot be parsed: {error}") from None
 
 
 @cache
 def python_nodes(source: str) -> tuple[ast.AST, ...]:
-    """Every node of a code cell. The same cell often stands in several notebooks.
-
-    Lines that start with `%` are IPython's only where the cell is no Python with them: they may continue a long remainder.
-
-    Raises:
-        SyntaxError: the cell is not Python.
-    """
-    try:
-        return tuple(ast.walk(ast.parse(source)))
-    except SyntaxError:
-        if not any(_MAGIC_LINE.match(line) for line in source.split("\n")):
-            raise
-    return tuple(ast.walk(ast.parse(without_magics(source))))
+    """Every node of `python_tree`."""
+    return tuple(ast.walk(python_tree(source)))
 
 
-def without_magics(source: str) -> str:
-    """The cell with IPython's own lines blanked; a cell magic (`%%time`) blanks its line only."""
-    return "\n".join("" if _MAGIC_LINE.match(line) else line for line in source.split("\n"))
+MAGIC_LINE = re.compile(r"^([ \t]*)(?:%(?:time|timeit|prun)[ \t]+(?=\S)|[%!?].*)", re.MULTILINE)
 
 
-_MAGIC_LINE = re.compile(r"\s*[%!?]")
+def _without_magic(line: re.Match[str]) -> str:
+    return line[1] if not line[0].strip() or re.match(r"\s*%(time|timeit|prun)\s", line[0]) else f"{line[1]}pass"
+
+
+def names_read(node: ast.AST) -> set[str]:
+    """Names that the code takes from its module; parameters and variables of functions and comprehensions are their own."""
+    if isinstance(node, ast.Name):
+        return {node.id} if isinstance(node.ctx, ast.Load) else set()
+    read = {name for child in ast.iter_child_nodes(node) for name in names_read(child)}
+    if isinstance(node, ast.AugAssign):
+        read |= {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
+    elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        inside = {name for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names}
+        own = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+        if not isinstance(node, ast.Lambda):
+            own |= {name for statement in node.body for name in names_set(statement)}
+        before = [*node.args.defaults, *(part for part in node.args.kw_defaults if part is not None)]
+        return (read - (own - inside)).union(*(names_read(part) for part in before))
+    elif isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        own = {name for part in node.generators for name in names_set(part.target)}
+        return (read - own) | names_read(node.generators[0].iter)
+    return read
+
+
+def names_set(node: ast.AST) -> set[str]:
+    """Names that a statement binds in its own scope: assignments, functions, classes, imports, loops, `with`, `:=`."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, ast.Lambda):
+        return set()
+    if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):  # only `:=` leaves them
+        return {part.target.id for part in ast.walk(node) if isinstance(part, ast.NamedExpr)}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    found = {name for child in ast.iter_child_nodes(node) for name in names_set(child)}
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        found.add(node.id)
+    return found

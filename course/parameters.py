@@ -6,6 +6,7 @@ Standard library only. Every mistake is a `CourseError` of one line that names t
 from __future__ import annotations
 
 import ast
+import csv
 import io
 import math
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from course.errors import CourseError, known_names, shortened
-from course.notebook import names_read, read_notebook, tags
+from course.notebook import MAGIC_LINE, names_read, names_set, python_tree, read_notebook, tags
 
 
 class Text(str):
@@ -53,8 +54,8 @@ class Parameter:
         """The type and the values it may take, in words: `int in [1, 200]`."""
         words = self.type
         if self.low is not None or self.high is not None:
-            low = "" if self.low is None else f"{self.low:g}"
-            high = "" if self.high is None else f"{self.high:g}"
+            low = "" if self.low is None else shortened(str(self.low))
+            high = "" if self.high is None else shortened(str(self.high))
             words += f" in [{low}, {high}]"
         if self.choices is not None:
             words += " in {" + ", ".join(str(choice) for choice in self.choices) + "}"
@@ -77,6 +78,8 @@ def read_parameters(cells_source: str, where: str) -> dict[str, Parameter]:
             for token in tokenize.generate_tokens(io.StringIO(cells_source).readline)
             if token.type == tokenize.COMMENT
         }
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise CourseError(f"{where}: parameters cell: expected Python, got {error}") from None
     except (SyntaxError, tokenize.TokenError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise CourseError(f"{where}: parameters cell{line}: expected Python, got {error.args[0]}") from None
@@ -206,15 +209,23 @@ def parse_value(text: str, parameter: Parameter) -> Any:
         return None
     if not parameter.many:
         return validated(parameter, one(text))
-    inside = text.strip()
-    if inside.startswith("[") and inside.endswith("]"):
-        inside = inside[1:-1]
-        parts = [part.strip().strip("\"'") for part in inside.split(",")]
-    else:
-        parts = [part.strip() for part in inside.split(",")]
+    return validated(parameter, [one(part) for part in _parts(text.strip())])
+
+
+def _parts(text: str) -> list[str]:
+    """The items of `a, b`, `[a, b]` and `["a, b", 'c']`; a last comma adds none."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if bare is not text:
+        try:
+            literal = ast.literal_eval(text)
+            if all(isinstance(part, str) for part in literal):
+                return literal
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            pass  # `[a, b]`
+    parts = [part.strip() for part in next(csv.reader([bare], skipinitialspace=True), [])]
     if parts and parts[-1] == "":
-        parts = parts[:-1]
-    return validated(parameter, [one(part) for part in parts])
+        parts.pop()
+    return [part.strip("\"'") for part in parts] if bare is not text else parts
 
 
 def notebook_parameters(cells: list[dict[str, Any]], where: str) -> dict[str, Parameter]:
@@ -228,11 +239,24 @@ def notebook_parameters(cells: list[dict[str, Any]], where: str) -> dict[str, Pa
 def unread(cells: list[dict[str, Any]], names: Iterable[str]) -> list[str]:
     """Those of the names that no code cell after the parameters cell reads before it sets them anew."""
     start = next((index for index, cell in enumerate(cells) if "parameters" in tags(cell)), -1)
-    code = [cell["source"] for cell in cells[start + 1 :] if cell["cell_type"] == "code"]
-    read: set[str] = set()
-    for source in code:
-        read |= names_read(source)
+    names = list(names)
+    left, read = set(names), set[str]()
+    for source in (cell["source"] for cell in cells[start + 1 :] if cell["cell_type"] == "code"):
+        try:
+            statements = python_tree(source).body
+            words = " ".join(line[0] for line in MAGIC_LINE.finditer(source))
+        except SyntaxError:
+            statements, words = [], source
+        read |= left & set(re.findall(r"\w+", words))
+        for statement in statements:
+            read |= left & names_read(statement)
+            if not isinstance(statement, CONDITIONAL):
+                left -= names_set(statement)
     return [name for name in names if name not in read]
+
+
+# Statements whose parts may not run: what they set may still be what it was.
+CONDITIONAL = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
 
 
 def resolve(

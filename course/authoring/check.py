@@ -26,7 +26,7 @@ from course.authoring.sources import TAGS, Source, WrongAnswer, read_course_sour
 from course.errors import CourseError, nearest
 from course.files import write_atomically
 from course.manifest import KINDS, MANIFEST, Manifest, Notebook
-from course.notebook import CHECKED, first_words, python_nodes, read_notebook, tags, typed_cells
+from course.notebook import CHECKED, first_words, python_nodes, python_tree, read_notebook, tags, typed_cells
 from course.outcome import limits
 from course.parameters import Parameter, notebook_parameters, unread, validated
 
@@ -326,7 +326,7 @@ def wrong_answers(page: Page) -> Spots:
             yield None, f"{where}:{answer.line}: no gap {answer.gap!r} (known: {', '.join(right) or 'none'}{hint})"
             continue
         try:
-            same = ast.dump(ast.parse(answer.source)) == ast.dump(ast.parse(right[answer.gap][1]))
+            same = ast.dump(python_tree(answer.source)) == ast.dump(python_tree(right[answer.gap][1]))
         except SyntaxError as error:
             yield None, f"{where}:{answer.line + (error.lineno or 0)}: expected Python, got {error.msg}"
             continue
@@ -598,7 +598,7 @@ class Modules:
     def _names(self, path: Path, module: str) -> set[str] | None:
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             return None
         found = {"__name__", "__doc__", "__file__"}
         if path.name == "__init__.py":
@@ -690,7 +690,12 @@ def check(manifest: Manifest, notebooks: Sequence[Notebook] | None = None) -> tu
             continue  # `built` has said so
         page = Page(manifest, notebook, content, fresh=state[notebook.relative].state == "unchanged")
         for rule, look in RULES.items():
-            findings += [Finding(notebook.relative, page.place(index), rule, text) for index, text in look(page)]
+            try:
+                findings += [Finding(notebook.relative, page.place(index), rule, text) for index, text in look(page)]
+            except RecursionError:
+                findings.append(
+                    Finding(notebook.relative, "", rule, "something here is nested too deeply to be looked at")
+                )
         findings += overrides(page)
         if notebook.kind != "lab":
             lines += [len(source.split("\n")) for index, source in page.code if "setup" not in tags(page.cells[index])]

@@ -231,7 +231,7 @@ def _check_markers(source: Source, index: int) -> None:
 
 def _read_text(path: Path, where: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise CourseError(f"{where}: no such file, but course.toml names it") from None
     except UnicodeDecodeError as error:

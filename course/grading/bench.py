@@ -145,12 +145,12 @@ class Bench:
             told = None
         finally:
             ours.close()
-            ended = child.close(1.0 if told else 0.0)
+            ended = child.close(3.0 if told else 0.0)
         if not isinstance(told, dict):
             why = {"memory": "it took more memory than it may", "time": "it took more time than it may"}
             value = why.get(str(ended.get("ended")), "its processes ended before it did")
             told = {"status": "died", "error": {"name": "Stopped", "value": value}, "cells": []}
-        return told
+        return {**told, "cpu_seconds": ended.get("cpu_seconds", 0)}
 
 
 def _without_verdict(problem: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from course.notebook import without_magics
+from course.notebook import names_set, python_tree
 
 SHOWING = frozenset({"plots", "plt", "print", "record", "results", "ax", "axes", "figure", "display"})
 STARTING = frozenset({"start", "set_random_seed"})  # calls without a result that must not be left out
@@ -86,7 +86,7 @@ def names_in(source: str) -> frozenset[str]:
     """Global names that a cell reads before it has bound them itself, functions' bodies included; none for what is no Python."""
     try:
         body = statements(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except SyntaxError:
         return frozenset()
     known, found = set[str](), set[str]()
     for statement in body:
@@ -98,30 +98,12 @@ def names_in(source: str) -> frozenset[str]:
 
 def bound(nodes: Iterable[ast.stmt]) -> set[str]:
     """Global names that statements bind."""
-    names: set[str] = set()
-    waiting: list[ast.AST] = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-            continue
-        if isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
-            names.update(part.target.id for part in ast.walk(node) if isinstance(part, ast.NamedExpr))
-            continue
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        waiting += ast.iter_child_nodes(node)
-    return names
+    return {name for node in nodes for name in names_set(node)}
 
 
 def statements(source: str) -> list[ast.stmt]:
     """The statements of a cell, IPython's own lines left out. SyntaxError for what is no Python."""
-    try:
-        return ast.parse(source).body
-    except SyntaxError:
-        return ast.parse(without_magics(source)).body
+    return python_tree(source).body
 
 
 def functions(source: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from course.grading import plan
 from course.grading.release import Gap, Release, plan_answer
-from course.notebook import without_magics
+from course.notebook import python_tree
 
 LARGEST = 100 << 20  # bytes of a file; outputs and attachments are most of such
 MOST_CELLS = 5000
@@ -239,7 +239,7 @@ def _place(
 def _binds(source: str, gap: Gap) -> bool:
     try:
         return set(gap.defines) <= plan.bound(plan.statements(source))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except SyntaxError:
         return False
 
 
@@ -252,14 +252,13 @@ def _answer(submission: Submission, gap: Gap, source: str) -> None:
     submission.answers[gap.name] = source
     cleaned = plan_answer(source)
     try:
-        tree = ast.parse(cleaned)
+        tree = python_tree(cleaned)
     except SyntaxError as error:
-        submission.say(gap.name, f"the cell is no Python: {error.msg} (line {error.lineno})")
+        submission.say(
+            gap.name, f"the cell is no Python: {error.msg}" + (f" (line {error.lineno})" if error.lineno else "")
+        )
         return
-    except (ValueError, RecursionError, MemoryError) as error:
-        submission.say(gap.name, f"the cell cannot be read as Python: {type(error).__name__}")
-        return
-    if cleaned != source and without_magics(source) == cleaned:
+    if cleaned != source:
         submission.say(gap.name, "lines for IPython (%..., !...) are left out when the answer is judged")
     if any(isinstance(node, ast.Name) and node.id == "input" for node in ast.walk(tree)):
         submission.say(gap.name, "input() has nobody to ask here")

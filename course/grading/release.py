@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Any
 from course.errors import CourseError
 from course.grading import plan
 from course.manifest import Manifest, Notebook
-from course.notebook import Cell, read_notebook, typed_cells
+from course.notebook import Cell, python_tree, read_notebook, typed_cells
 from course.parameters import resolve
 
 PROFILE = "smoke"  # a gap that trains is judged with these parameters, as `course test` proves it
@@ -245,20 +246,19 @@ class Release:
 
 
 def plan_answer(source: str) -> str:
-    """An answer as Python: IPython's own lines (`%time`, `!pip install`) are left out."""
+    """An answer as Python: without IPython's own lines (`%time`, `!pip install`), where it has any; as it is, when it is no Python."""
     try:
         ast.parse(source)
-        return source
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        from course.notebook import without_magics
-
-        return without_magics(source)
+        with contextlib.suppress(SyntaxError):
+            return ast.unparse(python_tree(source))
+    return source
 
 
 def _is_python(source: str) -> bool:
     try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        python_tree(source)
+    except SyntaxError:
         return False
     return True
 

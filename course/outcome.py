@@ -45,9 +45,11 @@ class Result:
     peak_rss_bytes: int = 0
     cells: list[CellResult] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)  # metrics that are no finite number, as they were recorded
     versions: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)  # what the notebook read, by path: digests; "" where it has changed
+    unreadable: dict[str, str] = field(default_factory=dict)  # metrics that are no finite number, as they were recorded
+    files: dict[str, str] = field(
+        default_factory=dict
+    )  # what the notebook read, by path: digests; "" where it has changed
     kernel: str = ""  # "forked", or "cold: " and why there was no template to fork
 
     @classmethod

@@ -15,8 +15,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,13 @@ class Cache:
         return _digest(json.dumps(["KERAS_BACKEND", os.environ.get("KERAS_BACKEND", ""), listed]))
 
     def digest(self, path: str) -> str:
-        """`course.execution.worker.digest`, read once in the life of this object while size and time are the same."""
+        """`course.execution.worker.digest`; a file is read once in the life of this object while its size and time are the same."""
         try:
             status = os.stat(path)
         except (OSError, ValueError):
             return ""
+        if stat.S_ISDIR(status.st_mode):
+            return digest(path)
         known = (path, status.st_size, status.st_mtime_ns)
         if known not in self._digests:
             self._digests[known] = digest(path)
@@ -134,6 +137,11 @@ class Cache:
             return None if merged is None else Entry(result, _written(merged), float(stored["when"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+
+    def content(self, key: Key, files: Iterable[str]) -> str:
+        """The key's content with that of these files below the root, as they are now."""
+        digests = [[name, self.digest(str(self.root / name))] for name in files]
+        return _digest(key.content, json.dumps(digests))[:32]
 
     def serves(self, files: Mapping[str, str]) -> bool:
         """Whether the files that a run read are what they were."""

@@ -5,7 +5,6 @@ Imports papermill, half a second's work, so only the process that runs a noteboo
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
@@ -114,7 +113,7 @@ class CourseClient(PapermillNotebookClient):
         except CellExecutionError:
             pass
         except DeadKernelError:
-            result.status, result.name, result.message = "died", "KernelDied", self._how_it_died()
+            result.status, result.name, result.message = "died", "KernelDied", how_it_died(self.execution)
         except CellTimeoutError:  # the cell has ended, but the kernel does not say that its output is complete
             result.status, result.name = "timeout", "Timeout"
             result.message = "the kernel does not finish sending the output of this cell"
@@ -147,7 +146,6 @@ class CourseClient(PapermillNotebookClient):
 
     async def _check_raise_for_error(self, cell: NotebookNode, cell_index: int, exec_reply: Any) -> None:
         self.reply = (exec_reply or {}).get("content", {})
-        self.execution.read.update(self.reply.pop(guard.REPORT, {}))
         await super()._check_raise_for_error(cell, cell_index, exec_reply)
 
     def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> Any:
@@ -157,16 +155,12 @@ class CourseClient(PapermillNotebookClient):
             return None
         return super().process_message(msg, cell, cell_index)
 
-    def _how_it_died(self) -> str:
-        process = getattr(getattr(self.km, "provisioner", None), "process", None)
-        code = process.poll() if process is not None else None
-        if code == guard.ENDED:
-            self.watch.stop("flooded", guard.too_much(self.execution.request.output_bytes))
-        return how_it_died(code, last_words(self.execution))
 
-
-def how_it_died(code: int | None, said: str) -> str:
+def how_it_died(execution: Execution) -> str:
     """In words: by which signal or with which exit code, and what the kernel said last."""
+    code, said = execution.watch.exit_code(), last_words(execution)
+    if code == guard.ENDED:
+        execution.watch.stop("flooded", guard.too_much(execution.request.output_bytes))
     if code is not None and code < 0:
         try:
             name = signal.Signals(-code).name
@@ -269,7 +263,7 @@ def read_metrics(execution: Execution, cells: list[Any]) -> None:
             bundle = output.get("data", {}).get(RESULTS, {})
             for name, value in bundle.items() if isinstance(bundle, dict) else ():
                 for noted in (execution.metrics, execution.unreadable):
-                    noted.pop(str(name), None)  # type: ignore[attr-defined]
+                    noted.pop(str(name), None)
                 try:
                     number = float(value) if not isinstance(value, str) else math.nan
                 except (TypeError, ValueError, OverflowError):
@@ -277,7 +271,9 @@ def read_metrics(execution: Execution, cells: list[Any]) -> None:
                 if math.isfinite(number):
                     execution.metrics[str(name)] = number
                 else:
-                    text = repr(value) if isinstance(value, (str, float)) else f"a {type(value).__name__} that is no float"
+                    text = (
+                        repr(value) if isinstance(value, (str, float)) else f"a {type(value).__name__} that is no float"
+                    )
                     execution.unreadable[str(name)] = text[:60]
 
 

@@ -106,7 +106,9 @@ class DaskExecutor:
             if now - heard > SCHEDULER_SECONDS or self.client.status == "closed":
                 raise ExecutorLost(f"the Dask scheduler at {self.address} is gone; what has passed is kept")
             if now - served > WORKER_SECONDS:
-                raise ExecutorLost(f"no Dask worker at {self.address} for {WORKER_SECONDS:.0f} s; what has passed is kept")
+                raise ExecutorLost(
+                    f"no Dask worker at {self.address} for {WORKER_SECONDS:.0f} s; what has passed is kept"
+                )
         return False
 
 

@@ -21,7 +21,7 @@ from course.execution.processes import GONE, children_usage, signal_group
 
 INTERVAL = 0.2  # seconds from one look to the next
 RESCAN = 1.0  # seconds from one search for new processes to the next: it reads about every process of the machine
-GRACE = 3.0  # seconds that a cell has to end after its interrupt, before its kernel is killed
+GRACE = 10.0  # seconds that a cell has to end after its interrupt, before its kernel is killed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Watch:
         self.cpu_seconds = self.wall_seconds = 0.0
         self.peak_rss_bytes = 0
         self.on_death: Callable[[], None] | None = None  # called once when the kernel ends while a cell runs
-        self._kernel: int | None = None
+        self._kernel: Any = None  # a Popen, or what offers the same
         self._running = False
         self._lock = threading.Lock()
         self._end = threading.Event()
@@ -72,11 +72,16 @@ class Watch:
 
     # ------------------------------------------------------------------------------------------- what the client tells
 
-    def kernel_started(self, pid: int) -> None:
-        self._kernel = pid
-        self._on_kernel(pid)
+    def kernel_started(self, process: Any) -> None:
+        """`process` has `pid` and `poll`, as a `subprocess.Popen` has."""
+        self._kernel = process
+        self._on_kernel(process.pid)
         if self.status:
             self._signal("SIGKILL")
+
+    def exit_code(self) -> int | None:
+        """That of the kernel: minus the number of the signal that killed it; None while it lives."""
+        return None if self._kernel is None else self._kernel.poll()
 
     def cell_began(self) -> None:
         self._running = True
@@ -102,7 +107,7 @@ class Watch:
 
     def _signal(self, name: str) -> None:
         if self._kernel is not None:
-            signal_group(self._kernel, getattr(signal, name, signal.SIGTERM))
+            signal_group(self._kernel.pid, getattr(signal, name, signal.SIGTERM))
 
     # ------------------------------------------------------------------------------------------------------- looking
 
@@ -140,7 +145,10 @@ class Watch:
     def _judge(self, wall: float) -> None:
         limits = self.limits
         if self.cpu_seconds > limits.cpu_seconds:
-            self.stop("timeout", f"used more than {seconds_in_words(limits.cpu_seconds)} of CPU time, the limit of this notebook")
+            self.stop(
+                "timeout",
+                f"used more than {seconds_in_words(limits.cpu_seconds)} of CPU time, the limit of this notebook",
+            )
         elif wall > limits.wall_seconds:
             used = seconds_in_words(self.cpu_seconds)
             self.stop(
@@ -155,7 +163,7 @@ class Watch:
         if self._kernel is None or not self._running or self.on_death is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
-            if psutil.Process(self._kernel).status() != psutil.STATUS_ZOMBIE:
+            if psutil.Process(self._kernel.pid).status() != psutil.STATUS_ZOMBIE:
                 return
         told, self.on_death = self.on_death, None
         told()

@@ -18,7 +18,7 @@ import sys
 import threading
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
@@ -27,6 +27,7 @@ from course.execution.inkernel import STARTUP
 from course.execution.limits import Watch
 
 NAME = "course"
+NOTES = "read.jsonl"  # in the run's own folder: what the kernel has read
 SOCKET_PATH = 80  # characters; the system takes paths of sockets up to 107, and the kernel adds to ours
 
 
@@ -146,12 +147,16 @@ class Provisioner(LocalProvisioner):
                 self.seed.become(
                     log.fileno(),
                     # ipykernel reads its parent's id from the environment when it is imported, which was in the template.
-                    arguments=[*cmd[cmd.index("ipykernel_launcher") + 1 :], f"--IPKernelApp.parent_handle={os.getpid()}"],
+                    arguments=[
+                        *cmd[cmd.index("ipykernel_launcher") + 1 :],
+                        f"--IPKernelApp.parent_handle={os.getpid()}",
+                    ],
                     environment=kwargs["env"],
                     folder=self.folder,
                     file_bytes=most,
                 )
-                self.process, self.pid, self.pgid, self.cwd = self.seed, self.seed.pid, self.seed.pid, self.folder
+                self.process = cast(Any, self.seed)
+                self.pid, self.pgid, self.cwd = self.seed.pid, self.seed.pid, self.folder
                 information = self.connection_info
             else:
                 if self.seed is not None:
@@ -159,8 +164,7 @@ class Provisioner(LocalProvisioner):
                 if os.name == "posix":
                     kwargs["preexec_fn"] = processes.confines(signal.SIGKILL, most)
                 information = await super().launch_kernel(cmd, **{**kwargs, "stdout": log, "stderr": log})
-        assert self.pid is not None
-        self.watch.kernel_started(self.pid)
+        self.watch.kernel_started(self.process)
         return information
 
 
@@ -179,6 +183,12 @@ def use(folder: str, scratch: Path, watch: Watch, seed: Seed | None) -> None:
     factory = KernelProvisionerFactory.instance()
     factory.provisioners[NAME] = EntryPoint(NAME, f"{__name__}:Provisioner", factory.GROUP_NAME)
     factory.default_provisioner_name = NAME
-    startup = Path(os.environ["IPYTHONDIR"], "profile_default", "startup", "00-course.py")
+    write_startup(Path(os.environ["IPYTHONDIR"]), watch.limits.output_bytes, scratch / NOTES)
+
+
+def write_startup(folder: Path, output_bytes: int, notes: Path) -> None:
+    """Have every kernel whose IPYTHONDIR is this folder begin with `course.execution.inkernel.startup`."""
+    startup = folder / "profile_default" / "startup" / "00-course.py"
     startup.parent.mkdir(parents=True, exist_ok=True)
-    startup.write_text(f"__import__('runpy').run_path({STARTUP!r})['start']({watch.limits.output_bytes})\n", encoding="utf-8")
+    call = f"__import__('runpy').run_path({STARTUP!r})['start']({output_bytes}, {str(notes)!r})\n"
+    startup.write_text(call, encoding="utf-8")

@@ -93,11 +93,16 @@ def run(
     execute = _executor(executor, scheduler)
     broken = _broken(notebooks)
     resolved = {
-        notebook.id: _parameters(notebook, chosen, overrides or {}) for notebook in notebooks if notebook.id not in broken
+        notebook.id: _parameters(notebook, chosen, overrides or {})
+        for notebook in notebooks
+        if notebook.id not in broken
     }
-    places = [manifest.root / "build" / "run" / chosen.name / f"{notebook.kind}s" / "x" for notebook in notebooks]
     report = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
-    for path in sorted({*places, manifest.root / "build" / "cache" / "x", report}):
+    for path in (
+        *(_result_path(each, chosen) for each in notebooks),
+        manifest.root / "build" / "cache" / "runs" / "entry",
+        report,
+    ):
         check_writable(path, manifest.root)  # now rather than after the first notebook
     cache = Cache(manifest.root, chosen)
     started = time.time()

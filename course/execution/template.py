@@ -1,6 +1,6 @@
 """Processes that start in a tenth of a second: a template imports what takes long, once, and forks.
 
-`Template` belongs to the program; the process that forks is `python -m course.execution.template`. It imports by name, runs
+`Template` belongs to the program; the process that forks runs `main`. It imports by name, runs
 no operation, and answers each order with a child of its own session, which has the three files of the order as its standard
 files, gets some variables on top of the template's environment, and calls one function. Everything that is read at import
 is in the template's environment already (threads, backend, KERAS_HOME, the seed of hashes), so there is one template for
@@ -33,6 +33,8 @@ MODULES = (
     *("numpy", "pandas", "scipy.signal", "matplotlib.pyplot", "PIL.Image", "sklearn", "skimage", "tensorflow_datasets"),
     *("tensorflow", "keras"),
 )
+# Not with `-P`, which a kernel would inherit: IPython then leaves the notebook's folder out of the path.
+LAUNCH = "import sys; del sys.path[0]; from course.execution.template import main; main()"
 START_SECONDS = 120.0  # the first import from a cold disk takes long
 MESSAGE_BYTES = 1 << 18
 
@@ -53,16 +55,14 @@ class Template:
         Unavailable: it cannot be forked here.
     """
 
-    def __init__(
-        self, environment: Mapping[str, str], modules: Sequence[str] = MODULES, prefix: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, environment: Mapping[str, str], modules: Sequence[str], prefix: Sequence[str] = ()) -> None:
         if sys.platform != "linux":
             raise Unavailable(f"no safe fork on {sys.platform}")
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-P", "-m", "course.execution.template", str(theirs.fileno()), *modules],
+                [*prefix, sys.executable, "-c", LAUNCH, str(theirs.fileno()), *modules],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -140,7 +140,7 @@ def template(environment: Mapping[str, str]) -> Template:
             known = None
         if known is None:
             try:
-                known = Template(environment)
+                known = Template(environment, MODULES)
             except Unavailable as error:
                 known = error
             _templates[key] = known
@@ -158,7 +158,7 @@ def close_all() -> None:
                 made.close()
 
 
-# ----------------------------------------------------------------------------- python -m course.execution.template
+# ---------------------------------------------------------------------------------------------- in the template
 
 
 def main() -> None:
@@ -171,7 +171,9 @@ def main() -> None:
     control.send(json.dumps({"refused": reason}).encode())
     if reason:
         return
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries the children; those who want them wait for their words
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_IGN
+    )  # the system buries the children; those who want them wait for their words
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page that it looks at
     while True:
@@ -236,7 +238,3 @@ def reseed() -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from course.errors import CourseError
 from course.execution.template import Unavailable, template
@@ -95,7 +95,6 @@ class Execution:
     cells: list[CellResult] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
-    read: dict[str, list[int]] = field(default_factory=dict)
     executed: bytes | None = None
 
     def ended(self, cell: CellResult) -> None:
@@ -207,7 +206,7 @@ class _Process:
     def messages(self) -> queue.SimpleQueue[dict[str, Any] | None]:
         """What it says, as it says it; None at the end."""
         found: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(open(self._output, "rb"), found), daemon=True).start()
+        threading.Thread(target=_read, args=(self._output, found), daemon=True).start()
         return found
 
     def close(self) -> None:
@@ -276,8 +275,8 @@ def _listen(
             return message
 
 
-def _read(stream: IO[bytes], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    with stream, contextlib.suppress(OSError, ValueError):
+def _read(pipe: int, messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    with open(pipe, "rb") as stream, contextlib.suppress(OSError, ValueError):
         for line in stream:
             messages.put(json.loads(line))
     messages.put(None)
@@ -405,18 +404,17 @@ def _result(execution: Execution) -> Result:
         metrics=execution.metrics,
         unreadable=execution.unreadable,
         versions=versions(),
-        files=_digests(execution.read) if execution.status == "passed" else {},
+        files=_digests(execution.scratch),
     )
 
 
-def _digests(read: Mapping[str, list[int]]) -> dict[str, str]:
+def _digests(scratch: Path) -> dict[str, str]:
     """The digest of each file that the kernel read; "" for one that has changed since, or cannot be read any more."""
     from course.execution.inkernel import reading
+    from course.execution.provisioner import NOTES
 
-    return {
-        path: digest(path) if reading.state_of(path) == list(state) else ""
-        for path, state in sorted(read.items())
-    }
+    read = sorted(reading.noted(scratch / NOTES).items())
+    return {path: digest(path) if reading.state_of(path) == state else "" for path, state in read}
 
 
 def digest(path: str | Path) -> str:

@@ -17,10 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 ENDED = 86  # exit code of a kernel whose cell printed too much and did not let itself be ended
-GRACE = 3.0  # seconds that such a cell has
+GRACE = 10.0  # seconds that such a cell has
 OVERHEAD = 256  # bytes that a message costs besides its text; an endless stream of empty ones is too much too
 REPLACED = 20  # how many times the limit may be sent when each output replaces the last one, as live curves do
-REPORT = "course"  # the key of the reply to each cell that holds what the notebook read
 
 
 class OutputLimit(BaseException):
@@ -133,8 +132,8 @@ class _Guard:
         return {"ename": OutputLimit.__name__, "evalue": too_much(self.meter.limit), "traceback": []}
 
 
-def install(limit: int, report: Callable[[], Any]) -> None:
-    """In the kernel: let each cell print `limit` bytes, and send the report with the reply to each."""
+def install(limit: int, at_end: Callable[[], None]) -> None:
+    """In the kernel: let each cell print `limit` bytes, and call `at_end` before the reply to each is sent."""
     import zmq
     from IPython import get_ipython
 
@@ -161,6 +160,8 @@ def install(limit: int, report: Callable[[], Any]) -> None:
                 output.flush_timeout = 0.1  # type: ignore[union-attr]
         elif kind in ("error", "execute_reply") and isinstance(body, dict):
             guard.end()
+            if weigh(body) > limit:  # an error whose text is giant
+                guard.beyond, body["traceback"] = True, []
             if guard.beyond:  # whatever the cell made of its interrupt
                 error = guard.error()
                 if kind == "execute_reply":
@@ -169,10 +170,8 @@ def install(limit: int, report: Callable[[], Any]) -> None:
                     body["status"] = "error"
                 guard.told = True
                 body.update(error, traceback=body.get("traceback") or [])
-            if weigh(body) > limit:  # an error whose text is giant
-                body.update(evalue=str(body.get("evalue", ""))[:1000], traceback=[])
             if kind == "execute_reply":
-                body[REPORT] = report()
+                at_end()
         elif kind != "status" and not kind.endswith("_reply") and not guard.sends(kind, body, buffers):
             return None
         return send(stream, message, content, parent, ident, buffers, **named)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 
-def start(output_bytes: int) -> None:
-    """Let each cell print so many bytes, and note what the notebook reads."""
+def start(output_bytes: int, notes: str) -> None:
+    """Let each cell print so many bytes, and note in the file `notes` what the notebook reads."""
     reading, output, _ = (_module(name) for name in ("reading", "output", "trial"))
-    output.install(output_bytes, reading.install())
+    output.install(output_bytes, reading.install(notes))
 
 
 def _module(name: str) -> Any:

@@ -22,6 +22,7 @@ from keras import ops
 from course.grading.inside.wire import HarnessError
 
 DEEPEST = 200
+LOSS = keras.losses.Loss
 MOST_WEIGHTS = 400_000_000
 _MODULE = re.compile(
     r"keras|keras\.(?:src\.)?(?:layers|ops|models|initializers|regularizers|constraints|activations|dtype_policies|optimizers|losses|"
@@ -113,11 +114,11 @@ def describe(model: Any) -> dict[str, Any]:
     return config
 
 
-def rebuild(config: Any) -> Any:
-    """The model of a configuration, with fresh weights.
+def rebuild(config: Any, kind: type = keras.Model) -> Any:
+    """The model (or the loss, by `kind`) of a configuration, with fresh weights.
 
     Raises:
-        Uncarried: the configuration names what may not be there, or Keras cannot build it.
+        Uncarried: the configuration names what may not be there, Keras cannot build it, or it is of another kind.
     """
     vet(config)
     try:
@@ -127,6 +128,8 @@ def rebuild(config: Any) -> Any:
             if isinstance(counted, keras.Model) and counted.count_params() > MOST_WEIGHTS:
                 raise Uncarried(f"a model of {counted.count_params():,} weights, too many for the judge")
         _forget_waiting()
+        if not isinstance(counted, kind):
+            raise Uncarried(f"a {type(counted).__name__} where a {kind.__name__} was expected")
         if keras.src.backend.common.stateless_scope.in_stateless_scope():
             return counted
         return keras.saving.deserialize_keras_object(config, safe_mode=True)
@@ -164,10 +167,12 @@ def graft(config: Any, tensors: list[Any]) -> list[Any]:
         if not isinstance(operation, keras.Layer) or isinstance(operation, keras.layers.InputLayer):
             return operation
         if id(operation) not in copies:
-            settings = operation.get_config()
-            if _named_by_keras(operation):
+            settings, automatic = operation.get_config(), _named_by_keras(operation)
+            if automatic and not isinstance(operation, keras.Model):
                 settings.pop("name", None)
-            copies[id(operation)] = type(operation).from_config(settings)
+            made = copies[id(operation)] = type(operation).from_config(settings)
+            if automatic and isinstance(operation, keras.Model):  # which cannot be made without a name
+                made.name = keras.src.utils.naming.auto_name(keras.src.utils.naming.to_snake_case(type(made).__name__))
         return copies[id(operation)]
 
     try:

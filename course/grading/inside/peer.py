@@ -331,7 +331,7 @@ class Peer:
         if not self.trusting and told.get("optimizer") is not None:
             loss = told.get("loss")
             if isinstance(loss, dict) and loss.get("t") == "loss":
-                loss = models.rebuild(loss["config"])
+                loss = models.rebuild(loss["config"], models.LOSS)
             elif loss is not None:
                 loss = self.decode(loss, parcel)
             models.show_optimizer(model, told["optimizer"], loss)

@@ -124,6 +124,10 @@ MISUSE = [
     (["--root", "nowhere", "build"], "no course.toml in nowhere"),
     (["doctor", "now"], "now"),
     (["test", "--only", "labs"], "--only"),
+    (["grade", "submissions"], "--lab"),
+    (["grade", "submissions", "--lab", "02"], "no topic '02' (known: 01_addition)"),
+    (["grade", "submissions", "--lab", "01/lecture"], "--lab names a lab, such as 07"),
+    (["grade", "submissions", "--lab", "01", "--scheduler", "tcp://x:1"], "--scheduler goes with --executor dask"),
     (["test", "--update", "--only", "lab"], "--update goes without --only"),
 ]
 
@@ -140,7 +144,8 @@ def test_misuse_is_one_line_and_code_2(course, arguments, message):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_broken_manifest_is_one_line_in_every_command(course, mini, command):
     edit(mini / "course.toml", "minutes = 1", 'minutes = "one"')
-    code, out, err = course(command, *(["01"] if command == "start" else []))
+    needed = {"start": ["01"], "grade": ["submissions", "--lab", "01"]}
+    code, out, err = course(command, *needed.get(command, []))
     assert (code, out) == (2, "")
     assert err == "course: course.toml: topics[0].solution.minutes: expected a number, got 'one'\n"
 

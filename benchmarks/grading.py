@@ -4,8 +4,8 @@
 
 Every submission is the lab's solution with a comment of its own, so that nothing comes from what is kept. The grader marks them, once
 without and once with the page for each student. The peers do the same notebooks one by one: papermill executes each (and gives no marks); nbgrader,
-where it is installed, autogrades each (in the student's own kernel, without a sandbox). CPU seconds of all processes; the templates' own start,
-which a run pays once, is told by itself and spread over the submissions. `--many 300` grades so many in one run and tells the largest
+where it is installed, autogrades each (in the student's own kernel, without a sandbox). CPU seconds of all processes of a submission;
+the templates' own start (about 4 s for each of two, once a run) is not in them. `--many 300` grades so many in one run and tells the largest
 resident memory of the grading process at a tenth and at the end.
 """
 
@@ -121,7 +121,6 @@ def main():
         batch = Batch(manifest, [lab], place / "none", pages=False)
         submissions(batch.releases[0], folder, options.submissions)
         executor = Local()
-        before = children()
         marks, wall, peak = grade(manifest, lab, folder, place / "marks", False, executor)
         marks /= options.submissions
         print(
@@ -139,7 +138,6 @@ def main():
                 f"{options.many} submissions: {cost:.0f} CPU s, {wall:.0f} s; memory {sizes[len(sizes) // 10] >> 20} MB at a tenth, {sizes[-1] >> 20} MB at the end"
             )
         executor.close()
-        print(f"all processes, both templates included: {children() - before:.0f} CPU s")
         peer = papermill(manifest, lab, folder, options.peers)
         print(
             f"papermill: {peer:.2f} CPU s; {peer / marks:.1f} times marks alone, {peer / pages:.1f} times marks and pages"

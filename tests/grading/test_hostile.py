@@ -285,3 +285,23 @@ def test_a_late_thread_that_ends_everything_costs_only_its_own(grade):
 def test_both_gaps_may_hang(grade):
     verdict = grade("while True:\n    pass", "while True:\n    pass")
     assert {check["status"] for check in verdict["checks"].values()} == {"failed"}
+
+
+def test_one_array_in_two_places_is_one_and_what_changes_in_place_comes_back(manifest, lab, boxes):
+    """What a plain call would do to its arguments is done to them here, too."""
+    release = Release(manifest, lab)
+    check = next(check for check in release.checks if check.gap == "add")
+    source = (
+        "import numpy as np\nx, rng = np.zeros(2), np.random.default_rng(1)\nbefore = rng.bit_generator.state\n"
+        "y = add(x, x)\nassert x.tolist() == [5, 5] and y is x, (x, y)\n"
+        "z = add([x], rng)\nassert rng.bit_generator.state != before and len(z) == 1\n"
+        "assert x.tolist() == [0, 0] and z[0] is x"
+    )
+    answer = (
+        "def add(a, b):\n    if isinstance(a, list):\n        b.random()\n        a[0][:] = 0\n        return a\n"
+        "    a += 5\n    assert b is a\n    return b\n"
+    )
+    release.checks = [check.__class__(check.id, check.gap, check.points, source, check.index)]
+    program = release.program({"add": answer})
+    verdict = boxes(Job("x", release.name, program, None, {}, {}, LIMITS))["verdict"]
+    assert verdict["checks"] == {"add-check": {"status": "passed", "text": ""}}, verdict

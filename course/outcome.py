@@ -110,8 +110,11 @@ def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
 
 def number(value: float, digits: int = 4) -> str:
     """Whole numbers whole, `15,470,264,320`; others to so many digits."""
-    whole = math.isfinite(value) and abs(value) < 1e15 and value == int(value)
-    return f"{int(value):,}" if whole else f"{value:.{digits}g}"
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "-∞")
+    if abs(value) < 1e15 and value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def limits(band: tuple[float, float]) -> str:

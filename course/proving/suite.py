@@ -6,9 +6,9 @@ the stored ones. It is used as its users do; a plugin of pytest's notes how each
 
 from __future__ import annotations
 
-import _thread
 import difflib
 import os
+import signal
 import time
 from typing import Any
 
@@ -34,7 +34,7 @@ class Suite:
         self.now: CellResult | None = None
         self.began = 0.0
         self.said = ""
-        execution.watch.on_death = _thread.interrupt_main  # nbval would wait for its answer until the limit
+        execution.watch.on_death = guard.interrupt_main  # nbval would wait for its answer until the limit
 
     def _begin(self, index: int) -> CellResult:
         place = self.places[index] if self.places[index] is not None else self.places[index - 1]
@@ -103,6 +103,7 @@ def execute(execution: Execution) -> None:
     suite = Suite(execution, nb)
     configuration = execution.scratch / "pytest.ini"  # the project's own options switch nbval off for the unit tests
     configuration.write_text("[pytest]\naddopts =\n")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     arguments = [
         *("--nbval-lax", "-p", "nbval.plugin", f"--nbval-cell-timeout={execution.request.wall_seconds + 60:.0f}"),

@@ -168,8 +168,9 @@ def nbval_suite(manifest: Manifest, notebook: Notebook, cancel: Flag | None = No
         if cell.index not in silent:
             meant = "" if cell.name else f"; if that is meant: `course test --update {notebook.id}`"
             outcome.add(cell.index, f"{rules.in_words(cell)}{meant}", _last_lines(cell.traceback))
-    if result.error is not None and not failures:  # of no cell
-        outcome.add(result.error["cell"], result.error["value"])
+    stopped = _stopped(result)
+    if stopped is not None and not failures:  # by no cell of its own
+        outcome.add_cell(stopped)
     compared = sum(CHECKED in tags(cell) and "nbval-skip" not in tags(cell) for cell in cells)
     outcome.summary = f"{len({cell.index for cell in ran})} cells, {compared} compared"
     return outcome

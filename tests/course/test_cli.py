@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -468,3 +469,24 @@ def test_a_mistyped_data_folder_is_told_before_anything_runs(course, monkeypatch
     code, out, err = course(*arguments)
     assert (code, out) == (2, "")
     assert err == f"course: COURSE_DATA names {tmp_path / 'dta'}, which is no folder: correct it, or unset it\n"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="where a folder may have any bytes for a name, and may go while one is in it"
+)
+def test_a_folder_whose_name_is_no_text_and_one_that_is_gone(mini, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff")
+    shutil.copytree(mini, odd)
+    gone = tmp_path / "gone"
+
+    def run(*arguments, cwd):
+        command = [sys.executable, "-m", "course", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, errors="replace")
+
+    for arguments in (["build"], ["check"], ["run", "01/lecture", "--profile", "smoke"], ["start", "01"]):
+        done = run(*arguments, cwd=odd)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    gone.mkdir()
+    code = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); from course.cli import main; main(['check'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "course: the current folder is gone: go to the folder of the course\n")

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -373,8 +374,10 @@ def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fak
         listed.replace("total = { cpu = [29, 31], smoke = [5, 7] }", "total = { cpu = [29, 31] }")
     )
     fake.does["01/lecture"] = {"metrics": {"total": 1234.0}}
-    outcomes, said = go(course, "01/lecture", verbose=True)
-    assert outcomes[0].good and "total 1,234 " in said
+    outcomes, said = go(course, "01/lecture")
+    assert outcomes[0].good and "total" not in said, "a number that means nothing is not in the table"
+    _, said = go(course, "01/lecture", verbose=True)
+    assert "total 1,234 " in said
 
 
 def test_what_leaves_its_band_or_budget_is_no_success_and_is_run_again(course, fake):
@@ -760,3 +763,25 @@ def test_dask_without_its_package_or_its_address_is_one_line(course, monkeypatch
         go(course, executor="dask", scheduler="tcp://host:8786")
     with pytest.raises(CourseError, match="unknown executor 'slurm'"):
         go(course, executor="slurm")
+
+
+def test_junit_is_written_through_a_device_and_tried_before_anything_runs(course, fake, tmp_path):
+    go(course, "01/lecture", junit="/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_bytes()))
+    reader.start()
+    time.sleep(0.2)
+    go(course, "01/lecture", junit=pipe)
+    reader.join(10)
+    link = tmp_path / "link.xml"
+    link.symlink_to(tmp_path / "real.xml")
+    go(course, "01/lecture", junit=link)
+    assert link.is_symlink() and (tmp_path / "real.xml").read_bytes().startswith(b"<?xml")
+    ran = len(fake.requests)
+    for path in (tmp_path, "/dev/null/x.xml", tmp_path / "real.xml" / "x.xml", "a\0b"):
+        with pytest.raises(CourseError, match="cannot be written"):
+            go(course, "01/lecture", fresh=True, junit=path)
+    assert len(fake.requests) == ran, "told before anything runs"

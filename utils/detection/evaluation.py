@@ -167,7 +167,9 @@ def errors(detections, targets, iou=0.5, background=0.1, score_threshold=0.05, k
         ValueError: as for `evaluate`.
     """
     detections, targets = _read(detections, targets, kind)
-    counts = dict.fromkeys(("right", "doubled", "badly placed", "confused", "background", "ignored", "found", "missed"), 0)
+    counts = dict.fromkeys(
+        ("right", "doubled", "badly placed", "confused", "background", "ignored", "found", "missed"), 0
+    )
     for found, truth in zip(detections, targets):
         claimed = np.zeros(len(truth["labels"]), bool)
         overlaps = _overlaps(found, truth, kind)

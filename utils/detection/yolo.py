@@ -122,10 +122,10 @@ class YOLOv1(Detector):
         boxes_per_cell: b.
         units: of the first dense layer; with a backbone, filters of the one convolution between map and outputs.
         width: multiplier of the filters of the paper's convolutions.
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("centre_loss", "size_loss", "object_loss", "no_object_loss", "class_loss")
+    loss_names = ("centre_loss", "size_loss", "object_loss", "no_object_loss", "class_loss")
 
     def __init__(
         self,
@@ -139,8 +139,11 @@ class YOLOv1(Detector):
         units=4096,
         width=1.0,
         name="yolo_v1",
+        **kwargs,
     ):
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         depth = 5 * boxes_per_cell + classes
         if backbone is None:
             image, x = paper_body(image_shape, width)
@@ -155,7 +158,9 @@ class YOLOv1(Detector):
             image, (x,) = body.input, keras.tree.flatten(body.output)
             x = conv_bn_leaky(x, units, 3, name="head_conv")
             x = conv(x, depth, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="cells")
-        super().__init__(keras.Model(image, x, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(image, x, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.boxes_per_cell, self.grid = boxes_per_cell, tuple(x.shape[1:3])
 
     def losses_of(self, batch, outputs):
@@ -163,7 +168,7 @@ class YOLOv1(Detector):
         truth = responsible_cells(batch["boxes"], batch["labels"], self.grid, self.image_shape)
         return yolo_loss(truth, outputs, self.boxes_per_cell)
 
-    def candidates(self, outputs):
+    def boxes_and_scores(self, outputs):
         """Boxes (B, N, 4) and scores (B, N, C), N = cells * b: a confidence times the class probabilities of its cell, section 2."""
         (rows, columns), b = self.grid, self.boxes_per_cell
         flat = ops.reshape(ops.cast(outputs, "float32"), (-1, rows * columns, 5 * b + self.classes))

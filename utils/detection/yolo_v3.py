@@ -78,10 +78,10 @@ class YOLOv3(Detector):
         width: filters of the neck's 1x1 convolutions at the finest level; they double from level to level.
         ignore: a prediction with no object is not punished if its IoU with some object is above this.
         prior: the probability of an object that the untrained net says everywhere; the paper's is .5. A short training wants RetinaNet's .01.
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("box_loss", "object_loss", "class_loss")
+    loss_names = ("box_loss", "object_loss", "class_loss")
 
     def __init__(
         self,
@@ -96,8 +96,11 @@ class YOLOv3(Detector):
         ignore=0.5,
         prior=0.5,
         name="yolo_v3",
+        **kwargs,
     ):
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         body = build_backbone(backbone, image_shape, levels=levels, weights=weights, **(backbone_options or {}))
         maps = keras.tree.flatten(body.output)
         if any(side % 2 ** levels[-1] for side in image_shape[:2]):
@@ -138,7 +141,9 @@ class YOLOv3(Detector):
             )
             outputs[level] = layers.Reshape((-1, 5 + classes), name=f"cells{level}")(x)
         x = layers.Concatenate(1, name="cells")([outputs[level] for level in levels])
-        super().__init__(keras.Model(body.input, x, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(body.input, x, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.ignore = ignore
         strides = [2**level for level in levels]
         grids = [(image_shape[0] // stride, image_shape[1] // stride) for stride in strides]
@@ -204,10 +209,10 @@ class YOLOv3(Detector):
         of_objects = matters * ops.binary_crossentropy(has, outputs[..., 4], from_logits=True)
         classes = ops.one_hot(ops.take_along_axis(labels, at, axis=1), self.classes)
         of_classes = has * ops.sum(ops.binary_crossentropy(classes, outputs[..., 5:], from_logits=True), axis=-1)
-        found = zip(self.names_of_losses, (of_boxes, of_objects, of_classes))
+        found = zip(self.loss_names, (of_boxes, of_objects, of_classes))
         return {name: ops.mean(ops.sum(values, axis=1)) for name, values in found}
 
-    def candidates(self, outputs):
+    def boxes_and_scores(self, outputs):
         """Boxes (B, N, 4) and scores (B, N, C): objectness times each class, which exclude one another no more than labels of COCO do."""
         outputs = ops.cast(outputs, "float32")
         return self._boxes(outputs), ops.sigmoid(outputs[..., 4:5]) * ops.sigmoid(outputs[..., 5:])

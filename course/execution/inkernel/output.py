@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -78,6 +79,14 @@ class Meter:
         return True
 
 
+def interrupt_main() -> None:
+    """End what the main thread does; where there are real signals by one, since it may wait inside a call of the system's."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
 class _Guard:
     """The kernel's meter; several threads print."""
 
@@ -125,7 +134,7 @@ class _Guard:
             self.timer.start()
             if threading.current_thread() is threading.main_thread():
                 raise OutputLimit(too_much(self.meter.limit))
-            _thread.interrupt_main()
+            interrupt_main()
         return False
 
     def error(self) -> dict[str, Any]:

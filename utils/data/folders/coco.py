@@ -1,12 +1,12 @@
 """Pictures with an annotation file in COCO's form.
 
-    pictures/annotations.json  pictures/*.jpg                                 split here: 70 % train, 15 % validation, 15 % test
+    pictures/annotations.json  pictures/*.jpg                                 split here, 70 / 15 / 15 %
     pictures/train/_annotations.coco.json  pictures/train/*.jpg  ...          split by whoever made it
     pictures/annotations/instances_val2017.json  pictures/val2017/*.jpg  ...  likewise, by the names of the files
 
-Where every object has an outline (polygons, or run lengths), there are instance masks and a semantic mask, in which smaller objects lie
-over larger ones. Crowds (`iscrowd`) are `ignored`: their pixels are 255 in the semantic mask, where no object lies over them, and a crowd
-without an outline fills its box. The form: cocodataset.org/#format-data.
+Where every object has an outline (polygons, or run lengths), there are instance masks and a semantic mask, in which
+smaller objects lie over larger ones. Crowds (`iscrowd`) are `ignored`: their pixels are 255 in the semantic mask, where
+no object lies over them, and a crowd without an outline fills its box. The form: cocodataset.org/#format-data.
 """
 
 import functools
@@ -18,7 +18,6 @@ import re
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from utils.boxes import convert
 from utils.data.folders.common import (
     ORDER,
     SPLITS,
@@ -32,7 +31,7 @@ from utils.data.folders.common import (
     split_items,
 )
 from utils.data.folders.pictures import inspect_all, visible
-from utils.data.geometry import IGNORED
+from utils.labels import IGNORED
 
 
 def annotation_files(root):
@@ -95,8 +94,9 @@ def coco(path, on_error="raise"):
     """The source of a folder with annotations in COCO's form.
 
     Raises:
-        ValueError: an annotation file without categories or of other ones; pictures that are missing, do not decode, have another size or
-            stand in no annotation file; objects of an unknown class or image, without area, or outside their image.
+        ValueError: an annotation file without categories or of other ones; pictures that are missing, do not decode,
+            have another size or stand in no annotation file; objects of an unknown class or image, without area, or
+            outside their image.
     """
     root = pathlib.Path(path).expanduser()
     files, _ = annotation_files(root)
@@ -176,7 +176,7 @@ def coco(path, on_error="raise"):
 
 
 def categories(root, files, tables):
-    """Names of the classes in the order of their ids, and {id: label}; ValueError where files lack or disagree on them."""
+    """Names of the classes in the order of their ids, and {id: label}; ValueError where files lack them or disagree."""
     first = None
     for split, table in tables.items():
         where = os.path.relpath(files[split], root)
@@ -199,7 +199,9 @@ def categories(root, files, tables):
 
 
 def find_images(root, split, annotations, table):
-    """{position in the table: file or None}: pictures are looked for beside the annotations, in `images` and in the split's folder."""
+    """{position in the table: file or None}: pictures are looked for beside the annotations, in `images` and in the
+    split's folder.
+    """
     stem = re.sub(r"^(instances|person_keypoints)_", "", annotations.stem)
     inner = ["", "images", stem, f"images/{stem}"]
     for name in (name for name, meant in SPLITS.items() if meant == split):
@@ -224,6 +226,8 @@ def read_object(annotation, size, index_of):
     Returns:
         (box (4,) float32, label, outline as compressed run lengths or None), or words that say why it cannot be used.
     """
+    from utils.boxes import convert  # imports Keras, which most of utils.data does without
+
     if annotation.get("category_id") not in index_of:
         return f"unknown class {annotation.get('category_id')}"
     outline = annotation.get("segmentation") or None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.boxes import clip
 from utils.data.description import Description
 from utils.data.folders.pictures import is_picture, read, stored_size, visible
 from utils.data.sources import OneByOne
@@ -127,7 +126,8 @@ def checked_on_error(on_error):
 
 
 def split_items(items):
-    """{None: items} becomes train, validation and test; other splits stay. In each, the order is that of the hashes of the names.
+    """{None: items} becomes train, validation and test; other splits stay. In each, the order is that of the hashes of
+    the names.
 
     Returns:
         ({split: [Item]}, a sentence that says how it was split, or "").
@@ -221,8 +221,11 @@ def checked_box(box, height, width):
         height, width: of the image.
 
     Returns:
-        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut at the edge.
+        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut
+        at the edge.
     """
+    from utils.boxes import clip  # imports Keras, which most of utils.data does without
+
     box = np.asarray(box, np.float64)
     shown = "[" + ", ".join(f"{value:g}" for value in box) + "]"
     if not np.isfinite(box).all():

@@ -1,12 +1,14 @@
-"""How many submissions of a lab are graded in an hour of one core, beside papermill and nbgrader; and whether memory stays flat.
+"""How many submissions of a lab are graded in an hour of one core, beside papermill and nbgrader; and whether memory
+stays flat.
 
     python benchmarks/grading.py [--lab 01] [--submissions 20] [--peers 3] [--many 0]
 
-Every submission is the lab's solution with a comment of its own, so that nothing comes from what is kept. The grader marks them, once
-without and once with the page for each student. The peers do the same notebooks one by one: papermill executes each (and gives no marks); nbgrader,
-where it is installed, autogrades each (in the student's own kernel, without a sandbox). CPU seconds of all processes of a submission;
-the templates' own start (about 4 s for each of two, once a run) is not in them. `--many 300` grades so many in one run and tells the largest
-resident memory of the grading process at a tenth and at the end.
+Every submission is the lab's solution with a comment of its own, so that nothing comes from what is kept. The grader
+marks them, once without and once with the page for each student. The peers do the same notebooks one by one: papermill
+executes each (and gives no marks); nbgrader, where it is installed, autogrades each (in the student's own kernel,
+without a sandbox). CPU seconds of all processes of a submission; the templates' own start (about 4 s for each of two,
+once a run) is not in them. `--many 300` grades so many in one run and tells the largest resident memory of the grading
+process at a tenth and at the end.
 """
 
 import argparse
@@ -124,7 +126,8 @@ def main():
         marks, wall, peak = grade(manifest, lab, folder, place / "marks", False, executor)
         marks /= options.submissions
         print(
-            f"marks alone: {marks:.2f} CPU s a submission ({wall / options.submissions:.2f} s on the clock), {peak / 2**20:.0f} MB"
+            f"marks alone: {marks:.2f} CPU s a submission ({wall / options.submissions:.2f} s on the clock), "
+            f"{peak / 2**20:.0f} MB"
         )
         pages, wall, peak = grade(manifest, lab, folder, place / "pages", True, executor)
         pages /= options.submissions
@@ -135,19 +138,22 @@ def main():
             watch = lambda: sizes.append(psutil.Process().memory_info().rss)  # noqa: E731
             cost, wall, _ = grade(manifest, lab, folder, place / "many", False, executor, os.cpu_count(), watch)
             print(
-                f"{options.many} submissions: {cost:.0f} CPU s, {wall:.0f} s; memory {sizes[len(sizes) // 10] >> 20} MB at a tenth, {sizes[-1] >> 20} MB at the end"
+                f"{options.many} submissions: {cost:.0f} CPU s, {wall:.0f} s; "
+                f"memory {sizes[len(sizes) // 10] >> 20} MB at a tenth, {sizes[-1] >> 20} MB at the end"
             )
         executor.close()
         peer = papermill(manifest, lab, folder, options.peers)
         print(
-            f"papermill: {peer:.2f} CPU s; {peer / marks:.1f} times marks alone, {peer / pages:.1f} times marks and pages"
+            f"papermill: {peer:.2f} CPU s; "
+            f"{peer / marks:.1f} times marks alone, {peer / pages:.1f} times marks and pages"
         )
         other = nbgrader(lab, folder, options.peers)
         if other is None:
             print("nbgrader: not installed here")
         else:
             print(
-                f"nbgrader: {other:.2f} CPU s; {other / marks:.1f} times marks alone, {other / pages:.1f} times marks and pages"
+                f"nbgrader: {other:.2f} CPU s; "
+                f"{other / marks:.1f} times marks alone, {other / pages:.1f} times marks and pages"
             )
 
 

@@ -180,7 +180,9 @@ class Batch:
         jobs: int,
         on_done: Callable[[Task, str], None] = lambda *_: None,
     ) -> None:
-        """Grade what is not kept yet. A failure of one submission is that submission's; an interruption keeps what is done."""
+        """Grade what is not kept yet. A failure of one submission is that submission's; an interruption keeps what is
+        done.
+        """
         waiting: queue.SimpleQueue[Task] = queue.SimpleQueue()
         for task in tasks:
             waiting.put(task)

@@ -45,7 +45,8 @@ UTILITIES = PACKAGE.parent / "utils"
 
 
 class Bench:
-    """The templates for one release. Any number of threads may use it at a time; each submission has processes of its own.
+    """The templates for one release. Any number of threads may use it at a time; each submission has processes of its
+    own.
 
     Args:
         withheld: functions of `utils` that this lab asks for, as `withholding.withheld` finds them.
@@ -73,8 +74,8 @@ class Bench:
         """The verdict on a program of `Release.program`.
 
         Returns:
-            `checks`: by id, a status and its words; `gaps`: by name, the error that ended its cell; `problem`: why no mark can be
-            given, or None; `restarts`; `cost`.
+            `checks`: by id, a status and its words; `gaps`: by name, the error that ended its cell; `problem`: why no
+                mark can be given, or None; `restarts`; `cost`.
         """
         began = time.monotonic()
         end = began + self.limits.wall_seconds * crowding()
@@ -125,7 +126,8 @@ class Bench:
     def execute(self, notebook: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs of a rebuilt notebook's cells, for its page: `status`, `error`, `cells`."""
         ours, theirs = socket.socketpair()
-        # With the whole of `utils`, since the checks that the student has compare with it; what comes out is shown, not judged.
+        # With the whole of `utils`, since the checks that the student has compare with it; what comes out is shown, not
+        # judged.
         child = self.judges.fork("course.grading.inside.notebook:run", self.limits, theirs)
         told: Any = None
         try:

@@ -1,7 +1,7 @@
 """How much slower the clock on the wall goes for a process when others want the machine too.
 
-A limit in seconds ends what hangs. On a busy machine an honest answer takes longer for no fault of its own, so that such a limit grows
-with the number of threads that want each core.
+A limit in seconds ends what hangs. On a busy machine an honest answer takes longer for no fault of its own, so that
+such a limit grows with the number of threads that want each core.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""`course grade --executor dask`: each submission on some worker of a cluster. Jobs and outcomes travel as data; no disk is shared.
+"""`course grade --executor dask`: each submission on some worker of a cluster. Jobs and outcomes travel as data; no
+disk is shared.
 
-A worker that is lost costs the time of what it was doing: the scheduler gives that to another. An outcome depends on its job alone and is
-kept here, once, by the job's content, so nothing is graded twice.
+A worker that is lost costs the time of what it was doing: the scheduler gives that to another. An outcome depends on
+its job alone and is kept here, once, by the job's content, so nothing is graded twice.
 """
 
 from __future__ import annotations

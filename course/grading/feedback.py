@@ -1,4 +1,6 @@
-"""Pages for students and for the instructor, and the tables. What a submission says is text in all of them, never markup or a formula."""
+"""Pages for students and for the instructor, and the tables. What a submission says is text in all of them, never
+markup or a formula.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def printable(name: str) -> str:
 
 
 def student_page(release: Release, submission: Submission, marks: Marks, executed: Mapping[str, Any] | None) -> str:
-    """The page of one student: their code, its outputs, which check failed and its words. No check's hidden part is in it."""
+    """The page of one student: their code, its outputs, which check failed and its words. No check's hidden part is in
+    it.
+    """
     cells = _cells(release, submission, executed)
     stopped = ""
     error = (executed or {}).get("error")
@@ -159,7 +163,7 @@ def _gap_row(release: Release, name: str, marks: Sequence[Marks]) -> dict[str, A
 
 
 def grades_csv(release: Release, marks: Sequence[Marks]) -> str:
-    """One row a submission: name, each gap and question, total, of how many, what is open, flags. No cell is a formula."""
+    """One row a submission: name, each gap and question, total, of how many, what is open, flags. None is a formula."""
     names = [gap.name for gap in release.gaps] + [question.name for question in release.questions]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

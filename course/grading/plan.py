@@ -1,7 +1,8 @@
 """Which statements of a notebook each side of the grader has to run.
 
-The judge needs what its checks read, the submission's side what its answers read; neither needs the pictures. A statement is kept when
-it binds a name that something kept reads, or when it may change such a thing in place. Too much is kept rather than too little.
+The judge needs what its checks read, the submission's side what its answers read; neither needs the pictures. A
+statement is kept when it binds a name that something kept reads, or when it may change such a thing in place. Too much
+is kept rather than too little.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ _CHANGEABLE = re.compile(
 
 @dataclass(frozen=True)
 class Reads:
-    """Global names that a statement reads: `now`, while it runs, and `later`, when a function that it defines is called."""
+    """Global names that a statement reads: `now`, while it runs, and `later`, when a function that it defines is
+    called.
+    """
 
     now: frozenset[str]
     later: frozenset[str]
@@ -83,7 +86,9 @@ def reads(source: str) -> Reads:
 
 @cache
 def names_in(source: str) -> frozenset[str]:
-    """Global names that a cell reads before it has bound them itself, functions' bodies included; none for what is no Python."""
+    """Global names that a cell reads before it has bound them itself, functions' bodies included; none for what is no
+    Python.
+    """
     try:
         body = statements(source)
     except SyntaxError:
@@ -111,7 +116,8 @@ def functions(source: str) -> list[str]:
 
 
 def kept(cells: Sequence[tuple[int, str, bool]]) -> dict[int, str]:
-    """For each given cell the source of those statements that must run, so that the cells that run whole find what they read.
+    """For each given cell the source of those statements that must run, so that the cells that run whole find what they
+    read.
 
     Args:
         cells: (number, source, whether it runs whole), in the notebook's order.

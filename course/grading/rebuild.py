@@ -1,7 +1,8 @@
 """A submission is data: out of whatever file came in, the answers are taken, and nothing else.
 
-Every other cell comes from the release. What is missing, doubled, moved, changed or unknown is told per gap, so that the student reads
-why an answer counts or does not. Nothing of a submission is executed here, and no library reads it but Python's own JSON.
+Every other cell comes from the release. What is missing, doubled, moved, changed or unknown is told per gap, so that
+the student reads why an answer counts or does not. Nothing of a submission is executed here, and no library reads it
+but Python's own JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _TAG = re.compile(r"/course@(v[\w.]+)|/course/blob/(v[\w.]+)/")
 class Submission:
     """What a file holds, as far as it counts.
 
-    `problem` says why nothing in it can be graded; None when something can. `notes` are about the whole, `gap_notes` about one gap.
+    `problem` says why nothing in it can be graded; None when something can. `notes` are about the whole, `gap_notes`
+    about one gap.
     """
 
     path: Path
@@ -294,7 +296,8 @@ def _compare(
         number
         for number, cell in enumerate(cells)
         if cell["type"] == "code" and number not in used and cell["source"].strip()
-        and cell["source"].strip() not in known_sources and not any(ident in {c.id for c in release.lab_cells} for ident in _ids(cell))
+        and cell["source"].strip() not in known_sources
+        and not any(ident in {c.id for c in release.lab_cells} for ident in _ids(cell))
     ]  # fmt: skip
     if extra:
         numbers = ", ".join(str(number + 1) for number in extra[:8])

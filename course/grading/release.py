@@ -144,10 +144,11 @@ class Release:
             found.append(Check(ident, gap, Fraction(str(points)), cell.source, last, own=True))
         return found
 
-    # ------------------------------------------------------------------------------------------------ what each side runs
+    # ------------------------------------------------------------------------------------------------ what each side
+    # runs
 
     def _given(self) -> list[tuple[int, str]]:
-        """The code cells that are neither gap nor check; of the setup cell its imports, to the parameters their values."""
+        """The code cells that are no gap and no check; of the setup cell its imports, after the parameters their values."""
         found = []
         for cell in self.cells:
             if cell.type != "code" or cell.role in ("gap", "check"):
@@ -173,7 +174,9 @@ class Release:
         return self._kept(*checks, *((gap.index, gap.answer) for gap in self.gaps))
 
     def _submitted(self, answers: Mapping[str, str]) -> dict[int, str]:
-        """What the submission's side must run: for its answers, the solution's, and the given functions that a check hands over."""
+        """What the submission's side must run: for its answers, the solution's, and the given functions that a check
+        hands over.
+        """
         running = [(gap.index, gap.answer) for gap in self.gaps]
         running += [(gap.index, plan_answer(answers[gap.name])) for gap in self.gaps if gap.name in answers]
         given = {name for _, source in self._given() for name in plan.functions(source)}
@@ -246,7 +249,9 @@ class Release:
 
 
 def plan_answer(source: str) -> str:
-    """An answer as Python: without IPython's own lines (`%time`, `!pip install`), where it has any; as it is, when it is no Python."""
+    """An answer as Python: without IPython's own lines (`%time`, `!pip install`), where it has any; as it is, when it
+    is no Python.
+    """
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

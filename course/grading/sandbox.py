@@ -1,7 +1,8 @@
 """The box in which a template and all its children live: bubblewrap's, as an ordinary user.
 
-What is mounted is listed here and read-only; there is no network, no environment and no way back to the course's folder. Started by
-root, the box is entered as an unprivileged user (`UNPRIVILEGED`), after root has laid open the folders that this user could not reach.
+What is mounted is listed here and read-only; there is no network, no environment and no way back to the course's
+folder. Started by root, the box is entered as an unprivileged user (`UNPRIVILEGED`), after root has laid open the
+folders that this user could not reach.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def find() -> str:
 
 
 def works() -> str | None:
-    """Why no sandbox can be made here, in one line; None where one can. It makes one, with a namespace inside, and looks."""
+    """Why no sandbox can be made here, in one line; None where one can. It makes one, with a namespace inside, and
+    looks.
+    """
     try:
         inside = "unshare --user --map-root-user --pid --fork --mount-proc true"
         command = [*box([]), "/usr/bin/env", "sh", "-c", inside]
@@ -97,7 +100,8 @@ def python_folders() -> list[Path]:
 
 
 def box(mounts: Sequence[tuple[Path, str]]) -> list[str]:
-    """The beginning of a command line: what follows it runs in the box, with the environment that this command is given.
+    """The beginning of a command line: what follows it runs in the box, with the environment that this command is
+    given.
 
     Args:
         mounts: (path here, path inside) of further files and folders, all read-only.
@@ -131,7 +135,8 @@ def box(mounts: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def as_nobody(needed: Sequence[Path], command: Sequence[str], user: int = UNPRIVILEGED) -> list[str]:
-    """Root's way into the box: reach what the unprivileged user could not, become that user, and give up everything else.
+    """Root's way into the box: reach what the unprivileged user could not, become that user, and give up everything
+    else.
 
     Args:
         needed: paths that the user must be able to read.

@@ -1,4 +1,6 @@
-"""From verdicts to marks: exact fractions, partial credit per check, what waits for a person, and what a person has decided."""
+"""From verdicts to marks: exact fractions, partial credit per check, what waits for a person, and what a person has
+decided.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Which answers are nearly the same: a list for a person to look at, and no verdict.
 
-Answers are compared as Python, without comments, docstrings and names (whoever renames variables changes nothing): the sequence of
-tokens is cut into overlapping pieces, and two answers are as alike as the share of pieces that they have in common (Broder 1997,
-"On the resemblance and containment of documents"; Schleimer, Wilkerson and Aiken 2003, "Winnowing"). Pieces of the release's own stub and
-solution, and those that many answers have, are what everybody writes, and are taken out first.
+Answers are compared as Python, without comments, docstrings and names (whoever renames variables changes nothing): the
+sequence of tokens is cut into overlapping pieces, and two answers are as alike as the share of pieces that they have in
+common (Broder 1997, "On the resemblance and containment of documents"; Schleimer, Wilkerson and Aiken 2003,
+"Winnowing"). Pieces of the release's own stub and solution, and those that many answers have, are what everybody
+writes, and are taken out first.
 """
 
 from __future__ import annotations

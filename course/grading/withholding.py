@@ -1,8 +1,9 @@
 """The functions of `utils` that a lab asks its students to write: at the submission's side they are taken away.
 
-Taken away is what the checks of one gap alone use (the reference that they compare with; what several gaps' checks use is a tool that
-measures, and stays), and what has the name of a gap's function; unless the given cells or the solution's answers need it, themselves or
-through other functions of `utils`. All of this is read from the files; nothing is imported.
+Taken away is what the checks of one gap alone use (the reference that they compare with; what several gaps' checks use
+is a tool that measures, and stays), and what has the name of a gap's function; unless the given cells or the solution's
+answers need it, themselves or through other functions of `utils`. All of this is read from the files; nothing is
+imported.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class _Package:
         return next((path for path in named if path in self._trees), None)
 
     def _resolve(self, dotted: str, seen: frozenset[str] = frozenset()) -> set[Place]:
-        """The function or class behind `utils.arithmetic.conv2d`, through what packages import; nothing for a module."""
+        """The function or class behind `utils.arithmetic.conv2d`, through what packages import; none for a module."""
         module, _, name = dotted.rpartition(".")
         path = self._file(module) if module and dotted not in seen else None
         if path is None:

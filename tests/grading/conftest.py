@@ -38,7 +38,9 @@ def lab(manifest):
 
 @pytest.fixture(scope="session")
 def boxes():
-    """The grader of this machine, with templates that stay warm from test to test; without a sandbox the test is skipped."""
+    """The grader of this machine, with templates that stay warm from test to test; without a sandbox the test is
+    skipped.
+    """
     why = sandbox.works()
     if why is not None:
         pytest.skip(f"no sandbox here: {why}")

@@ -1,4 +1,6 @@
-"""A cluster: its own processes on the loopback interface, no common disk needed, and a worker that is killed in the middle."""
+"""A cluster: its own processes on the loopback interface, no common disk needed, and a worker that is killed in the
+middle.
+"""
 
 import csv
 import json

@@ -1,7 +1,8 @@
-"""Every lab of the course through the grader: the solutions' marks are full, an untouched lab's zero, and a wrong answer costs its checks.
+"""Every lab of the course through the grader: the solutions' marks are full, an untouched lab's zero, and a wrong
+answer costs its checks.
 
-What a wrong answer costs is computed here by other means: the solution's cells in one plain process, without sandbox or wire, with the
-wrong answer on trial at its gap and the checks run one by one.
+What a wrong answer costs is computed here by other means: the solution's cells in one plain process, without sandbox or
+wire, with the wrong answer on trial at its gap and the checks run one by one.
 """
 
 import ast

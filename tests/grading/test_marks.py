@@ -194,7 +194,8 @@ LONG = """def add(a, b):
 
 def test_renamed_and_commented_copies_are_found_and_others_are_not(release):
     copied = "# mine\n" + LONG.replace("carried", "stack").replace("place", "i")
-    other = "def add(a, b):\n    from functools import reduce\n    return reduce(lambda x, y: x + y, [a, b], 0) - 0 * len(str(a)) + {1: 0}[1]\n"
+    other = "def add(a, b):\n    from functools import reduce\n"
+    other += "    return reduce(lambda x, y: x + y, [a, b], 0) - 0 * len(str(a)) + {1: 0}[1]\n"
     answers = {"ada": {"add": LONG}, "bob": {"add": copied}, "cy": {"add": other}}
     pairs = similarity.similar(release, answers)
     assert [(pair.first, pair.second) for pair in pairs] == [("ada", "bob")] and pairs[0].alike == 1

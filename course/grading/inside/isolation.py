@@ -1,9 +1,9 @@
 """A forked child of the template gets namespaces of its own, and gives up every right it does not need.
 
-The template itself lies in bubblewrap's box, as an ordinary user. What a child adds: a user namespace of its own (so that limits on
-processes count its own), process numbers that begin at 1, its own `/proc`, network (with nothing in it), shared memory and
-scratch disk; then limits, no capabilities, and the filter of system calls. What the box mounts is read-only, so nothing that one
-child leaves is there for the next.
+The template itself lies in bubblewrap's box, as an ordinary user. What a child adds: a user namespace of its own (so
+that limits on processes count its own), process numbers that begin at 1, its own `/proc`, network (with nothing in it),
+shared memory and scratch disk; then limits, no capabilities, and the filter of system calls. What the box mounts is
+read-only, so nothing that one child leaves is there for the next.
 """
 
 from __future__ import annotations
@@ -57,10 +57,12 @@ def die_with_parent() -> None:
 
 
 def launch(limits: Mapping[str, Any], keep: Sequence[int], run: Callable[[], None]) -> None:
-    """Run a function in a sandbox of its own and end with its exit code. Called in a fork made for this; it does not return.
+    """Run a function in a sandbox of its own and end with its exit code. Called in a fork made for this; it does not
+    return.
 
     Args:
-        limits: `memory_bytes`, `processes`, `file_bytes`, `disk_bytes`, `cpu_seconds`; `boxed` is False where no sandbox is wanted.
+        limits: `memory_bytes`, `processes`, `file_bytes`, `disk_bytes`, `cpu_seconds`; `boxed` is False where no
+            sandbox is wanted.
         keep: file descriptors that stay open beside the standard three.
         run: what to do inside.
     """
@@ -103,7 +105,9 @@ def _unboxed(limits: Mapping[str, Any], run: Callable[[], None]) -> None:
 
 
 def _first(limits: Mapping[str, Any], keep: Sequence[int], run: Callable[[], None]) -> None:
-    """The first process of the new namespace: it furnishes it, starts the one that does the work, and ends it all with that."""
+    """The first process of the new namespace: it furnishes it, starts the one that does the work, and ends it all with
+    that.
+    """
     die_with_parent()
     _mount(None, "/", None, _RECURSIVE | _PRIVATE)
     disk = f"size={limits['disk_bytes']},nr_inodes=20000,mode="

@@ -1,8 +1,10 @@
-"""The judge: runs the release's own given cells and checks in a clean process, where the gaps' names lead to the submission.
+"""The judge: runs the release's own given cells and checks in a clean process, where the gaps' names lead to the
+submission.
 
-A gap is judged from its cell to its last check, with the student's answer. After that the solution's answer stands in its place, here
-always, and at the submission's side when the gap was not passed: a mistake is not punished twice. When the submission's side dies, does
-not answer in time or talks nonsense, the gap at hand fails, and a new side is asked for, in which the solution answers that gap.
+A gap is judged from its cell to its last check, with the student's answer. After that the solution's answer stands in
+its place, here always, and at the submission's side when the gap was not passed: a mistake is not punished twice. When
+the submission's side dies, does not answer in time or talks nonsense, the gap at hand fails, and a new side is asked
+for, in which the solution answers that gap.
 """
 
 from __future__ import annotations
@@ -208,7 +210,7 @@ class Bench:
         exec(compile(source, f"<cell {index + 1}>", "exec"), self._names)
 
     def _remote(self, index: int, source: str, gap: str | None) -> list[str] | None:
-        """Have the submission's side run a cell. What it says about the error that ended it; None when there was none."""
+        """Have the submission's side run a cell; the error that ended it, in its own words, or None."""
         try:
             self._limit()
             self._history.append((index, source, gap))
@@ -262,7 +264,9 @@ class Bench:
         return text
 
     def _replay(self, why: str, replaced: set[str]) -> bool:
-        """A new side, brought to where the old one was, the solution answering the gaps in `replaced`. Whether it got there."""
+        """A new side, brought to where the old one was, the solution answering the gaps in `replaced`. Whether it got
+        there.
+        """
         self._hang_up()
         self._restarts += 1
         self._call_up(why)

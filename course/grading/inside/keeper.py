@@ -1,7 +1,7 @@
 """Who keeps a child of the template: a process outside the child's namespaces, in the same box.
 
-It ends the child when the grader closes their socket, when the child takes more memory than it may, or more time; and it says at the
-end how the child ended. The child cannot see it: its process numbers are another namespace's.
+It ends the child when the grader closes their socket, when the child takes more memory than it may, or more time; and
+it says at the end how the child ended. The child cannot see it: its process numbers are another namespace's.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def _watch(keeper: socket.socket, child: int, limits: dict[str, Any]) -> dict[st
 
 
 def _memory(root: int) -> int:
-    """Bytes that a process and all below it have to themselves; pages that a fork shares with its template are not counted."""
+    """Bytes that a process and all below it have to themselves; pages that a fork shares with its template are not
+    counted.
+    """
     children: dict[int, list[int]] = {}
     sizes: dict[int, int] = {}
     for name in os.listdir("/proc"):

@@ -1,8 +1,10 @@
-"""Keras objects as plain data: a model is its configuration, its weights, what of it can be trained, and its optimizer's settings.
+"""Keras objects as plain data: a model is its configuration, its weights, what of it can be trained, and its
+optimizer's settings.
 
-A configuration from a submission is data that would be run, so every class in it is looked up in a list of what may be there:
-Keras's own layers, operations, initialisers and the like, and the layers of `utils`. A Lambda, a layer of the student's own or a
-function that is no activation cannot be carried over (`Uncarried`): such an answer is looked at by a person.
+A configuration from a submission is data that would be run, so every class in it is looked up in a list of what may be
+there: Keras's own layers, operations, initialisers and the like, and the layers of `utils`. A Lambda, a layer of the
+student's own or a function that is no activation cannot be carried over (`Uncarried`): such an answer is looked at by a
+person.
 """
 
 from __future__ import annotations
@@ -242,7 +244,9 @@ def optimizer_of(model: Any) -> dict[str, Any] | None:
 
 
 def show_optimizer(model: Any, told: Any, loss: Any) -> None:
-    """What a submission says about its optimizer and loss, where a check reads it: `model.optimizer.iterations`, `model.loss`."""
+    """What a submission says about its optimizer and loss, where a check reads it: `model.optimizer.iterations`,
+    `model.loss`.
+    """
     if isinstance(told, dict):
         plain = {str(key): value for key, value in told.items() if type(value) in (bool, int, float, str)}
         object.__setattr__(model, "optimizer", SimpleNamespace(**plain))

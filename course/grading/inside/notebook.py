@@ -1,7 +1,8 @@
-"""papermill executes the rebuilt notebook, in the same kind of sandbox as the judged answers: for the feedback page, never for marks.
+"""papermill executes the rebuilt notebook, in the same kind of sandbox as the judged answers: for the feedback page,
+never for marks.
 
-It is the same worker as that of `course run`, with its kernel forked from the warm template. Every cell goes on after an error.
-What comes out is the outputs that a page can show: text, errors, pictures.
+It is the same worker as that of `course run`, with its kernel forked from the warm template. Every cell goes on after
+an error. What comes out is the outputs that a page can show: text, errors, pictures.
 """
 
 from __future__ import annotations

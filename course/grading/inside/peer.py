@@ -1,12 +1,15 @@
-"""Calls across the wire. The judge and the submission's side are the same class; only what each of them takes from the other differs.
+"""Calls across the wire. The judge and the submission's side are the same class; only what each of them takes from the
+other differs.
 
-A value crosses as plain data: numbers, text, lists, tuples, dicts, sets, ranges, arrays, the state of a random generator, a Keras
-model as `models` describes it. A function stays where it is, and the other side gets a proxy that calls back. Whatever else the
-submission has becomes `Opaque` at the judge's, which equals nothing. With an answer come the arguments that the call has changed in
-place. An exception comes as its class, if that is one of a short list, and its words.
+A value crosses as plain data: numbers, text, lists, tuples, dicts, sets, ranges, arrays, the state of a random
+generator, a Keras model as `models` describes it. A function stays where it is, and the other side gets a proxy that
+calls back. Whatever else the submission has becomes `Opaque` at the judge's, which equals nothing. With an answer come
+the arguments that the call has changed in place. An exception comes as its class, if that is one of a short list, and
+its words.
 
-The judge takes nothing from the submission on trust: whatever is malformed ends the connection (`WireError`), and no error of this
-file can be taken for an answer, since a check's `except ValueError` or `except Exception` does not catch a `HarnessError`.
+The judge takes nothing from the submission on trust: whatever is malformed ends the connection (`WireError`), and no
+error of this file can be taken for an answer, since a check's `except ValueError` or `except Exception` does not catch
+a `HarnessError`.
 """
 
 from __future__ import annotations
@@ -208,7 +211,9 @@ class Peer:
         return self._handles[id(thing)]
 
     def _watches(self, function: Any) -> bool:
-        """Whether a function of the notebook may note what it sees, in a list or table of the notebook's: then the judge runs it itself."""
+        """Whether a function of the notebook may note what it sees, in a list or table of the notebook's: then the
+        judge runs it itself.
+        """
         waiting, names = [function.__code__], set[str]()
         while waiting:
             code = waiting.pop()
@@ -504,10 +509,13 @@ class Peer:
             self._replaced.setdefault(name, self.names.get(name))
             self.names[name] = function
 
-    # --------------------------------------------------------------------------- TensorFlow's graphs (a loss in training)
+    # --------------------------------------------------------------------------- TensorFlow's graphs (a loss in
+    # training)
 
     def _call_in_graph(self, target: Any, method: str | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """A scalar function of tensors inside a traced training step: its value and its gradient both come from the other side."""
+        """A scalar function of tensors inside a traced training step: its value and its gradient both come from the
+        other side.
+        """
         if options:
             raise Uncarried("a loss that is called with keywords while a graph is traced")
         places = [index for index, part in enumerate(args) if tf.is_tensor(part)]

@@ -1,4 +1,5 @@
-"""The submission's side: runs the given cells and the answers it is told to, and then its functions, one call at a time.
+"""The submission's side: runs the given cells and the answers it is told to, and then its functions, one call at a
+time.
 
 Everything here is in the hands of the student's code; nothing here is believed.
 """

@@ -1,8 +1,9 @@
-"""A filter of system calls, written as a table: what no lab needs and what a way out of a sandbox would need is refused.
+"""A filter of system calls, written as a table: what no lab needs and what a way out of a sandbox would need is
+refused.
 
-The filter is a program in classic BPF (`man 2 seccomp`; J. Corbet, "Yet another new approach to seccomp", LWN 2012). It lets
-everything pass but the calls named here, which fail with EPERM; `clone3`, whose flags it cannot read, fails with ENOSYS, so that
-the C library falls back on `clone`, whose flags it can. A foreign architecture's calls end the process.
+The filter is a program in classic BPF (`man 2 seccomp`; J. Corbet, "Yet another new approach to seccomp", LWN 2012). It
+lets everything pass but the calls named here, which fail with EPERM; `clone3`, whose flags it cannot read, fails with
+ENOSYS, so that the C library falls back on `clone`, whose flags it can. A foreign architecture's calls end the process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import platform
 import socket
 import struct
 
-# The numbers of the calls: on x86-64 (arch/x86/entry/syscalls/syscall_64.tbl), and on aarch64 (include/uapi/asm-generic/unistd.h).
+# The numbers of the calls: on x86-64 (arch/x86/entry/syscalls/syscall_64.tbl), and on aarch64
+# (include/uapi/asm-generic/unistd.h).
 REFUSED = {
     "acct": (163, 89),
     "add_key": (248, 217),
@@ -71,7 +73,7 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 
 
 def program(machine: str | None = None) -> bytes:
-    """The filter for a machine, as an array of struct sock_filter. ValueError for one whose numbers stand in no column."""
+    """The filter for a machine, as an array of struct sock_filter. ValueError for a machine without a column."""
     machine = machine or platform.machine()
     if machine not in _ARCHITECTURES:
         raise ValueError(f"no table of system calls for {machine} (known: {', '.join(_ARCHITECTURES)})")

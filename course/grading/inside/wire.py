@@ -1,8 +1,9 @@
 """Messages between the judge and a submission: a length, JSON, and the raw bytes of arrays. Nothing is ever unpickled.
 
-A frame is two big-endian numbers (4 bytes: length of the JSON; 8 bytes: length of what follows), the JSON `{"m": message, "a":
-[[dtype, shape], ...]}`, and the arrays' bytes one after the other. Whatever does not fit this to the letter is a `WireError`, and the
-connection is closed with the first: a peer that lost its place is never listened to again.
+A frame is two big-endian numbers (4 bytes: length of the JSON; 8 bytes: length of what follows), the JSON `{"m":
+message, "a": [[dtype, shape], ...]}`, and the arrays' bytes one after the other. Whatever does not fit this to the
+letter is a `WireError`, and the connection is closed with the first: a peer that lost its place is never listened to
+again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c(?:8|16)|[SU]\d{1,5})")
 
 
 class HarnessError(BaseException):
-    """Not the submission's answer but the way to it has failed. No `except Exception` of a check may take it for an answer."""
+    """Not the submission's answer but the way to it has failed. No `except Exception` of a check may take it for an
+    answer.
+    """
 
 
 class WireError(HarnessError):
@@ -44,7 +47,8 @@ class Wire:
 
     Args:
         connection: a connected stream socket.
-        deadline: on `time.monotonic`, when waiting for the other side ends; None waits for ever. It may be set anew at any time.
+        deadline: on `time.monotonic`, when waiting for the other side ends; None waits for ever. It may be set anew at
+            any time.
     """
 
     def __init__(self, connection: socket.socket, deadline: float | None = None) -> None:

@@ -49,19 +49,20 @@ class Template:
     Args:
         environment: the whole environment of the process, and so of its children.
         modules: what to import; those that are not installed are passed over.
+        prefix: a command that runs the process for us, in a box say; the process's own command follows it.
 
     Raises:
         Unavailable: it cannot be forked here.
     """
 
-    def __init__(self, environment: Mapping[str, str], modules: Sequence[str]) -> None:
+    def __init__(self, environment: Mapping[str, str], modules: Sequence[str], prefix: Sequence[str] = ()) -> None:
         if sys.platform != "linux":
             raise Unavailable(f"no safe fork on {sys.platform}")
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", LAUNCH, str(theirs.fileno()), *modules],
+                [*prefix, sys.executable, "-c", LAUNCH, str(theirs.fileno()), *modules],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

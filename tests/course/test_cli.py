@@ -16,7 +16,7 @@ from course.errors import CourseError
 from course.parameters import Text
 
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = ("build", "check", "run", "calibrate", "start", "test", "report", "doctor")
+COMMANDS = ("build", "check", "run", "calibrate", "start", "test", "grade", "report", "doctor")
 # What makes a command slow to answer. Help, misuse and a broken manifest must do without.
 HEAVY = (
     "jupytext",
@@ -95,7 +95,7 @@ def test_the_examples_are_real(course):
 MISUSE = [
     (
         ["rnu"],
-        "no such command 'rnu' (known: build, check, run, calibrate, start, test, report, doctor; did you mean run?)",
+        "no such command 'rnu' (known: build, check, run, calibrate, start, test, grade, report, doctor; did you mean run?)",
     ),
     (["--root", ".", "chekc"], "did you mean check?"),
     (["build", "--chek"], "(`course build --help` shows what there is)"),
@@ -125,6 +125,10 @@ MISUSE = [
     (["--root", "nowhere", "build"], "no course.toml in nowhere"),
     (["doctor", "now"], "now"),
     (["test", "--only", "labs"], "--only"),
+    (["grade", "submissions"], "--lab"),
+    (["grade", "submissions", "--lab", "02"], "no topic '02' (known: 01_addition)"),
+    (["grade", "submissions", "--lab", "01/lecture"], "--lab names a lab, such as 07"),
+    (["grade", "submissions", "--lab", "01", "--scheduler", "tcp://x:1"], "--scheduler goes with --executor dask"),
     (["test", "--update", "--only", "lab"], "--update goes without --only"),
 ]
 
@@ -141,7 +145,8 @@ def test_misuse_is_one_line_and_code_2(course, arguments, message):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_broken_manifest_is_one_line_in_every_command(course, mini, command):
     edit(mini / "course.toml", "minutes = 1", 'minutes = "one"')
-    code, out, err = course(command, *(["01"] if command == "start" else []))
+    needed = {"start": ["01"], "grade": ["submissions", "--lab", "01"]}
+    code, out, err = course(command, *needed.get(command, []))
     assert (code, out) == (2, "")
     assert err == "course: course.toml: topics[0].solution.minutes: expected a number, got 'one'\n"
 

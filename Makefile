@@ -15,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup course test lint unit backends lab build lock clean
+.PHONY: help setup course test lint unit grading backends lab build lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lint: .venv/ready ## style, types, and whether the notebooks are what their sour
 unit: .venv/ready ## the unit tests alone
 	$(BIN)/python -m pytest $(WORKERS)
 
+grading: .venv/ready ## every lab through the grader: solutions, wrong answers, a cluster; about half an hour
+	$(BIN)/python -m pytest -m grading tests/grading
+
 .venv/backends: .venv/ready
 	@echo "Adding JAX and PyTorch"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock "$(JAX)" "$(TORCH)"
@@ -59,8 +62,8 @@ backends: .venv/backends ## the tests of utils under JAX and PyTorch too
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(WORKERS) tests/utils
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(WORKERS) tests/utils
 
-lab: .venv/ready ## JupyterLab, where the labs are
-	$(BIN)/jupyter lab labs
+lab: .venv/ready ## JupyterLab, at the root: lectures, labs, and your own copies in work/
+	$(BIN)/jupyter lab
 
 build: .venv/ready ## the notebooks from their sources
 	$(BIN)/course build

@@ -51,9 +51,12 @@ few: int = 2  # [2, 50] images of each class wherever one number is quoted
 per_class: list[int] = [1, 2, 5, 10, 20]  # images of each class for the learning curves of linear classifiers
 trained: list[int] = [1, 2, 5, 20]  # the same for networks that are trained; contains `few`
 draws: int = 3  # [1, 20] small training sets of each size, each drawn with another seed
+untrained: int = 3  # [1, 10] networks with random weights beside the pretrained one, on data from far away
 steps: int = 60  # [2, 2000] training steps of a network on a small training set
 epochs: int = 25  # [2, 200] most epochs of the fine-tuning that is watched
-pretraining_steps: int = 100  # [20, 5000] steps of the pretraining that is watched
+alphabet: int | None = None  # pictures of letters to learn from; None: all that there are
+pretraining_steps: int = 100  # [10, 5000] steps of the pretraining that is watched
+looks: int = 10  # [2, 10] times that it is looked at
 depth_steps: int = 200  # [5, 5000] steps of training for each half of the alphabet
 depths: list[int] = [0, 2, 4, 6]  # how many convolutions are copied; begins with 0
 
@@ -148,7 +151,7 @@ ax.set_axis_off()
 # below, our target.
 
 # %%
-letters, letter_labels = data.arrays("glyphs", "train")
+letters, letter_labels = data.arrays("glyphs", f"train[:{alphabet}]" if alphabet else "train")
 letter_classes = data.describe("glyphs").classes
 plots.show_images(letters[:20], letter_labels[:20], classes=letter_classes, columns=10)
 
@@ -178,7 +181,7 @@ reader = pretrained.backbone(letters.shape[1:], len(letter_classes), include_top
 rate = training.WarmupHoldDecay(2e-3, pretraining_steps, warmup=pretraining_steps // 10)
 training.compile_classifier(reader, keras.optimizers.AdamW(rate, weight_decay=1e-3))
 x, y = transfer.repeat(letters, letter_labels, pretraining_steps, batch_size=64, seed=seed)
-portion = len(x) // 10  # ten portions, each as long as an "epoch" of the curve
+portion = len(x) // looks  # what the curve calls an epoch
 held_out = data.arrays("glyphs", "validation[:256]")
 
 # %%
@@ -186,7 +189,7 @@ live = training.LiveCurves(["accuracy"], baselines={"accuracy": {"chance": 1 / 5
 watched = training.fit(
     reader,
     lambda epoch: (x[epoch * portion : (epoch + 1) * portion], y[epoch * portion : (epoch + 1) * portion]),
-    epochs=10,
+    epochs=looks,
     batch_size=64,
     seed=seed,
     validation_data=held_out,
@@ -194,9 +197,10 @@ watched = training.fit(
 )
 
 # %% [markdown]
-# A point of the curve is a tenth of the run. The whole run, ten times as long and with letters that are zoomed and
-# turned, gave the file that this course ships; the card says how it was made. ImageNet's weights come from
-# `keras.applications`; they took days on GPUs and nobody repeats that for a classifier of ten classes.
+# The run has `looks` equal parts, and the curve a point for each. The whole run, ten times as long as the 100 steps of
+# the profile `cpu` and with letters that are zoomed and turned, gave the file that this course ships; the card says
+# how it was made. ImageNet's weights come from `keras.applications`; they took days on GPUs and nobody repeats that
+# for a classifier of ten classes.
 
 # %%
 del reader
@@ -282,7 +286,7 @@ for ax, method in zip(axes, ("pca", "tsne")):
 
 # %%
 queries = transfer.draw(test_labels, 1, seed)[:5]
-indices, _ = transfer.nearest(codes, test_codes[queries], k=5)
+indices, _ = transfer.neighbours(codes, test_codes[queries], k=5)
 rows = np.concatenate([np.stack([test_images[q], *images[found]]) for q, found in zip(queries, indices)])
 wanted = np.repeat(test_labels[queries], 6)
 nearby = np.concatenate([[test_labels[q], *labels[found]] for q, found in zip(queries, indices)])
@@ -727,7 +731,7 @@ ax.set_axis_off()
 #
 # Transfer is used far from its source: networks trained on photographs read X-rays, satellite images and paintings.
 # How would it look if it *failed*? A failing network is not one at chance: it is one whose features are no better
-# than **random** features of the same architecture. So we always measure both, here with three random networks.
+# than **random** features of the same architecture. So we always measure both, here with `untrained` random networks.
 #
 # Three targets: faces against other pieces of press photographs (a distant domain); crops of brick, grass and gravel;
 # and four types of noise, of equal mean and strength, that differ in the distribution of the pixels alone.
@@ -770,7 +774,7 @@ plots.show_images(rows, columns=12, tile=0.7, title=f"{', '.join(targets)}: what
 reach = {}
 for name, (known, known_labels, new, new_labels) in targets.items():
     methods = {"pretrained": (transfer.embed(trunk, known), transfer.embed(trunk, new), logistic)}
-    for number in range(3):
+    for number in range(untrained):
         methods[f"random {number}"] = (*random_codes(trunk, number, known, known, new), logistic)
     reach[name] = transfer.learning_curve(methods, known_labels, new_labels, (2, 5, 20), range(seed, seed + 5))
     reach[name]["method"] = reach[name]["method"].str.split().str[0]

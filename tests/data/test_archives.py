@@ -1,5 +1,5 @@
-"""Archives: COURSE_DATA first, a download that can be cut off and damaged, and what is said when there is neither. A small server on this
-machine plays the release page."""
+"""Archives: COURSE_DATA first, a download that can be cut off and damaged, and what is said when there is neither. A
+small server on this machine plays the release page."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def small_archive():
-    """An archive laid out as the real one: two photographs a class in train, one in validation and test, of several sizes."""
+    """An archive laid out as the real one: two photographs a class in train, one in validation and test, of several
+    sizes.
+    """
     random = np.random.default_rng(0)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -120,11 +122,12 @@ def test_release_is_that_of_the_course():
 
 def test_doctor_reads_the_same_table():
     read = {
-        (archive.name, archive.file, archive.bytes, archive.sha256)
-        for archive in doctor.read_archives(Path(archives.__file__))
+        (archive.name, archive.file, archive.bytes, archive.sha256, archive.url)
+        for archive in doctor.read_archives(Path(archives.__file__).with_suffix(".toml"))
     }
     assert read == {
-        (archive.name, archive.file, archive.bytes, archive.sha256) for archive in archives.ARCHIVES.values()
+        (archive.name, archive.file, archive.bytes, archive.sha256, archive.url)
+        for archive in archives.ARCHIVES.values()
     }
     assert {archive.instead for archive in archives.ARCHIVES.values()} <= set(data.names())
 

@@ -1,4 +1,6 @@
-"""`load` and `arrays` of images with masks, boxes, keypoints and captions: all of it moves together, on scenes drawn here."""
+"""`load` and `arrays` of images with masks, boxes, keypoints and captions: all of it moves together, on scenes drawn
+here.
+"""
 
 import hashlib
 import itertools
@@ -19,7 +21,9 @@ SIDES = {"even": (24, 32, 3), "mixed": (None, None, 3)}
 
 
 def scene(kind, index, largest=4):
-    """A scene of `index % (largest + 1)` bright rectangles on dark ground, that do not hide each other's edges; keypoints: top left and centre."""
+    """A scene of `index % (largest + 1)` bright rectangles on dark ground, that do not hide each other's edges;
+    keypoints: top left and centre.
+    """
     random = np.random.default_rng(index)
     height, width = SIDES[kind][:2] if kind == "even" else random.integers(16, 50, 2)
     count = index % (largest + 1)
@@ -71,7 +75,12 @@ class Scenes(sources.OneByOne):
             max_objects=max_objects,
             keypoints=("corner", "centre"),
         )
-        super().__init__(description, targets, lambda split, index: scene(kind, index + 100 * (split == "test")))
+
+        def example(split, index):
+            found = scene(kind, index + 100 * (split == "test"))
+            return found | {"ignored": np.arange(len(found["labels"])) % 2 == 1}
+
+        super().__init__(description, targets, example)
 
 
 class Decoded(Scenes):
@@ -85,6 +94,7 @@ def scenes(monkeypatch):
     """Names for the catalogue: the two kinds, and the same with another list of targets."""
     made = {kind: Scenes(kind) for kind in SIDES}
     made |= {f"decoded-{kind}": Decoded(kind) for kind in SIDES}
+    made["crowds"] = Scenes("even", (*TARGETS, "ignored"))
     made |= {"masks-only": Scenes("even", ("mask",), 0), "uncounted": Scenes("even", max_objects=0)}
     find = catalogue.find
     monkeypatch.setattr(catalogue, "find", lambda name, on_error="raise": made.get(name) or find(name, on_error))
@@ -157,6 +167,25 @@ def test_load_and_arrays_agree_to_the_bit(name, options):
     assert [text.decode() for text in batch["caption"]] == captions.tolist()
 
 
+@pytest.mark.parametrize("target", [None, *TARGETS])
+def test_load_and_arrays_agree_on_what_a_target_is(target):
+    expected = data.arrays("crowds", "test", target=target)
+    found = next(iter(data.load("crowds", "test", target=target, batch_size=7).as_numpy_iterator()))
+    if target is not None:
+        np.testing.assert_array_equal(found[0], expected[0])
+        found, expected = found[1], expected[1]
+    if not isinstance(expected, dict):
+        found, expected = {target: found}, {target: expected}
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        texts = [text.decode() for text in found[key]] if key == "caption" else found[key]
+        np.testing.assert_array_equal(texts, value)
+    if target in (None, "boxes"):
+        assert set(expected) >= {"boxes", "labels", "ignored", "masks", "keypoints"}
+        assert expected["ignored"].dtype == bool and expected["ignored"].any()
+        assert not expected["ignored"][expected["labels"] < 0].any()
+
+
 def test_as_it_is_nothing_moves():
     for index, example in enumerate(data.load("even", "train").as_numpy_iterator()):
         for key, value in scene("even", index).items():
@@ -184,8 +213,8 @@ def test_shapes_are_static(options):
 def test_pairs_of_one_target():
     image, mask = next(iter(data.load("even", "train", batch_size=4, target="mask")))
     assert image.shape == (4, 24, 32, 3) and mask.shape == (4, 24, 32)
-    image, boxes = next(iter(data.load("even", "train", batch_size=4, target="boxes", max_objects=6)))
-    assert boxes.shape == (4, 6, 4)
+    image, objects = next(iter(data.load("even", "train", batch_size=4, target="boxes", max_objects=6)))
+    assert objects["boxes"].shape == (4, 6, 4) and objects["masks"].shape == (4, 6, 24, 32)
     assert data.arrays("even", "test", target="keypoints")[1].shape == (7, 4, 2, 3)
 
 
@@ -278,28 +307,30 @@ def test_boxes_of_a_photograph_of_ones_own():
     np.testing.assert_array_equal(data.boxes_back([[-9, -9, 99, 99]], image.shape, 64), [[0, 0, 200, 100]])
 
 
-DIGEST = """
-import hashlib, sys
-import numpy as np
-from tests.data.test_loading_scenes import Scenes
-from utils import data, session
-from utils.data import catalogue
-session.start(int(sys.argv[2]))
-catalogue.find = lambda name, on_error="raise": Scenes("mixed")
-digest = hashlib.sha256()
-dataset = data.load("mixed", "train", image_size=24, batch_size=8, shuffle=True, seed=int(sys.argv[1]), repeat=True)
-for batch in dataset.take(6).as_numpy_iterator():
-    for key in sorted(batch):
-        digest.update(b"".join(batch[key].tolist()) if batch[key].dtype == object else batch[key].tobytes())
-print(digest.hexdigest())
+def digest(seed):
+    """Of six shuffled batches of scenes."""
+    total = hashlib.sha256()
+    dataset = data.load("mixed", "train", image_size=24, batch_size=8, shuffle=True, seed=seed, repeat=True)
+    for batch in dataset.take(6).as_numpy_iterator():
+        for key in sorted(batch):
+            total.update(b"".join(batch[key].tolist()) if batch[key].dtype == object else batch[key].tobytes())
+    return total.hexdigest()
+
+
+ELSEWHERE = """
+import sys
+from tests.data import test_loading_scenes as tests
+tests.catalogue.find = lambda name, on_error="raise": tests.Scenes(name)
+print(tests.digest(int(sys.argv[1])))
 """
 
 
-def test_two_processes_with_one_seed_give_identical_batches(python):
-    started = [python(DIGEST, *seeds) for seeds in ((3, 0), (3, 0), (4, 0))]
-    outputs = [process.communicate() for process in started]
-    first, second, other = (out.split()[-1] if out else error for out, error in outputs)
-    assert first == second != other and len(first) == hashlib.sha256().digest_size * 2
+def test_another_process_with_the_same_seed_gives_identical_batches(python):
+    process = python(ELSEWHERE, 3)
+    here, other = digest(3), digest(4)
+    out, error = process.communicate()
+    assert out.split()[-1:] == [here], error
+    assert other != here
 
 
 def test_padding():

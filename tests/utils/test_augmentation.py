@@ -1,4 +1,6 @@
-"""Augmentation: image, boxes, masks and keypoints move together; against SciPy, Pillow and the masks themselves, on every backend."""
+"""Augmentation: image, boxes, masks and keypoints move together; against SciPy, Pillow and the masks themselves, on
+every backend.
+"""
 
 import colorsys
 
@@ -20,7 +22,9 @@ seeds = st.integers(0, 2**20)
 
 
 def scenes(seed, count=2, slots=3):
-    """A batch of scenes: ellipses that hide one another, on noise; each image has one object fewer than slots, and both padding and keypoints."""
+    """A batch of scenes: ellipses that hide one another, on noise; each image has one object fewer than slots, and both
+    padding and keypoints.
+    """
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     batch = {
@@ -28,6 +32,7 @@ def scenes(seed, count=2, slots=3):
         "mask": np.zeros((count, HEIGHT, WIDTH), np.uint8),
         "boxes": np.zeros((count, slots, 4), np.float32),
         "labels": np.full((count, slots), -1, np.int32),
+        "ignored": np.zeros((count, slots), bool),
         "masks": np.zeros((count, slots, HEIGHT, WIDTH), np.uint8),
         "keypoints": np.zeros((count, slots, 2, 3), np.float32),
     }
@@ -42,6 +47,7 @@ def scenes(seed, count=2, slots=3):
             batch["keypoints"][number, slot] = [x, y, 2], [x + 1, y - 1, slot % 2]
         batch["boxes"][number] = tight(batch["masks"][number])
         batch["labels"][number][~batch["masks"][number].any((1, 2))] = -1
+        batch["ignored"][number] = (np.arange(slots) % 2 == 0) & (batch["labels"][number] >= 0)
         batch["keypoints"][number][batch["labels"][number] == -1] = 0
     batch["keypoints"] *= batch["keypoints"][..., 2:] > 0
     return batch
@@ -68,7 +74,9 @@ def assert_same(found, expected, **tolerance):
 
 
 class Fixed:
-    """In place of random numbers: each uniform one lies at `place` of its range, a little lower from image to image; normal ones are 1."""
+    """In place of random numbers: each uniform one lies at `place` of its range, a little lower from image to image;
+    normal ones are 1.
+    """
 
     def __init__(self, place=0.999999):
         self.place = place
@@ -214,6 +222,7 @@ def check(found, batch):
     """What holds after any move: padding is empty, boxes lie inside and hug their masks, mask values are old ones."""
     height, width = found["image"].shape[1:3]
     gone = found["labels"] == -1
+    assert not found["ignored"][gone].any()
     assert not found["boxes"][gone].any() and not found["masks"][gone].any() and not found["keypoints"][gone].any()
     assert (found["boxes"] >= 0).all() and (found["boxes"] <= [width, height, width, height]).all()
     np.testing.assert_array_equal(found["boxes"], tight(found["masks"]))

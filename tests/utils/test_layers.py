@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers as keras_layers
 from keras import ops
+from scipy.ndimage import map_coordinates
 
 from utils import arithmetic, introspection, layers
 
@@ -288,3 +289,32 @@ def test_receptive_fields_and_tables_know_them():
     assert fields.loc[["lrn", "pool", "conv", "depth"], "jump"].tolist() == [1, 2, 2, 2]
     totals = arithmetic.totals(keras.Model(image, x))
     assert totals["macs"] == 11 * 11 * 4 * 9 * 8
+
+
+def test_position_vectors_are_added_place_by_place_and_learnt(tmp_path):
+    cells = keras.Input((5, 3))
+    model = keras.Model(cells, layers.PositionEmbedding(name="places")(cells))
+    vectors = model.get_layer("places").vectors
+    assert len(model.trainable_weights) == 1 and 0 < np.std(numpy_of(vectors)) < 0.1
+    vectors.assign(np.arange(15).reshape(5, 3))
+    x = random(2, 5, 3)
+    np.testing.assert_allclose(model.predict_on_batch(x), x + np.arange(15).reshape(5, 3), rtol=1e-6)
+    model.save(tmp_path / "places.keras")
+    loaded = keras.models.load_model(tmp_path / "places.keras")
+    np.testing.assert_allclose(loaded.predict_on_batch(x), model.predict_on_batch(x), rtol=1e-6)
+    assert arithmetic.totals(model)["params"] == 15 and arithmetic.totals(model)["macs"] == 0
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 8])
+@pytest.mark.parametrize("known", [True, False])
+def test_enlarge_is_bilinear_interpolation(factor, known):
+    image = keras.Input((3, 5, 2) if known else (None, None, 2))
+    model = keras.Model(image, layers.Enlarge(factor)(image))
+    # On TensorFlow a model that has seen two sizes is traced for any: only then are they unknown inside.
+    for height, width in [(3, 5)] if known else [(4, 2), (1, 6), (3, 5)]:
+        x = np.random.default_rng(0).normal(size=(2, height, width, 2)).astype("float32")
+        # Pixel j of the enlarged map lies at (j + 1/2) / f - 1/2 of the map; beyond its rim the rim's value counts.
+        places = [(np.arange(n * factor) + 0.5) / factor - 0.5 for n in (height, width)]
+        places = np.meshgrid(*places, indexing="ij")
+        expected = [[map_coordinates(x[b, :, :, c], places, order=1, mode="nearest") for c in (0, 1)] for b in (0, 1)]
+        np.testing.assert_allclose(model.predict_on_batch(x), np.moveaxis(expected, 1, -1), atol=1e-5)

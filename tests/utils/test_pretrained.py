@@ -18,7 +18,9 @@ from utils.pretrained import train
 
 
 def test_the_backbone_has_288_thousand_parameters():
-    """Kernels by hand: 9 (32 + 32 32 + 32 64 + 64 64 + 64 128 + 128 128), and four numbers a filter for batch norm, two of them trained."""
+    """Kernels by hand: 9 (32 + 32 32 + 32 64 + 64 64 + 64 128 + 128 128), and four numbers a filter for batch norm, two
+    of them trained.
+    """
     model = pretrained.backbone()
     kernels = 9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
     filters = 32 + 32 + 64 + 64 + 128 + 128
@@ -41,18 +43,33 @@ def test_the_backbone_takes_any_size_and_rescales_inside():
     np.testing.assert_allclose(ends, [-1, 1], atol=1e-6)
 
 
+def test_the_strided_backbone_has_415_thousand_parameters_and_maps_of_four_strides():
+    """Kernels by hand: 9 (3 24 + 24 48 + 48 48 + 48 96 + 96 96 + 96 128 + 128 128), and two trained numbers a filter
+    for batch norm.
+    """
+    model = pretrained.backbone((96, 64, 3), network="strided")
+    filters = (24, 48, 48, 96, 96, 128, 128)
+    kernels = 9 * sum(before * after for before, after in zip((3, *filters), filters))
+    assert sum(np.prod(v.shape) for v in model.trainable_weights) == kernels + 2 * sum(filters) == 415_352
+    strides = {layer.name: 96 // layer.output.shape[1] for layer in model.layers if layer.name.endswith("_relu")}
+    assert [strides[f"conv{n}_relu"] for n in range(1, 8)] == [2, 4, 4, 8, 8, 16, 16]
+    assert model.output_shape == (None, 6, 4, 128)
+
+
 def test_the_top_needs_classes():
     assert pretrained.backbone((32, 32, 1), 52, include_top=True).output_shape == (None, 52)
     for options in ({"include_top": True}, {"classes": 52}):
         with pytest.raises(ValueError, match="go together"):
             pretrained.backbone(**options)
+    with pytest.raises(ValueError, match="no network 'deep' \\(known: pooled, strided\\)"):
+        pretrained.backbone(network="deep")
 
 
 @pytest.mark.parametrize("name", pretrained.names())
 def test_shipped_files_are_small_and_those_of_the_card(name):
     card, path = pretrained.describe(name), pretrained.FOLDER / f"{name}.npz"
     content = path.read_bytes()
-    assert hashlib.sha256(content).hexdigest() == card["sha256"] and len(content) == card["bytes"] < 700_000
+    assert hashlib.sha256(content).hexdigest() == card["sha256"] and len(content) == card["bytes"] < 900_000
     assert card["command"] == f"python -m utils.pretrained.train {name} --seed {card['seed']}"
     weights = np.load(path)
     assert all(weights[key].dtype == np.float16 and np.isfinite(weights[key]).all() for key in weights.files)
@@ -251,7 +268,8 @@ import json, keras, numpy as np
 from skimage import data
 from skimage.transform import resize
 from utils import pretrained
-images = np.stack([resize(image, (224, 224), preserve_range=True) for image in (data.chelsea(), data.coffee())]).astype("uint8")
+photographs = data.chelsea(), data.coffee()
+images = np.stack([resize(image, (224, 224), preserve_range=True) for image in photographs]).astype("uint8")
 model = pretrained.imagenet(include_top=True)
 names = [best[0][1] for best in keras.applications.mobilenet_v2.decode_predictions(model.predict_on_batch(images), 1)]
 shape = pretrained.imagenet().predict_on_batch(images[:, :128, :128]).shape

@@ -4,11 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy.ndimage import map_coordinates
 from sklearn.metrics import confusion_matrix
 
 from utils.segmentation import losses, metrics, unet
-from utils.segmentation.encoders import Enlarge, encoder
 from utils.segmentation.unet import valid_size
 
 CLASSES = 4
@@ -34,6 +32,7 @@ def softmax(logits):
 # Metrics
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", ["c0_m0", "c0_m1", "c0_m2"])
 def test_scores_are_the_golden_ones(case, golden):
     values = {key.removeprefix(f"{case}_"): value for key, value in golden("segmentation_metrics.npz").items()}
@@ -54,6 +53,7 @@ def test_scores_are_the_golden_ones(case, golden):
         np.testing.assert_allclose(found[key], values[key], rtol=1e-12, err_msg=key)
 
 
+@pytest.mark.once
 def test_confusion_agrees_with_scikit_learn_and_adds_up_over_batches():
     labels, _ = rule(3, 9, 7)
     predictions = np.random.default_rng(1).integers(0, CLASSES, labels.shape)
@@ -67,6 +67,7 @@ def test_confusion_agrees_with_scikit_learn_and_adds_up_over_batches():
     assert total.scores()["mean_iou"] == metrics.scores(expected)["mean_iou"]
 
 
+@pytest.mark.once
 def test_keras_mean_iou_agrees():
     labels, logits = rule(2, 8, 8)
     metric = metrics.mean_iou(CLASSES)
@@ -76,6 +77,7 @@ def test_keras_mean_iou_agrees():
     assert number(metric.result()) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.once
 def test_undeclared_classes_are_named():
     labels = np.array([[0, 1], [2, 255]])
     with pytest.raises(ValueError, match=r"the masks hold the label 2.*with 2 classes there are 0 to 1, and 255"):
@@ -92,6 +94,7 @@ def test_undeclared_classes_are_named():
         metrics.confusion(labels, labels[:1], 3)
 
 
+@pytest.mark.once
 def test_nothing_counted_and_one_class_only():
     nothing = metrics.scores(metrics.confusion(np.full((4, 4), 255), np.zeros((4, 4), int), 3))
     assert all(np.isnan(nothing[key]) for key in ("pixel_accuracy", "mean_iou", "mean_dice"))
@@ -100,11 +103,13 @@ def test_nothing_counted_and_one_class_only():
     assert metrics.scores(metrics.confusion(np.zeros((4, 4), int), np.zeros((4, 4), int), 1))["mean_dice"] == 1
 
 
+@pytest.mark.once
 def test_boundary_f_of_a_shifted_square_by_hand():
     truth, found = np.zeros((20, 20), int), np.zeros((20, 20), int)
     truth[5:11, 5:11], found[5:11, 8:14] = 1, 1
-    # Each square has 20 boundary pixels. The upper and lower sides share the columns 8 to 10: 6 pixels. Within a pixel of the other
-    # outline there are 4 more: the next one along these two sides, and the next ones down and up the side that lies in the other square.
+    # Each square has 20 boundary pixels. The upper and lower sides share the columns 8 to 10: 6 pixels. Within a pixel
+    # of the other outline there are 4 more: the next one along these two sides, and the next ones down and up the side
+    # that lies in the other square.
     assert metrics.boundary_f(truth, found, 2, tolerance=0)[1] == pytest.approx(6 / 20)
     assert metrics.boundary_f(truth, found, 2, tolerance=1)[1] == pytest.approx(10 / 20)
     np.testing.assert_allclose(metrics.boundary_f(truth, found, 2, tolerance=3), 1)
@@ -114,6 +119,7 @@ def test_boundary_f_of_a_shifted_square_by_hand():
     assert metrics.boundary_f(truth, truth % 255, 2)[1] == 1
 
 
+@pytest.mark.once
 def test_boundary_f_is_the_mean_over_the_images_that_have_the_class():
     truth = np.zeros((3, 12, 12), int)
     truth[0, 3:6, 3:6] = truth[1, 3:6, 3:6] = 1
@@ -294,6 +300,7 @@ def test_a_sum_of_losses():
         losses.Sum(losses.Dice(), weights=(1, 2))
 
 
+@pytest.mark.once
 def test_class_weights_of_masks_by_hand():
     masks = np.array([[[0, 0], [0, 1]], [[0, 0], [0, 255]]])
     # Class 0: 6 of the 7 counted pixels; class 1: 1 of the 4 pixels of its image. Their median: (6/7 + 1/4) / 2.
@@ -306,6 +313,7 @@ def test_class_weights_of_masks_by_hand():
         losses.class_weights(masks, 1)
 
 
+@pytest.mark.once
 def test_border_weights_are_equation_2():
     instances = np.zeros((3, 1, 7), int)
     instances[0, 0, :2] = instances[1, 0, 4:] = 1  # one empty slot of padding
@@ -318,6 +326,7 @@ def test_border_weights_are_equation_2():
 # U-Net
 
 
+@pytest.mark.once
 def test_the_papers_unet():
     with keras.StatelessScope(initialize_variables=False):  # the layers alone: 31 million weights take a while
         model = unet((572, 572, 1), 2, padding="valid")
@@ -350,21 +359,6 @@ def test_unet_takes_images_of_any_size_and_equals_its_padded_self(options, to):
     np.testing.assert_allclose(logits, model.predict_on_batch(by_hand)[:, :21, :34], atol=1e-4)
 
 
-@pytest.mark.parametrize("factor", [1, 2, 3, 8])
-@pytest.mark.parametrize("known", [True, False])
-def test_enlarge_is_bilinear_interpolation(factor, known):
-    image = keras.Input((3, 5, 2) if known else (None, None, 2))
-    model = keras.Model(image, Enlarge(factor)(image))
-    # On TensorFlow a model that has seen two sizes is traced for any: only then are they unknown inside.
-    for height, width in [(3, 5)] if known else [(4, 2), (1, 6), (3, 5)]:
-        x = np.random.default_rng(0).normal(size=(2, height, width, 2)).astype("float32")
-        # Pixel j of the enlarged map lies at (j + 1/2) / f - 1/2 of the map; beyond its rim the rim's value counts.
-        places = [(np.arange(n * factor) + 0.5) / factor - 0.5 for n in (height, width)]
-        places = np.meshgrid(*places, indexing="ij")
-        expected = [[map_coordinates(x[b, :, :, c], places, order=1, mode="nearest") for c in (0, 1)] for b in (0, 1)]
-        np.testing.assert_allclose(model.predict_on_batch(x), np.moveaxis(expected, 1, -1), atol=1e-5)
-
-
 def test_unet_is_saved_and_loaded(tmp_path):
     model = unet((None, None, 3), 3, (4, 6), stem_stride=2)
     image = np.random.default_rng(0).integers(0, 256, (1, 10, 11, 3), np.uint8)
@@ -381,19 +375,9 @@ def test_unet_on_backbones(backbone, options, channels):
     model = unet((None, None, channels), 3, backbone=backbone, **options)
     image = np.random.default_rng(0).integers(0, 256, (1, 30, 21, channels), np.uint8)
     assert model.predict_on_batch(image).shape == (1, 30, 21, 3)
-    frozen = model.get_layer("encoder")
+    frozen = model.get_layer("backbone")
     frozen.trainable = False
     assert not {id(w) for w in frozen.weights} & {id(w) for w in model.trainable_weights}
-
-
-def test_the_glyphs_encoder_has_its_trained_weights_and_sees_colour_as_grey():
-    from utils import pretrained
-
-    grey = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 1), np.uint8)
-    expected = pretrained.load("glyphs").predict_on_batch(grey)
-    body = encoder("glyphs", (None, None, 3), [2])
-    maps = body.predict_on_batch(np.repeat(grey, 3, axis=-1))
-    np.testing.assert_allclose(maps[0] if isinstance(maps, list) else maps, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(

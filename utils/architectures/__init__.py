@@ -1,11 +1,12 @@
 """Convolutional networks from LeNet to FractalNet, one file per family: a table of configurations, a block, a model.
 
-`build("resnet50")` gives a functional Keras model with logits; `names()` lists all; `describe(name)` says what is known of one;
-`features(model, [3, 4, 5])` gives the last feature map of the strides 8, 16 and 32.
+`build("resnet50")` gives a functional Keras model with logits; `names()` lists all; `describe(name)` says what is known
+of one.
 """
 
 from utils.architectures import (  # noqa: F401  each puts its nets on the list
     alexnet,
+    darknet,
     densenet,
     fractalnet,
     googlenet,
@@ -27,12 +28,11 @@ from utils.architectures import (  # noqa: F401  each puts its nets on the list
     zfnet,
 )
 from utils.architectures.registry import (
-    Entry,
+    Architecture,
     application,
     build,
     copy_weights,
     describe,
-    features,
     load_imagenet,
     names,
     outline,
@@ -40,12 +40,11 @@ from utils.architectures.registry import (
 )
 
 __all__ = [
-    "Entry",
+    "Architecture",
     "application",
     "build",
     "copy_weights",
     "describe",
-    "features",
     "load_imagenet",
     "names",
     "outline",

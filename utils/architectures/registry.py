@@ -1,8 +1,7 @@
-"""The list of all architectures by name: `register` puts a builder on it, `build` calls it, `features` cuts maps off."""
+"""The list of all architectures by name: `register` puts a builder on it, `build` calls it."""
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ _ENTRIES = {}
 
 
 @dataclass(frozen=True)
-class Entry:
+class Architecture:
     """What is known of an architecture before it is built."""
 
     name: str
@@ -44,16 +43,16 @@ class Entry:
 def register(*names, input_shape, classes=1000, application=None, application_options=None):
     """Put a builder on the list under one or several names. Stack it to register names with other shapes.
 
-    The builder is a function `f(name, input_shape, classes, include_top, **options)` with its options spelt out as keyword
-    parameters; it gives a functional `keras.Model` called `name`, with logits from a layer "logits" or, without the top, the
-    last feature map. Its layers' names begin with their stage and "_": see `features`.
+    The builder is a function `f(name, input_shape, classes, include_top, **options)` with its options spelt out as
+    keyword parameters; it gives a functional `keras.Model` called `name`, with logits from a layer "logits" or, without
+    the top, the last feature map. Its layers' names begin with their stage and "_": "stage3_block2_conv1".
 
     Args:
         names: names for `build`.
         input_shape: the paper's (height, width, channels).
         classes: the paper's number of classes.
-        application: class in `keras.applications`, or a dict from name to class, that has the same layers in the same order,
-            so that its weights load. In place of a class, a pair of it and a dict of its arguments, as alpha.
+        application: class in `keras.applications`, or a dict from name to class, that has the same layers in the same
+            order, so that its weights load. In place of a class, a pair of it and a dict of its arguments, as alpha.
         application_options: dict of the options under which it is that network, where they are not the defaults.
     """
 
@@ -63,7 +62,9 @@ def register(*names, input_shape, classes=1000, application=None, application_op
                 raise ValueError(f"{name} is registered twice")
             same = application.get(name) if isinstance(application, dict) else application
             same, arguments = same if isinstance(same, tuple) else (same, {})
-            _ENTRIES[name] = Entry(name, builder, input_shape, classes, same, application_options or {}, arguments)
+            _ENTRIES[name] = Architecture(
+                name, builder, input_shape, classes, same, application_options or {}, arguments
+            )
         return builder
 
     return decorate
@@ -76,13 +77,15 @@ def names(family=None):
 
 
 def describe(name):
-    """`Entry` of an architecture: name, family, input_shape, classes, options, about.
+    """`Architecture` of that name: name, family, input_shape, classes, options, about.
 
     Raises:
         ValueError: there is none of this name; the message suggests the nearest.
     """
     if name not in _ENTRIES:
-        raise ValueError(f"no architecture {name!r}{_nearest(name, _ENTRIES)}; utils.architectures.names() lists all")
+        raise ValueError(
+            f"no architecture {name!r}{_suggestion(name, _ENTRIES)}; utils.architectures.names() lists all"
+        )
     return _ENTRIES[name]
 
 
@@ -94,8 +97,8 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
         input_shape: (height, width, channels); None for the paper's.
         classes: number of classes; None for the paper's: 1000 of ImageNet, 10 of CIFAR and of digits.
         include_top: whether to keep the classifier. Without it the model gives the last feature map.
-        weights: None (random); "imagenet", those of `keras.applications` (see `load_imagenet`); or the path of a file that
-            `model.save_weights` wrote.
+        weights: None (random); "imagenet", those of `keras.applications` (see `load_imagenet`); or the path of a file
+            that `model.save_weights` wrote.
         **options: of the family; `describe(name).options` lists them, the family's function describes them.
 
     Returns:
@@ -109,7 +112,7 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
     for option in options:
         if option not in known:
             raise ValueError(
-                f"{name} has no option {option!r}{_nearest(option, known)} (known: {', '.join(known) or 'none'})"
+                f"{name} has no option {option!r}{_suggestion(option, known)} (known: {', '.join(known) or 'none'})"
             )
     shape = tuple(input_shape or entry.input_shape)
     if len(shape) != 3 or shape[-1] is None:
@@ -126,10 +129,12 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
 
 
 def outline(name, input_shape=None, classes=None, include_top=True, **options):
-    """An architecture whose weights have shapes and no values: to count and to draw, without the time and memory they take.
+    """An architecture whose weights have shapes and no values: to count and to draw, without the time and memory they
+    take.
 
     Args:
-        name, input_shape, classes, include_top, options: as in `build`. In place of the name, a function of no arguments that
+        name, input_shape, classes, include_top, options: as in `build`. In place of the name, a function of no
+        arguments that
             builds a model of your own.
 
     Returns:
@@ -147,8 +152,8 @@ def outline(name, input_shape=None, classes=None, include_top=True, **options):
 def load_imagenet(model):
     """Load the ImageNet weights of `keras.applications` into a model of ours, with or without the top.
 
-    They expect images as that module's `preprocess_input` makes them: `keras.applications.vgg16.preprocess_input` and so on.
-    Keras looks in KERAS_HOME (else ~/.keras) before it asks the network.
+    They expect images as that module's `preprocess_input` makes them: `keras.applications.vgg16.preprocess_input` and
+    so on. Keras looks in KERAS_HOME (else ~/.keras) before it asks the network.
 
     Args:
         model: from `build`, with its name unchanged.
@@ -179,7 +184,8 @@ def application(name, include_top=True, weights="imagenet"):
 def copy_weights(source, target):
     """Copy all weights from one model to another, layer by layer in the order of `model.layers`.
 
-    A convolution may have a bias in the source and none in the target where batch normalisation follows, which takes it away
+    A convolution may have a bias in the source and none in the target where batch normalisation follows, which takes it
+    away
     again: the running mean is shifted by it, and the outputs stay the same.
 
     Args:
@@ -203,57 +209,15 @@ def copy_weights(source, target):
         sizes = [[int(np.prod(shape)) for shape in group] for group in shapes]
         if sizes[0] != sizes[1] or [s[-1:] for s in shapes[0]] != [s[-1:] for s in shapes[1]]:
             raise ValueError(
-                f"the weights of {source.name} do not fit {target.name}: {old.name} has {shapes[0]}, {new.name} {shapes[1]}"
+                f"the weights of {source.name} do not fit {target.name}: {old.name} has {shapes[0]}, {new.name} "
+                f"{shapes[1]}"
             )
         new.set_weights([value.reshape(shape) for value, shape in zip(values, shapes[1])])
     if biases:
         raise ValueError(f"a bias of {source.name} has no place in {target.name}: no batch normalisation follows it")
 
 
-def features(model, levels):
-    """The last feature map of each stride, for detection and segmentation.
-
-    The layers of a stage have names that begin with its name and "_" ("stage3_block2_conv1"; a layer alone, as "pool5", is a
-    stage of its own). A stage's map is the output of its last layer, and its stride follows from the shapes: each stage
-    divides the height of the one before by a power of two, borders apart. Of several stages with one stride, the last counts.
-
-    Args:
-        model: from `build`, with or without the top.
-        levels: sequence of ints: level l stands for a stride of 2^l pixels.
-
-    Returns:
-        keras.Model on the same input that gives a list of maps (B, height / 2^l, width / 2^l, C), one per level; for one level
-        alone the map itself, as all of Keras's models do.
-
-    Raises:
-        ValueError: the model has no map of a level.
-    """
-    stages = {}
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer) or not isinstance(layer.output, keras.KerasTensor):
-            continue
-        if len(layer.output.shape) == 4:
-            stages[layer.name.partition("_")[0]] = layer.output
-    head = {"head", "logits"}  # what stands behind the last map, and heads on the side
-    maps = [x for stage, x in stages.items() if stage not in head and not stage.startswith("aux")]
-    size = [axis or 512 for axis in model.input_shape[1:3]]
-    image = keras.KerasTensor((1, *size, model.input_shape[-1]))
-    heights = [x.shape[1] for x in keras.Model(model.inputs, maps).compute_output_spec(image)]
-    level, last, found = 0, size[0], {}
-    for x, height in zip(maps, heights):
-        level += round(math.log2(last / height))
-        last = height
-        found[level] = x
-    missing = [level for level in levels if level not in found]
-    if missing:
-        have = ", ".join(map(str, sorted(found)))
-        raise ValueError(
-            f"{model.name} at {model.input_shape[1:]} has no feature map of level {missing[0]} (levels: {have})"
-        )
-    return keras.Model(model.input, [found[level] for level in levels], name=f"{model.name}_features")
-
-
-def _nearest(word, known):
+def _suggestion(word, known):
     near = difflib.get_close_matches(str(word).lower(), list(known), 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -13,6 +13,8 @@ A detector of its own names the parts of its loss, and writes three methods:
         def __init__(self, classes, input_shape=(96, 96, 3), **kwargs):
             super().__init__(settings={"classes": classes, "input_shape": input_shape}, **kwargs)
             self.network = ...  # a keras.Model with an Input: its weights are made here, so that a saved file can be loaded
+
+A detector whose net takes the images and nothing else need not write `call`.
 """
 
 import functools
@@ -33,7 +35,8 @@ class Detector(keras.Model):
     `evaluate(dataset)` report `loss`, the sum, and each of its parts.
 
     Args:
-        settings: dict of the arguments of the subclass's constructor, plain values, for `get_config`.
+        settings: dict of the arguments of the subclass's constructor, for `get_config`: plain values. `backbone` may be a keras.Model, which is
+            written down whole, and `weights` is not: those of the saved detector follow.
         kwargs: `name`, `dtype` as for `keras.Model`.
 
     Attributes:
@@ -52,11 +55,15 @@ class Detector(keras.Model):
 
     # What a detector writes
 
+    def call(self, inputs, training=None):
+        """The outputs of `network` for images, or for the images of a batch."""
+        return self.network(image_of(inputs), training=training)
+
     def losses_of(self, batch, outputs):
         """The parts of the loss.
 
         Args:
-            batch: dict of tensors, as in the dataset.
+            batch: dict of tensors, as in the dataset; each image has room for one object at least.
             outputs: what `call` gave for it.
 
         Returns:
@@ -116,7 +123,7 @@ class Detector(keras.Model):
         """The sum of the parts and of what regularises the weights; Keras calls this."""
         if not isinstance(x, dict) or "labels" not in x:
             raise ValueError("train and evaluate a detector with a dataset of dicts: image, boxes, labels")
-        parts = self.losses_of(x, y_pred)
+        parts = self.losses_of(with_room(x), y_pred)
         if set(parts) != set(self.loss_names):
             raise ValueError(
                 f"{type(self).__name__}: losses_of gave {', '.join(parts)}, but loss_names is {self.loss_names}"
@@ -148,8 +155,9 @@ class Detector(keras.Model):
             ValueError: images of another shape.
         """
         images = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
-        if images.ndim != 4:
-            raise ValueError(f"images must be (B, H, W, 3), got {images.shape}")
+        expected = self.network.input_shape[1:]
+        if images.ndim != 4 or any(size not in (None, found) for size, found in zip(expected, images.shape[1:])):
+            raise ValueError(f"{self.name} takes images (B, {', '.join(map(str, expected))}), not {images.shape}")
         if max_detections < 1 or batch_size < 1:
             raise ValueError(f"max_detections and batch_size must be at least 1, got {max_detections} and {batch_size}")
         none = len(images) == 0
@@ -198,10 +206,18 @@ class Detector(keras.Model):
     # Saving
 
     def get_config(self):
-        return {**self._settings.value, "name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+        settings = dict(self._settings.value)
+        if isinstance(settings.get("backbone"), keras.Model):
+            settings["backbone"] = keras.saving.serialize_keras_object(settings["backbone"])
+        if "weights" in settings:
+            settings["weights"] = None
+        return {**settings, "name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
+        if isinstance(config.get("backbone"), dict):
+            backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
+            config = config | {"backbone": backbone}
         return cls(**config)
 
     def compile_from_config(self, config):
@@ -213,6 +229,23 @@ class Detector(keras.Model):
 def image_of(inputs):
     """The images of a batch: the dict's `image`, or what is no dict as it is."""
     return inputs["image"] if isinstance(inputs, dict) else inputs
+
+
+def check(classes, image_shape):
+    """ValueError if a detector cannot be made for these: anchors are constants, so that it needs the size of the images."""
+    if classes < 1:
+        raise ValueError(f"classes must be at least 1, got {classes}")
+    if len(image_shape) != 3 or None in image_shape:
+        raise ValueError(f"a detector needs images of one size, (height, width, channels), not {tuple(image_shape)}")
+
+
+def with_room(batch):
+    """The batch, with one row of padding where no image has room for an object: of an empty row there is no maximum."""
+    if batch["labels"].shape[1]:
+        return batch
+    count = ops.shape(batch["labels"])[0]
+    padding = {"boxes": ops.zeros((count, 1, 4)), "labels": -ops.ones((count, 1), "int32")}
+    return {name: values for name, values in batch.items() if name != "ignored"} | padding
 
 
 class _Hidden:

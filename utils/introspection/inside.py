@@ -13,7 +13,8 @@ RELUS = (keras.activations.relu, keras.activations.relu6)
 
 
 def parts(model):
-    """Every layer and operation of a model by its path, "conv1" or "backbone/conv1", in the order of the model; inputs are left out.
+    """Every layer and operation of a model by its path, "conv1" or "backbone/conv1", in the order of the model; inputs
+    are left out.
 
     A nested model, or a layer that holds layers, comes after its parts.
     """
@@ -170,7 +171,9 @@ def without_ending(model):
 
 
 def class_scores(model, x):
-    """Logits (B, classes) of a batch, in front of the final softmax or sigmoid. A single output z counts as two classes of -z and z."""
+    """Logits (B, classes) of a batch, in front of the final softmax or sigmoid. A single output z counts as two classes
+    of -z and z.
+    """
     with replaced(**without_ending(model)):
         z = model(x, training=False)
     if len(z.shape) != 2:
@@ -179,7 +182,9 @@ def class_scores(model, x):
 
 
 def class_probabilities(model, scores):
-    """Probabilities (B, classes) from `class_scores`: softmax; for one output or a final sigmoid, each score's own sigmoid."""
+    """Probabilities (B, classes) from `class_scores`: softmax; for one output or a final sigmoid, each score's own
+    sigmoid.
+    """
     if ending(model)[0] == "sigmoid" or len(scores.shape) != 2:
         return ops.sigmoid(scores)
     single = getattr(model, "outputs", None) and model.outputs[0].shape[-1] == 1

@@ -4,30 +4,33 @@ import matplotlib.pyplot as plt
 
 
 def explore(draw, still=None, **sliders):
-    """Draw one still picture, or, where somebody can move them, sliders that draw it anew.
+    """Draw one still picture, or, where somebody can move them, sliders and menus that draw it anew.
 
-    Sliders appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval) gets the
+    They appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval) gets the
     picture alone: a page of a finished run has no kernel that could answer a slider.
 
     Args:
         draw: function of the named numbers that draws with matplotlib.
-        still: function without arguments that draws what takes the sliders' place, such as a strip of several positions; None: `draw` at the
-            sliders' first positions.
-        **sliders: name=(start, low, high), ints.
+        still: function without arguments that draws what takes the sliders' place, such as a strip of several positions;
+            None: `draw` at the first positions.
+        **sliders: name=(start, low, high), ints; or name=[choice, choice, ...], the first being the start.
     """
     if not _has_reader():
         if still is None:
-            draw(**{name: start for name, (start, _, _) in sliders.items()})
+            draw(**{name: entry[0] for name, entry in sliders.items()})
         else:
             still()
         return
     import ipywidgets
     from IPython.display import display
 
-    controls = {
-        name: ipywidgets.IntSlider(value=start, min=low, max=high, description=name, continuous_update=False)
-        for name, (start, low, high) in sliders.items()
-    }
+    def control(name, entry):
+        if isinstance(entry, list):
+            return ipywidgets.Dropdown(options=entry, value=entry[0], description=name)
+        start, low, high = entry
+        return ipywidgets.IntSlider(value=start, min=low, max=high, description=name, continuous_update=False)
+
+    controls = {name: control(name, entry) for name, entry in sliders.items()}
 
     def redraw(**values):
         draw(**values)
@@ -47,7 +50,8 @@ def _has_reader():
 
     from IPython import get_ipython
 
-    # Jupyter's server names the notebook to the kernels it starts; nbclient, which papermill, nbconvert and nbval use, does not.
+    # Jupyter's server names the notebook to the kernels it starts; nbclient, which papermill, nbconvert and nbval use,
+    # does not.
     shell = get_ipython()
     in_vscode = shell is not None and "__vsc_ipynb_file__" in shell.user_ns
     return "google.colab" in sys.modules or in_vscode or bool(os.environ.get("JPY_SESSION_NAME"))

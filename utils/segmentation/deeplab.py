@@ -1,18 +1,19 @@
-"""DeepLabv3 and v3+: Chen, Papandreou, Schroff and Adam 2017 ("Rethinking atrous convolution"); Chen et al. (ECCV 2018, "Encoder-decoder").
+"""DeepLabv3 and v3+: Chen, Papandreou, Schroff and Adam 2017 ("Rethinking atrous convolution"); Chen et al. (ECCV 2018,
+"Encoder-decoder").
 
-A classifier's last stages lose places for stride. Here their strides become 1, and the convolutions behind them get holes (are dilated), so
-that each sees what it saw before, at every place: `dilated`. On that map, atrous spatial pyramid pooling (ASPP) looks with several
-dilations at once, and at the whole image. The v3+ decoder adds a map of stride 4 for the outlines.
+A classifier's last stages lose places for stride. Here their strides become 1, and the convolutions behind them get
+holes (are dilated), so that each sees what it saw before, at every place: `dilated`. On that map, atrous spatial
+pyramid pooling (ASPP) looks with several dilations at once, and at the whole image. The v3+ decoder adds a map of
+stride 4 for the outlines.
 """
 
-import math
-
 import keras
-from keras import layers, ops
+from keras import layers
 
 from utils import architectures
 from utils.architectures.blocks import conv_bn_relu, depthwise
-from utils.segmentation.encoders import Enlarge, WithoutProducts, cropped, padded, preprocessed
+from utils.backbones import maps, preprocessed
+from utils.layers import DilatedMaxPooling, Enlarge, Spread, cropped, padded
 
 
 def deeplab(
@@ -36,25 +37,27 @@ def deeplab(
     Args:
         input_shape: (height, width, channels); height and width None for any size.
         classes: number of classes, background included.
-        backbone: a name of `utils.architectures.names()` whose convolutions are a chain of strides: ResNets, MobileNets, VGG. It becomes one
-            layer of the model, "encoder".
+        backbone: a name of `utils.architectures.names()` whose convolutions are a chain of strides: ResNets,
+            MobileNets, VGG. It becomes one layer of the model, "backbone".
         weights: None or "imagenet"; dilation changes no weight.
-        output_stride: stride of the last map: a power of two up to the backbone's own; 16 or 8 in the papers. Half of it is four times the
-            work in the stages that are dilated.
-        rates: dilations of ASPP's 3x3 convolutions; None: the papers' 6, 12, 18 for stride 16, in proportion for others (12, 24, 36 for 8). On
-            small images choose smaller ones: dilated beyond the map, a 3x3 convolution is a 1x1 one.
+        output_stride: stride of the last map: a power of two up to the backbone's own; 16 or 8 in the papers. Half of
+            it is four times the work in the stages that are dilated.
+        rates: dilations of ASPP's 3x3 convolutions; None: the papers' 6, 12, 18 for stride 16, in proportion for others
+            (12, 24, 36 for 8). On small images choose smaller ones: dilated beyond the map, a 3x3 convolution is a 1x1
+            one.
         filters: of ASPP and decoder.
         decoder: whether the decoder of v3+ stands behind; without it, the scores are enlarged at once, as in v3.
         low_level: level of the map that the decoder takes up (stride 4).
         separable: whether the 3x3 convolutions of ASPP and decoder are depthwise separable, as in v3+.
-        image_pooling: whether ASPP looks at the whole image too. Without it, a pixel's answer depends on its surroundings alone.
+        image_pooling: whether ASPP looks at the whole image too. Without it, a pixel's answer depends on its
+            surroundings alone.
         dropout: rate before the scores.
         name: of the model.
         **options: of the backbone, such as `width` or `alpha`.
 
     Returns:
-        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any size: they are padded to
-        multiples of 32 (or of the backbone's stride) inside, and the logits cropped.
+        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any
+        size: they are padded to multiples of 32 (or of the backbone's stride) inside, and the logits cropped.
 
     Raises:
         ValueError: an unknown backbone, or an output stride or a level that it does not have.
@@ -65,9 +68,10 @@ def deeplab(
         raise ValueError(
             f"{backbone} has a stride of {own}: output_stride is a power of two up to it, above {2**low_level}"
         )
-    low = architectures.features(body, [low_level]).output
-    low = low[0] if isinstance(low, list) else low
-    body = dilated(keras.Model(body.input, [low, body.output], name="encoder"), output_stride)
+    found = maps(body)
+    if low_level not in found:
+        raise ValueError(f"{backbone} has no map of level {low_level} (levels: {', '.join(map(str, found))})")
+    body = dilated(keras.Model(body.input, [found[low_level], body.output], name="backbone"), output_stride)
     image = layers.Input(input_shape, name="image")
     x = preprocessed(padded(image, own), backbone if weights == "imagenet" else None)
     low, x = body(x)
@@ -88,7 +92,8 @@ def deeplab(
 
 
 def aspp(x, filters=256, rates=(6, 12, 18), separable=False, image_pooling=True, name="aspp"):
-    """Atrous spatial pyramid pooling: a 1x1 convolution, a dilated 3x3 one for each rate and the mean of the image, joined and mixed.
+    """Atrous spatial pyramid pooling: a 1x1 convolution, a dilated 3x3 one for each rate and the mean of the image,
+    joined and mixed.
 
     Args:
         x: (B, H, W, C) tensor.
@@ -116,61 +121,12 @@ def _conv3(x, filters, rate, separable, name):
     return conv_bn_relu(x, filters, 1, name=name)
 
 
-@keras.saving.register_keras_serializable("convnets")
-class Spread(WithoutProducts, layers.Layer):
-    """One value per channel, everywhere: (B, 1, 1, C) and a map (B, H, W, any) -> (B, H, W, C)."""
-
-    def call(self, x, like):
-        return x + ops.zeros_like(like[..., :1])
-
-    def compute_output_spec(self, x, like):
-        return keras.KerasTensor((x.shape[0], *like.shape[1:3], x.shape[3]), self.compute_dtype)
-
-
-@keras.saving.register_keras_serializable("convnets")
-class DilatedMaxPooling(WithoutProducts, layers.Layer):
-    """Max-pooling of stride 1 whose window has holes: (B, H, W, C) -> (B, H, W, C) with padding "same".
-
-    Args:
-        pool_size: (height, width) of the window.
-        dilation: distance of the window's pixels.
-        before: (above, left) padding; what is left of (pool_size - 1) * dilation goes below and right. None: no padding at all.
-    """
-
-    def __init__(self, pool_size, dilation, before=(0, 0), **options):
-        super().__init__(**options)
-        self.pool_size, self.dilation = tuple(pool_size), dilation
-        self.before = None if before is None else tuple(before)
-
-    def call(self, x):
-        reach = [(size - 1) * self.dilation for size in self.pool_size]
-        if self.before is not None:
-            pads = [(n, total - n) for n, total in zip(self.before, reach)]
-            x = ops.pad(x, [(0, 0), *pads, (0, 0)], constant_values=-math.inf)
-        height, width = (n - total for n, total in zip(ops.shape(x)[1:3], reach))
-        best = None
-        for i in range(0, reach[0] + 1, self.dilation):
-            for j in range(0, reach[1] + 1, self.dilation):
-                seen = x[:, i : i + height, j : j + width]
-                best = seen if best is None else ops.maximum(best, seen)
-        return best
-
-    def compute_output_spec(self, x):
-        less = [0 if self.before is not None else (size - 1) * self.dilation for size in self.pool_size]
-        sizes = [n if n is None else n - gone for n, gone in zip(x.shape[1:3], less)]
-        return keras.KerasTensor((x.shape[0], *sizes, x.shape[3]), self.compute_dtype)
-
-    def get_config(self):
-        own = {"pool_size": self.pool_size, "dilation": self.dilation, "before": self.before}
-        return super().get_config() | own
-
-
 def dilated(model, output_stride):
-    """The same network with the same weights and a smaller stride: where a stride would go beyond `output_stride` it becomes 1, and what
-    comes behind is dilated by as much.
+    """The same network with the same weights and a smaller stride: where a stride would go beyond `output_stride` it
+    becomes 1, and what comes behind is dilated by as much.
 
-    At the places that the old maps had, the new ones have the same values, borders apart; between them lie new ones. (Where a strided
-    layer pads by Keras's "same", the old places are one further to the right and below.)
+    At the places that the old maps had, the new ones have the same values, borders apart; between them lie new ones.
+    (Where a strided layer pads by Keras's "same", the old places are one further to the right and below.)
 
     Args:
         model: functional keras.Model whose strides are in convolutions, depthwise convolutions and max-pooling.

@@ -1,7 +1,7 @@
 """One subfolder per class.
 
 pictures/cat/*.jpg  pictures/dog/*.jpg                        split here: 70 % train, 15 % validation, 15 % test
-pictures/train/cat/*.jpg  pictures/test/cat/*.jpg  ...        split by whoever made it; "val" and "valid" are read as "validation"
+pictures/train/cat/*.jpg  pictures/test/cat/*.jpg  ...        split already; "val" and "valid" mean "validation"
 """
 
 import pathlib
@@ -86,7 +86,8 @@ def look_at_classes(root, folder):
     loose = [path for path in visible(folder) if path.is_file() and is_picture(path)]
     if loose:
         raise ValueError(
-            f"{root}: {len(loose)} pictures lie outside the class folders: {', '.join(path.name for path in loose[:LISTED])}"
+            f"{root}: {len(loose)} pictures lie outside the class folders: "
+            f"{', '.join(path.name for path in loose[:LISTED])}"
         )
     for child in children:
         if inner := subfolders(child):
@@ -94,7 +95,8 @@ def look_at_classes(root, folder):
             raise ValueError(f"{root}: there is a folder inside the class {child.name!r}: {inner[0].name}{advice}")
     if len(children) < 2:
         raise ValueError(
-            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per class, or images and masks, or "
+            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per "
+            "class, or images and masks, or "
             "pictures with annotations in COCO's or Pascal VOC's form"
         )
     return {child.name: [path for path in visible(child) if path.is_file()] for child in children}

@@ -126,7 +126,8 @@ def checked_on_error(on_error):
 
 
 def split_items(items):
-    """{None: items} becomes train, validation and test; other splits stay. In each, the order is that of the hashes of the names.
+    """{None: items} becomes train, validation and test; other splits stay. In each, the order is that of the hashes of
+    the names.
 
     Returns:
         ({split: [Item]}, a sentence that says how it was split, or "").
@@ -220,8 +221,11 @@ def checked_box(box, height, width):
         height, width: of the image.
 
     Returns:
-        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut at the edge.
+        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut
+        at the edge.
     """
+    from utils.boxes import clip  # imports Keras, which most of utils.data does without
+
     box = np.asarray(box, np.float64)
     shown = "[" + ", ".join(f"{value:g}" for value in box) + "]"
     if not np.isfinite(box).all():
@@ -231,7 +235,7 @@ def checked_box(box, height, width):
     limits = np.array([width, height, width, height])
     if (box < -1).any() or (box > limits + 1).any():
         return None, f"box {shown} reaches outside the image, {height} x {width} (height x width)"
-    box = np.clip(box, 0, limits)
+    box = clip(box, height, width)
     if (box[2:] <= box[:2]).any():
         return None, f"box {shown} has no area inside the image"
     return box.astype(np.float32), ""

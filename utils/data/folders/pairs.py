@@ -1,17 +1,18 @@
 """Pictures and their masks, in two folders: `images` and `masks`.
 
     pictures/images/a.jpg  pictures/masks/a.png                   split here: 70 % train, 15 % validation, 15 % test
-    pictures/train/images/a.jpg  pictures/train/masks/a.png  ...  split by whoever made it; also images/train/a.jpg, masks/train/a.png
+    pictures/train/images/a.jpg  pictures/train/masks/a.png  ...  split by whoever made it; also images/train/a.jpg,
+    masks/train/a.png
 
 A mask has its picture's name (`a.png` or `a_mask.png`) and its size. What its values mean:
 
-- grey or with a palette: the value is the class; 0 is the background and 255 is ignored. If all masks hold nothing but 0 and 255, 255 is
-  the one class;
+- grey or with a palette: the value is the class; 0 is the background and 255 is ignored. If all masks hold nothing but
+  0 and 255, 255 is the one class;
 - in colours: each colour is a class; black is the background.
 
-`classes.txt` in the folder names the values from 0 on, one a line; the first names the background. In colours a line is a name and three
-numbers, "road 128 64 128". With one line, it names the one class of masks of 0 and 1, or 0 and 255. Without the file, the classes are
-called by the values found, 1, 2, ... or "#804080", in rising order.
+`classes.txt` in the folder names the values from 0 on, one a line; the first names the background. In colours a line is
+a name and three numbers, "road 128 64 128". With one line, it names the one class of masks of 0 and 1, or 0 and 255.
+Without the file, the classes are called by the values found, 1, 2, ... or "#804080", in rising order.
 """
 
 import functools
@@ -33,10 +34,10 @@ from utils.data.folders.common import (
     split_items,
 )
 from utils.data.folders.pictures import FORMATS, inspect_all
+from utils.labels import IGNORED
 
 IMAGES, MASKS = ("images", "image"), ("masks", "mask")
 MOST = 64  # classes that are believed without a classes.txt
-IGNORED = 255
 BINARY = "object"
 
 
@@ -59,7 +60,8 @@ def pairs(path, on_error="raise"):
     """The source of a folder of pictures with masks.
 
     Raises:
-        ValueError: pictures or masks that do not decode, have no partner, or differ in size; values that `classes.txt` does not name.
+        ValueError: pictures or masks that do not decode, have no partner, or differ in size; values that `classes.txt`
+            does not name.
     """
     root = pathlib.Path(path).expanduser()
     unusable, matched, count = {}, {}, 0
@@ -231,7 +233,8 @@ def meaning_of(found, in_colours, lines, root):
         raise ValueError(f"{root}: no mask has anything but background")
     if len(objects) > MOST:
         raise ValueError(
-            f"{root}: {len(objects)} different values in the masks: these are no classes (numbers of objects? colours smeared by resizing?); "
+            f"{root}: {len(objects)} different values in the masks: these are no classes (numbers of objects? colours "
+            "smeared by resizing?); "
             "name the classes in classes.txt if they are"
         )
     names = tuple(f"#{value:06x}" if in_colours else str(value) for value in objects)

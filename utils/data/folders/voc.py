@@ -4,9 +4,11 @@
     pictures/a.xml  pictures/a.jpg                                xml beside images, as labelling tools write it
     pictures/train/...  pictures/test/...                         either of the two, split by whoever made it
 
-Without folders for splits, `ImageSets/Main/train.txt`, `val.txt` and `test.txt` split it; without these it is split here: 70 % train,
-15 % validation, 15 % test. Classes are the names that occur, sorted, or the lines of `classes.txt`. VOC counts pixels from 1 and means the
-last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are left out.
+Without folders for splits, `ImageSets/Main/train.txt`, `val.txt` and `test.txt` split it; without these it is split
+here: 70 % train, 15 % validation, 15 % test. Classes are the names that occur, sorted, or the lines of `classes.txt`.
+VOC counts pixels from 1 and means the
+last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are
+`ignored`.
 """
 
 import os
@@ -58,8 +60,8 @@ def voc(path, on_error="raise"):
     """The source of a folder with annotations in Pascal VOC's form.
 
     Raises:
-        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown class, without area,
-            or outside their image.
+        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown
+            class, without area, or outside their image.
     """
     root = pathlib.Path(path).expanduser()
     unusable, entries, count = {}, {}, 0
@@ -100,7 +102,8 @@ def voc(path, on_error="raise"):
             if upright is None:
                 height, width = shapes[picture][:2]
                 unusable[picture] = (
-                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x width)"
+                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x "
+                    "width)"
                 )
                 continue
             objects = []
@@ -120,16 +123,15 @@ def voc(path, on_error="raise"):
                 checked, reason = checked_box(box, *size)
                 if reason:
                     bad.append(f"{here}: {reason}")
-                elif is_difficult:
-                    difficult += 1
                 else:
-                    objects.append((checked, names.index(name)))
+                    difficult += is_difficult
+                    objects.append((checked, names.index(name), is_difficult))
             items[split].append(Item(picture, objects, upright))
     left_out = report(root, on_error, unusable, count, bad, total)
     items, note = split_items(items)
     notes = [note, left_out]
     if difficult:
-        notes.append(f"{difficult} objects marked as difficult are left out.")
+        notes.append(f"{difficult} objects marked as difficult are ignored.")
     if outside:
         notes.append(f"{outside} pictures are in no list of ImageSets/Main and are left out.")
     return source(
@@ -139,7 +141,7 @@ def voc(path, on_error="raise"):
         truth,
         title="pictures of your own, with annotations in Pascal VOC's form",
         classes=names,
-        targets=("boxes", "labels"),
+        targets=("boxes", "labels", *(["ignored"] if difficult else [])),
         max_objects=max([1, *(len(item.truth) for part in items.values() for item in part)]),
         note=" ".join(filter(None, notes)),
     )
@@ -149,8 +151,8 @@ def read_xml(file):
     """What an xml file says.
 
     Returns:
-        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong, whether it is difficult)];
-        or words that say why the file cannot be used.
+        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong,
+        whether it is difficult)]; or words that say why the file cannot be used.
     """
     try:
         tree = xml.etree.ElementTree.parse(file).getroot()
@@ -203,5 +205,8 @@ def class_names(entries):
 
 def truth(item, size):
     """The example of an item, without its image."""
-    boxes = np.array([box for box, _ in item.truth], np.float32).reshape(-1, 4)
-    return {"boxes": boxes, "labels": np.array([label for _, label in item.truth], np.int32)}
+    return {
+        "boxes": np.array([box for box, _, _ in item.truth], np.float32).reshape(-1, 4),
+        "labels": np.array([label for _, label, _ in item.truth], np.int32),
+        "ignored": np.array([is_difficult for _, _, is_difficult in item.truth], bool),
+    }

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
@@ -78,19 +78,20 @@ def test_chains_of_300_are_those_of_the_greedy_loop(compiled, jit):
     assert kept(found[0]) == kept(found[1]) == expected
 
 
-@given(st.integers(1, 40), st.integers(0, 10**6), st.sampled_from([0.2, 0.5, 0.8]))
+@settings(max_examples=12)  # outside a compiled graph, each step of the loop costs a millisecond
+@given(st.integers(1, 24), st.integers(0, 10**6), st.sampled_from([0.2, 0.5, 0.8]))
 def test_greedy_idempotent_and_independent_of_order(count, seed, threshold):
     boxes, scores, labels = crowd(count, seed)
-    padded = 40 - count
+    padded = 24 - count
     scores_padded = np.pad(scores, (0, padded), constant_values=-np.inf)  # one shape for all examples
     boxes_padded, labels_padded = np.pad(boxes, ((0, padded), (0, 0))), np.pad(labels, (0, padded))
-    first = kept(batched_nms(boxes_padded, scores_padded, labels_padded, threshold, 40))
+    first = kept(batched_nms(boxes_padded, scores_padded, labels_padded, threshold, 24))
     assert first == slow(boxes, scores, threshold, labels)
-    again = np.full(40, -np.inf, "float32")
+    again = np.full(24, -np.inf, "float32")
     again[first] = scores[first]
-    assert kept(batched_nms(boxes_padded, again, labels_padded, threshold, 40)) == first
-    order = np.random.default_rng(seed).permutation(40)
-    moved = kept(batched_nms(boxes_padded[order], scores_padded[order], labels_padded[order], threshold, 40))
+    assert kept(batched_nms(boxes_padded, again, labels_padded, threshold, 24)) == first
+    order = np.random.default_rng(seed).permutation(24)
+    moved = kept(batched_nms(boxes_padded[order], scores_padded[order], labels_padded[order], threshold, 24))
     assert order[moved].tolist() == first
 
 

@@ -116,16 +116,15 @@ def precision_recall_curve(recall, precision, scores=None, thresholds=(), area=T
         ax.fill_between(x[: drawn + 1], y[: drawn + 1], step="pre", color=BLUE, alpha=0.15, linewidth=0)
     ax.plot(recall, precision, color=BLUE, alpha=0.25)
     ax.plot(recall[:drawn], precision[:drawn], color=BLUE)
-    for number, (threshold, count) in enumerate(zip(thresholds, counts)):
+    for threshold, count in zip(thresholds, counts):
         if not count:
             continue
         x, y = recall[count - 1], precision[count - 1]
         ax.plot(x, y, "o", color=VERMILLION, markersize=6, zorder=3)
-        below = number % 2 == 1  # neighbours on the curve are written on different sides of it
         ax.annotate(
             f"{threshold:.2f}",
             (x, y),
-            xytext=(5, -12 if below or y > 0.92 else 6),
+            xytext=(5, -12 if y > 0.92 else 6),  # right of a falling curve and above it is room
             textcoords="offset points",
             fontsize=9,
             color=VERMILLION,
@@ -210,7 +209,7 @@ def proposal_recall(counts, recalls, iou=0.5, title=None, ax=None):
         ax.plot(counts, values, marker="os^vDPX*"[index % 8], markersize=4, color=class_colour(index), label=name)
     ax.set_xscale("log")
     ax.set(xlabel="proposals an image", ylabel=f"objects found (IoU at least {iou:g})", ylim=(0, 1.04))
-    ax.legend(loc="lower right")
+    ax.legend()
     if title:
         ax.set_title(title)
     return ax

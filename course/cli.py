@@ -414,10 +414,11 @@ def grade(
     memory_gb: Annotated[float, typer.Option("--memory-gb", metavar="N", min=1, help="Memory for one submission.")] = 4,
     root: Root = None,
 ) -> None:
-    """Mark submissions: their code runs in a sandbox, the lab's own checks in another process, and nothing but data crosses.
+    """Mark submissions: they run in a sandbox, the lab's checks in another process, and nothing but data crosses.
 
-    Writes grades.csv, grades.json, a summary and a page for each student; overrides.csv is yours to fill in. What was graded
-    before, unchanged, is kept. Exit 1 when a submission could not be graded. docs/grading.md says what it withstands.
+    Writes grades.csv, grades.json, a summary and a page for each student; overrides.csv is yours to fill in. What was
+    graded before, unchanged, is kept. Exit 1 when a submission could not be graded. docs/grading.md says what it
+    withstands.
 
     \b
     Examples:

@@ -146,6 +146,7 @@ COURSE = {
     "reporting": {"reporting"},
     "execution": {"execution", "reporting"},
     "proving": {"authoring", "execution", "proving", "reporting"},
+    "grading": {"execution", "grading"},
     "reporting.calibrate": {"execution", "reporting"},
 }
 

@@ -12,7 +12,7 @@ BACKENDS = {"tensorflow", "tensorflow_datasets", "jax", "jaxlib", "torch", "kera
 
 # The floors of `utils`, from the ground up. An import goes to a lower floor, or along its own without a circle.
 FLOORS = [
-    {"startup", "boxes"},
+    {"startup", "boxes", "models"},
     {"layers", "training", "plots", "session", "results"},
     {"data"},
     {"architectures", "arithmetic", "introspection"},

@@ -6,7 +6,6 @@ more than one empty file, so that it answers in seconds on a machine where nothi
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -18,10 +17,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from course.manifest import Manifest
 
@@ -59,7 +58,7 @@ def doctor(manifest: Manifest) -> list[Finding]:
         ("Memory", lambda: memory(manifest)),
         ("Disk", lambda: disk(manifest.root)),
         ("Weights", lambda: weights()),
-        ("Data", lambda: data(manifest)),
+        ("Data", data),
         ("Keras files", keras_home),
         ("Jupyter", kernel),
         ("Version", lambda: version(manifest)),
@@ -487,47 +486,30 @@ def weights(folder: Path | None = None) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that a data set is made from: its name, length in bytes and hash."""
+    """A file that a data set is made from: its name, length in bytes, hash and address."""
 
     name: str
     file: str
-    bytes: int | None
+    bytes: int
     sha256: str
+    url: str
 
 
 def read_archives(path: Path) -> list[Archive]:
-    """The archives that `utils/data/archives.py` lists, read as text: calls and dicts with `file=` and `sha256=` literals.
+    """The archives in the table `utils/data/archives.toml`.
 
-    The module is not imported, because importing anything below `utils.data` would import TensorFlow.
+    Raises:
+        OSError, ValueError, KeyError, TypeError: the file cannot be read, or is not such a table.
     """
-    archives = []
-    pairs: list[tuple[Any, ast.expr]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            pairs = [(keyword.arg, keyword.value) for keyword in node.keywords]
-        elif isinstance(node, ast.Dict):
-            pairs = [
-                (key.value if isinstance(key, ast.Constant) else None, value)
-                for key, value in zip(node.keys, node.values)
-            ]
-        else:
-            continue
-        fields = {str(key): literal(value) for key, value in pairs if key}
-        if isinstance(fields.get("file"), str) and isinstance(fields.get("sha256"), str):
-            name = str(fields.get("name") or Path(fields["file"]).stem)
-            archives.append(Archive(name, fields["file"], fields.get("bytes"), fields["sha256"]))
-    return archives
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    release = table.pop("release")
+    return [
+        Archive(name, facts["file"], facts["bytes"], facts["sha256"], f"{facts.get('host', release)}/{facts['file']}")
+        for name, facts in table.items()
+    ]
 
 
-def literal(node: ast.expr) -> Any:
-    """The value of a literal expression (products such as `5 * 1024` not included), else None."""
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return None
-
-
-def data(manifest: Manifest, environment: Mapping[str, str] = os.environ, table: Path | None = None) -> list[Finding]:
+def data(environment: Mapping[str, str] = os.environ, table: Path | None = None) -> list[Finding]:
     """COURSE_DATA, the cache, and each archive of the downloaded sets by its hash."""
     findings = []
     given = environment.get("COURSE_DATA")
@@ -546,16 +528,22 @@ def data(manifest: Manifest, environment: Mapping[str, str] = os.environ, table:
     folders.append(cache)
     if table is None:
         own = utils_folder()
-        table = own / "data" / "archives.py" if own else None
-    archives = read_archives(table) if table and table.is_file() else []
+        table = own / "data" / "archives.toml" if own else None
+    archives: list[Archive] = []
+    try:
+        archives = read_archives(table) if table else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        findings.append(Finding("problem", "Data", f"{table} cannot be read: {error}", "install the course again"))
     for archive in archives:
         path = find_archive(archive, folders)
         if path is None:
-            size = f", {archive.bytes / 1e6:.1f} MB" if archive.bytes else ""
-            text = f"{archive.file}{size} is not here; only the profile real asks for it"
-            advice = f"it is downloaded when first asked for, from {manifest.data}; without a network, put it into a folder and name that in COURSE_DATA"
+            text = f"{archive.file}, {archive.bytes / 1e6:.1f} MB, is not here; only the profile real asks for it"
+            advice = (
+                f"it is downloaded when first asked for, from {archive.url}; without a network, put it into a folder and "
+                "name that in COURSE_DATA"
+            )
             findings.append(Finding("note", "Data", text, advice))
-        elif (archive.bytes and path.stat().st_size != archive.bytes) or sha256(path) != archive.sha256:
+        elif path.stat().st_size != archive.bytes or sha256(path) != archive.sha256:
             text = (
                 f"{path} is damaged or another file ({path.stat().st_size:,} bytes; its hash is not the recorded one)"
             )

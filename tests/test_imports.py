@@ -12,11 +12,12 @@ BACKENDS = {"tensorflow", "tensorflow_datasets", "jax", "jaxlib", "torch", "kera
 
 # The floors of `utils`, from the ground up. An import goes to a lower floor, or along its own without a circle.
 FLOORS = [
-    {"startup", "boxes", "models"},
-    {"layers", "training", "plots", "session", "results"},
+    {"startup", "boxes", "models", "results"},
+    {"layers", "training", "plots", "session"},
     {"data"},
-    {"architectures", "arithmetic", "introspection"},
-    {"detection", "segmentation", "pretrained", "transfer"},
+    {"architectures", "arithmetic", "introspection", "pretrained"},
+    {"backbones"},
+    {"detection", "segmentation", "transfer"},
 ]
 
 

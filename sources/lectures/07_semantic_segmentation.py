@@ -1227,7 +1227,7 @@ def with_encoder(pretrained):
     """A U-Net on the trunk or on MobileNetV2."""
     size = (image_size, image_size, 3)
     if encoder == "MobileNetV2":
-        weights = "imagenet" if pretrained else "random"
+        weights = "imagenet" if pretrained else None
         return unet(
             size, len(classes), backbone="MobileNetV2", weights=weights, levels=[1, 2, 3, 4], widths=(24, 32, 64)
         )
@@ -1240,7 +1240,7 @@ def with_encoder(pretrained):
 def learn(pretrained, pictures, truths):
     keras.utils.set_random_seed(seed)
     model = with_encoder(pretrained)
-    model.get_layer("encoder").trainable = not pretrained
+    model.get_layer("backbone").trainable = not pretrained
     train(model, pictures, truths, few_steps, combined)
     return transfer.recalibrate_batch_norm(model, pictures, batch_size=32)
 

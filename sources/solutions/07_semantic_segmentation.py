@@ -58,9 +58,9 @@ from skimage.filters import threshold_otsu
 
 from utils import arithmetic, data, plots, results, session, training
 from utils.data import shapes
+from utils.layers import Enlarge
 from utils.plots.scenes import coloured
 from utils.segmentation import losses, metrics
-from utils.segmentation.encoders import Enlarge
 
 session.start(seed)
 

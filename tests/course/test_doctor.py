@@ -202,40 +202,50 @@ def test_weights_are_held_against_the_hash_in_their_record(tmp_path):
 
 @pytest.fixture
 def table(tmp_path):
-    """A table of archives, written as a module that imports what cannot be imported here."""
-    path = tmp_path / "archives.py"
+    """A table of archives: one of the release, one of another host."""
+    path = tmp_path / "archives.toml"
     digest = hashlib.sha256(b"pictures").hexdigest()
     path.write_text(
-        "import a_module_that_is_not_there\n"
-        f"CLOTHING = Archive(file='clothing.zip', bytes=8, sha256='{digest}')\n"
-        f"MORE = {{'cells': {{'file': 'cells.zip', 'sha256': '{digest}', 'bytes': 8}}}}\n"
+        'release = "https://example.org/data-1"\n'
+        f'[clothing]\nfile = "clothing.zip"\nbytes = 8\nsha256 = "{digest}"\n'
+        f'[cells]\nfile = "cells.zip"\nhost = "http://cells.example.org"\nbytes = 8\nsha256 = "{digest}"\n'
     )
     return path
 
 
-def test_archives_are_read_as_text_whatever_the_module_imports(table):
+def test_archives_are_read_from_the_table(table):
     found = doctor.read_archives(table)
-    assert [(archive.name, archive.file, archive.bytes) for archive in found] == [
-        ("clothing", "clothing.zip", 8),
-        ("cells", "cells.zip", 8),
+    assert [(archive.name, archive.bytes, archive.url) for archive in found] == [
+        ("clothing", 8, "https://example.org/data-1/clothing.zip"),
+        ("cells", 8, "http://cells.example.org/cells.zip"),
     ]
+
+
+@pytest.mark.parametrize("text", ["release = ", "[clothing]\nbytes = 8", None])
+def test_a_table_that_cannot_be_read_is_a_problem_in_one_line(mini, tmp_path, text):
+    path = tmp_path / "archives.toml"
+    if text is not None:
+        path.write_text(text)
+    finding = only(doctor.data({"COURSE_CACHE": str(tmp_path)}, path), "problem")
+    assert f"{path} cannot be read" in finding.text and "\n" not in finding.text
 
 
 def test_data_absent_archives_are_notes_damaged_ones_problems(mini, table, tmp_path):
     given, cache = tmp_path / "given", tmp_path / "cache"
     environment = {"COURSE_DATA": str(given), "COURSE_CACHE": str(cache)}
-    finding = only(doctor.data(mini, environment, table), "problem")
+    finding = only(doctor.data(environment, table), "problem")
     assert "COURSE_DATA" in finding.text and "no folder" in finding.text
 
     given.mkdir()
-    findings = doctor.data(mini, environment, table)
+    findings = doctor.data(environment, table)
     assert marks(findings) == ["ok", "note", "note", "ok"]
-    assert "clothing.zip, 0.0 MB is not here" in findings[1].text and mini.data in findings[1].advice
+    assert "clothing.zip, 0.0 MB is not here" in findings[1].text
+    assert "https://example.org/data-1/clothing.zip" in findings[1].advice
 
     (given / "clothing.zip").write_bytes(b"pictures")
     (cache / "downloads").mkdir(parents=True)
     (cache / "downloads" / "cells.zip").write_bytes(b"pictureX")
-    findings = doctor.data(mini, environment, table)
+    findings = doctor.data(environment, table)
     assert marks(findings) == ["ok", "ok", "problem", "ok"]
     assert "damaged" in findings[2].text and "delete it" in findings[2].advice
 

@@ -150,6 +150,52 @@ def test_what_an_exception_leaves_is_cleared(tmp_path, monkeypatch):
     assert builders.is_prepared(type(tmp_path)(builders.prepared(builders.Glyphs, "numerals").data_dir))
 
 
+def empty(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("dataset_info.json", empty),
+        ("dataset_info.json", type(archives.cache_folder()).unlink),
+        ("features.json", cut),
+        ("label.labels.txt", flip),
+        ("glyphs-train.tfrecord-00000-of-00001", flip),
+        ("glyphs-test.tfrecord-00000-of-00001", cut),
+        ("glyphs-validation.tfrecord-00000-of-00001", type(archives.cache_folder()).unlink),
+        ("sha256.json", cut),
+    ],
+)
+def test_what_was_damaged_later_is_prepared_again(file, damage, recwarn):
+    place = type(archives.cache_folder())(builders.prepared(builders.Glyphs, "numerals").data_dir)
+    expected = builders.hashes(place)
+    damage(place / file)
+    assert not builders.is_whole(place)
+    recwarn.clear()
+    builder = builders.prepared(builders.Glyphs, "numerals")
+    assert builders.is_whole(place) and builders.hashes(place).keys() == expected.keys()
+    assert sum(1 for _ in builder.as_dataset(split="train")) == 300
+    if file != "sha256.json":
+        assert f"{place} was damaged: glyphs is prepared again" in [str(warning.message) for warning in recwarn]
+
+
+def test_a_file_that_something_else_left_there_is_no_damage():
+    place = type(archives.cache_folder())(builders.prepared(builders.Glyphs, "numerals").data_dir)
+    (place / "desktop.ini").touch()
+    assert builders.is_whole(place)
+
+
 def test_disk_that_is_full(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

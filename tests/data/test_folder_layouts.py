@@ -261,8 +261,33 @@ def test_coco_without_outlines_and_with_crowds(tmp_path):
     table["annotations"][4]["iscrowd"] = 1
     write_coco(tmp_path, table)
     description = data.describe(tmp_path)
-    assert description.targets == ("boxes", "labels") and description.max_objects == 1
-    assert "1 crowds are left out" in description.note and "1 of 4 objects have no outline" in description.note
+    assert description.targets == ("boxes", "labels", "ignored") and description.max_objects == 2
+    assert "1 crowds are marked as ignored" in description.note
+    assert "1 of 4 objects have no outline" in description.note
+
+
+@pytest.mark.parametrize("outlined", [True, False])
+def test_crowds_are_carried_and_their_pixels_are_neither_object_nor_background(tmp_path, outlined):
+    """The crowd covers all of image b, or its box, and lies under the object there, though it is larger or smaller than that."""
+    table = coco_table()
+    crowd = table["annotations"][4]
+    crowd["iscrowd"] = 1
+    if not outlined:
+        del crowd["segmentation"]
+        crowd["bbox"] = [0, 0, 12, 4]
+    write_coco(tmp_path, table)
+    description = data.describe(tmp_path)
+    assert description.targets == ("mask", "boxes", "labels", "ignored", "masks") and description.max_objects == 2
+    for number, name in enumerate(SPOTS):
+        example = everything(tmp_path)[10 * number]
+        assert example["ignored"].dtype == bool
+        if name != "b":  # padding is False
+            assert example["labels"].tolist() == [0, -1] and example["ignored"].tolist() == [False, False]
+            continue
+        assert example["labels"].tolist() == [0, 1] and example["ignored"].tolist() == [False, True]
+        np.testing.assert_array_equal(example["boxes"][1], [0, 0, 12, 10] if outlined else [0, 0, 12, 4])
+        ground = np.full(SIZE, 255) if outlined else np.where(np.arange(SIZE[0])[:, None] < 4, 255, 0)
+        np.testing.assert_array_equal(example["mask"], np.where(spot(name, 1) == 1, 1, ground))
 
 
 @pytest.mark.parametrize(
@@ -350,13 +375,17 @@ def write_voc(root, annotations="Annotations", images="JPEGImages", names=SPOTS)
 def test_voc_boxes(tmp_path, places):
     write_voc(tmp_path, *places)
     description = data.describe(tmp_path)
-    assert description.classes == ("cat", "dog") and description.max_objects == 1
-    assert "1 objects marked as difficult are left out" in description.note
+    assert description.classes == ("cat", "dog") and description.max_objects == 2
+    assert description.targets == ("boxes", "labels", "ignored")
+    assert "1 objects marked as difficult are ignored" in description.note
     assert description.splits == {"train": 2, "validation": 1, "test": 1}
     found = everything(tmp_path)
     for number, name in enumerate(SPOTS):
-        np.testing.assert_array_equal(found[10 * number]["boxes"], [SPOTS[name]])
-        assert found[10 * number]["labels"].tolist() == [int(name == "b")]
+        difficult = name == "c"
+        second = [0, 0, 12, 10] if difficult else [0] * 4
+        np.testing.assert_array_equal(found[10 * number]["boxes"], [SPOTS[name], second])
+        assert found[10 * number]["labels"].tolist() == [int(name == "b"), 0 if difficult else -1]
+        assert found[10 * number]["ignored"].tolist() == [False, difficult]
 
 
 def test_voc_split_by_lists_and_by_folders(tmp_path):

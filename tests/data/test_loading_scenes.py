@@ -71,7 +71,12 @@ class Scenes(sources.OneByOne):
             max_objects=max_objects,
             keypoints=("corner", "centre"),
         )
-        super().__init__(description, targets, lambda split, index: scene(kind, index + 100 * (split == "test")))
+
+        def example(split, index):
+            found = scene(kind, index + 100 * (split == "test"))
+            return found | {"ignored": np.arange(len(found["labels"])) % 2 == 1}
+
+        super().__init__(description, targets, example)
 
 
 class Decoded(Scenes):
@@ -85,6 +90,7 @@ def scenes(monkeypatch):
     """Names for the catalogue: the two kinds, and the same with another list of targets."""
     made = {kind: Scenes(kind) for kind in SIDES}
     made |= {f"decoded-{kind}": Decoded(kind) for kind in SIDES}
+    made["crowds"] = Scenes("even", (*TARGETS, "ignored"))
     made |= {"masks-only": Scenes("even", ("mask",), 0), "uncounted": Scenes("even", max_objects=0)}
     find = catalogue.find
     monkeypatch.setattr(catalogue, "find", lambda name, on_error="raise": made.get(name) or find(name, on_error))
@@ -157,6 +163,25 @@ def test_load_and_arrays_agree_to_the_bit(name, options):
     assert [text.decode() for text in batch["caption"]] == captions.tolist()
 
 
+@pytest.mark.parametrize("target", [None, *TARGETS])
+def test_load_and_arrays_agree_on_what_a_target_is(target):
+    expected = data.arrays("crowds", "test", target=target)
+    found = next(iter(data.load("crowds", "test", target=target, batch_size=7).as_numpy_iterator()))
+    if target is not None:
+        np.testing.assert_array_equal(found[0], expected[0])
+        found, expected = found[1], expected[1]
+    if not isinstance(expected, dict):
+        found, expected = {target: found}, {target: expected}
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        texts = [text.decode() for text in found[key]] if key == "caption" else found[key]
+        np.testing.assert_array_equal(texts, value)
+    if target in (None, "boxes"):
+        assert set(expected) >= {"boxes", "labels", "ignored", "masks", "keypoints"}
+        assert expected["ignored"].dtype == bool and expected["ignored"].any()
+        assert not expected["ignored"][expected["labels"] < 0].any()
+
+
 def test_as_it_is_nothing_moves():
     for index, example in enumerate(data.load("even", "train").as_numpy_iterator()):
         for key, value in scene("even", index).items():
@@ -184,8 +209,8 @@ def test_shapes_are_static(options):
 def test_pairs_of_one_target():
     image, mask = next(iter(data.load("even", "train", batch_size=4, target="mask")))
     assert image.shape == (4, 24, 32, 3) and mask.shape == (4, 24, 32)
-    image, boxes = next(iter(data.load("even", "train", batch_size=4, target="boxes", max_objects=6)))
-    assert boxes.shape == (4, 6, 4)
+    image, objects = next(iter(data.load("even", "train", batch_size=4, target="boxes", max_objects=6)))
+    assert objects["boxes"].shape == (4, 6, 4) and objects["masks"].shape == (4, 6, 24, 32)
     assert data.arrays("even", "test", target="keypoints")[1].shape == (7, 4, 2, 3)
 
 

@@ -117,11 +117,11 @@ def test_pet_masks(mocked, monkeypatch):
 @pytest.mark.parametrize(
     "name, flag, expected",
     [
-        ("voc/2007", "is_difficult", [[19, 9, 60, 40], [0, 0, 200, 100]]),  # VOC counts from 1
-        ("coco/2017", "is_crowd", [[20, 10, 60, 40], [1, 1, 200, 100]]),
+        ("voc/2007", "is_difficult", [[19, 9, 60, 40], [29, 29, 50, 50], [0, 0, 200, 100]]),  # VOC counts from 1
+        ("coco/2017", "is_crowd", [[20, 10, 60, 40], [30, 30, 50, 50], [1, 1, 200, 100]]),
     ],
 )
-def test_boxes_and_what_is_left_out(mocked, monkeypatch, name, flag, expected):
+def test_boxes_what_is_ignored_and_what_is_left_out(mocked, monkeypatch, name, flag, expected):
     scale = np.array([100, 200, 100, 200], np.float32)  # the image is 100 high and 200 wide; y, x, y, x
     boxes = [[10, 20, 40, 60], [30, 30, 50, 50], [1, 1, 100, 200], [20, 20, 20, 30]]  # the last has no area
     objects = {
@@ -134,8 +134,10 @@ def test_boxes_and_what_is_left_out(mocked, monkeypatch, name, flag, expected):
     features = {"image": np.zeros((100, 200, 3), np.uint8), "objects": objects}
     monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", lambda self, **_: one(features))
     (example,) = data.load(name, "test[:1]").as_numpy_iterator()
-    np.testing.assert_allclose(example["boxes"][:2], expected, atol=1e-4)
-    assert example["labels"][:3].tolist() == [3, 5, -1]
+    np.testing.assert_allclose(example["boxes"][:3], expected, atol=1e-4)
+    assert example["labels"][:4].tolist() == [3, 4, 5, -1]
+    assert example["ignored"].dtype == bool and example["ignored"][:4].tolist() == [False, True, False, False]
+    assert data.describe(name).targets == ("boxes", "labels", "ignored")
 
 
 def one(features):
@@ -200,8 +202,25 @@ def test_a_prepared_set_in_course_data_needs_no_network(no_network, tmp_path, mo
     )
     builder.info.features.save_metadata(str(place))
     (place / "features.json").write_text(json.dumps(builder.info.features.to_json()))
+    with pytest.raises(
+        data.DataUnavailable, match=r"tf_flowers-train\.tfrecord-00000-of-00001 is not there\): delete it"
+    ):
+        data.load("tf_flowers", "train")
+    (place / "tf_flowers-train.tfrecord-00000-of-00001").touch()
     with pytest.raises(data.DataUnavailable, match=r"holds \{'train': 7\}, not \{'train': 3670\}: delete it"):
         data.load("tf_flowers", "train")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"name": 3}', '{"splits": [{"name": "train", "shardLengths": "x"}]}'])
+def test_a_damaged_description_of_a_prepared_set_is_told_with_its_place(no_network, tmp_path, monkeypatch, content):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    place = Path(tfds.builder_cls("tf_flowers")(data_dir=tmp_path).data_dir)
+    place.mkdir(parents=True)
+    (place / "dataset_info.json").write_text(content)
+    with pytest.raises(data.DataUnavailable) as error:
+        public.prepared(catalogue.find("tf_flowers").public)
+    text = str(error.value)
+    assert text.startswith(f"{place} is damaged (") and text.endswith("delete it and run again") and "\n" not in text
 
 
 def test_years_of_voc():

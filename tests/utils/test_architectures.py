@@ -233,31 +233,6 @@ def test_published_counts(name, golden, counts_of):
     assert library or published or name.startswith(by_hand)  # below, and in test_architectures_efficient.py
 
 
-# The first name of each family, the paper's own sizes: of a family's other nets only depth and width differ.
-FIRST = [architectures.names(family)[0] for family in SMALL if family != "lenet"]
-
-
-@once
-@pytest.mark.parametrize("name", FIRST)
-def test_every_level_has_a_map_of_its_size(name):
-    """About the image's size divided by 2^level."""
-    model = architectures.outline(name)
-    size = model.input_shape[1]
-    with pytest.raises(ValueError, match="has no feature map of level 30") as caught:
-        architectures.features(model, [30])
-    levels = [int(level) for level in str(caught.value).rpartition("levels: ")[2].rstrip(")").split(",")]
-    maps = architectures.features(model, levels).outputs
-    for level, x in zip(levels, maps):
-        assert x.shape[1] == x.shape[2] and abs(x.shape[1] - size / 2**level) <= max(4, 0.1 * size / 2**level)
-    assert levels[-1] >= 2
-
-
-def test_borders_without_padding_do_not_count_as_a_stride():
-    model = architectures.outline("lenet5")
-    maps = architectures.features(model, [0, 1, 2, 4]).outputs
-    assert [x.shape[1:] for x in maps] == [(28, 28, 6), (10, 10, 16), (5, 5, 16), (1, 1, 120)]
-
-
 @once
 def test_every_golden_net_is_compared_or_explained(golden):
     compared = {theirs for _, theirs, _ in GOLDEN.values()}
@@ -427,22 +402,6 @@ def test_names_of_layers_begin_with_their_stage():
     model = architectures.outline("resnet50", include_top=False)
     found = list(dict.fromkeys(layer.name.partition("_")[0] for layer in model.layers))
     assert found == ["image", "conv1", "pool1", "stage2", "stage3", "stage4", "stage5"]
-
-
-def test_feature_maps_feed_on_the_same_weights():
-    model = architectures.outline("vgg16", (64, 96, 3))
-    maps = architectures.features(model, [3, 4, 5])
-    assert [x.shape[1:] for x in maps.outputs] == [(8, 12, 512), (4, 6, 512), (2, 3, 512)]
-    assert [x._keras_history.operation.name for x in maps.outputs] == ["conv4_3_relu", "conv5_3_relu", "pool5"]
-    net = small("resnet_cifar")
-    last = architectures.features(net, [2])(images(net))
-    stage = keras.Model(net.input, net.get_layer("stage3_block3_relu").output)
-    np.testing.assert_array_equal(ops.convert_to_numpy(last), run(stage, images(net)))
-
-
-def test_feature_maps_of_a_net_for_any_size():
-    maps = architectures.features(architectures.outline("resnet18", (None, None, 3), include_top=False), [2, 3, 4, 5])
-    assert [x.shape[-1] for x in maps.outputs] == [64, 128, 256, 512]
 
 
 # Parts

@@ -28,6 +28,7 @@ def scenes(seed, count=2, slots=3):
         "mask": np.zeros((count, HEIGHT, WIDTH), np.uint8),
         "boxes": np.zeros((count, slots, 4), np.float32),
         "labels": np.full((count, slots), -1, np.int32),
+        "ignored": np.zeros((count, slots), bool),
         "masks": np.zeros((count, slots, HEIGHT, WIDTH), np.uint8),
         "keypoints": np.zeros((count, slots, 2, 3), np.float32),
     }
@@ -42,6 +43,7 @@ def scenes(seed, count=2, slots=3):
             batch["keypoints"][number, slot] = [x, y, 2], [x + 1, y - 1, slot % 2]
         batch["boxes"][number] = tight(batch["masks"][number])
         batch["labels"][number][~batch["masks"][number].any((1, 2))] = -1
+        batch["ignored"][number] = (np.arange(slots) % 2 == 0) & (batch["labels"][number] >= 0)
         batch["keypoints"][number][batch["labels"][number] == -1] = 0
     batch["keypoints"] *= batch["keypoints"][..., 2:] > 0
     return batch
@@ -214,6 +216,7 @@ def check(found, batch):
     """What holds after any move: padding is empty, boxes lie inside and hug their masks, mask values are old ones."""
     height, width = found["image"].shape[1:3]
     gone = found["labels"] == -1
+    assert not found["ignored"][gone].any()
     assert not found["boxes"][gone].any() and not found["masks"][gone].any() and not found["keypoints"][gone].any()
     assert (found["boxes"] >= 0).all() and (found["boxes"] <= [width, height, width, height]).all()
     np.testing.assert_array_equal(found["boxes"], tight(found["masks"]))

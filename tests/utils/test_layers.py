@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers as keras_layers
 from keras import ops
+from scipy.ndimage import map_coordinates
 
 from utils import arithmetic, introspection, layers
 
@@ -288,3 +289,18 @@ def test_receptive_fields_and_tables_know_them():
     assert fields.loc[["lrn", "pool", "conv", "depth"], "jump"].tolist() == [1, 2, 2, 2]
     totals = arithmetic.totals(keras.Model(image, x))
     assert totals["macs"] == 11 * 11 * 4 * 9 * 8
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 8])
+@pytest.mark.parametrize("known", [True, False])
+def test_enlarge_is_bilinear_interpolation(factor, known):
+    image = keras.Input((3, 5, 2) if known else (None, None, 2))
+    model = keras.Model(image, layers.Enlarge(factor)(image))
+    # On TensorFlow a model that has seen two sizes is traced for any: only then are they unknown inside.
+    for height, width in [(3, 5)] if known else [(4, 2), (1, 6), (3, 5)]:
+        x = np.random.default_rng(0).normal(size=(2, height, width, 2)).astype("float32")
+        # Pixel j of the enlarged map lies at (j + 1/2) / f - 1/2 of the map; beyond its rim the rim's value counts.
+        places = [(np.arange(n * factor) + 0.5) / factor - 0.5 for n in (height, width)]
+        places = np.meshgrid(*places, indexing="ij")
+        expected = [[map_coordinates(x[b, :, :, c], places, order=1, mode="nearest") for c in (0, 1)] for b in (0, 1)]
+        np.testing.assert_allclose(model.predict_on_batch(x), np.moveaxis(expected, 1, -1), atol=1e-5)

@@ -4,11 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy.ndimage import map_coordinates
 from sklearn.metrics import confusion_matrix
 
 from utils.segmentation import losses, metrics, unet
-from utils.segmentation.encoders import Enlarge, encoder
 from utils.segmentation.unet import valid_size
 
 CLASSES = 4
@@ -350,21 +348,6 @@ def test_unet_takes_images_of_any_size_and_equals_its_padded_self(options, to):
     np.testing.assert_allclose(logits, model.predict_on_batch(by_hand)[:, :21, :34], atol=1e-4)
 
 
-@pytest.mark.parametrize("factor", [1, 2, 3, 8])
-@pytest.mark.parametrize("known", [True, False])
-def test_enlarge_is_bilinear_interpolation(factor, known):
-    image = keras.Input((3, 5, 2) if known else (None, None, 2))
-    model = keras.Model(image, Enlarge(factor)(image))
-    # On TensorFlow a model that has seen two sizes is traced for any: only then are they unknown inside.
-    for height, width in [(3, 5)] if known else [(4, 2), (1, 6), (3, 5)]:
-        x = np.random.default_rng(0).normal(size=(2, height, width, 2)).astype("float32")
-        # Pixel j of the enlarged map lies at (j + 1/2) / f - 1/2 of the map; beyond its rim the rim's value counts.
-        places = [(np.arange(n * factor) + 0.5) / factor - 0.5 for n in (height, width)]
-        places = np.meshgrid(*places, indexing="ij")
-        expected = [[map_coordinates(x[b, :, :, c], places, order=1, mode="nearest") for c in (0, 1)] for b in (0, 1)]
-        np.testing.assert_allclose(model.predict_on_batch(x), np.moveaxis(expected, 1, -1), atol=1e-5)
-
-
 def test_unet_is_saved_and_loaded(tmp_path):
     model = unet((None, None, 3), 3, (4, 6), stem_stride=2)
     image = np.random.default_rng(0).integers(0, 256, (1, 10, 11, 3), np.uint8)
@@ -381,19 +364,9 @@ def test_unet_on_backbones(backbone, options, channels):
     model = unet((None, None, channels), 3, backbone=backbone, **options)
     image = np.random.default_rng(0).integers(0, 256, (1, 30, 21, channels), np.uint8)
     assert model.predict_on_batch(image).shape == (1, 30, 21, 3)
-    frozen = model.get_layer("encoder")
+    frozen = model.get_layer("backbone")
     frozen.trainable = False
     assert not {id(w) for w in frozen.weights} & {id(w) for w in model.trainable_weights}
-
-
-def test_the_glyphs_encoder_has_its_trained_weights_and_sees_colour_as_grey():
-    from utils import pretrained
-
-    grey = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 1), np.uint8)
-    expected = pretrained.load("glyphs").predict_on_batch(grey)
-    body = encoder("glyphs", (None, None, 3), [2])
-    maps = body.predict_on_batch(np.repeat(grey, 3, axis=-1))
-    np.testing.assert_allclose(maps[0] if isinstance(maps, list) else maps, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(

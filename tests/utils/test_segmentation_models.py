@@ -11,7 +11,6 @@ from keras import layers, ops
 from utils import architectures, arithmetic
 from utils.segmentation import deeplab, fcn8, fcn16, fcn32, inference, segnet, unet
 from utils.segmentation.deeplab import dilated
-from utils.segmentation.encoders import encoder
 from utils.segmentation.fcn import bilinear_kernel, enlarge
 
 SMALL_VGG = {"backbone": "vgg11", "width": 0.125, "units": 12}
@@ -200,30 +199,12 @@ def test_deeplab_on_both_forms():
     plain = without_weights(deeplab, shape, 5, decoder=False, **options)
     full = without_weights(deeplab, shape, 5, output_stride=8, separable=True, **options)
     assert plain.output_shape == full.output_shape == (None, 64, 64, 5)
-    assert [x.shape[1] for x in full.get_layer("encoder").outputs] == [None, None]
+    assert [x.shape[1] for x in full.get_layer("backbone").outputs] == [None, None]
     rates = [full.get_layer(f"aspp_rate{rate}_depthwise").dilation_rate for rate in (12, 24, 36)]
     assert rates == [(12, 12), (24, 24), (36, 36)]
     assert {layer.name for layer in plain.layers} >= {"aspp_conv1x1", "aspp_rate6", "aspp_rate18", "aspp_spread"}
     with pytest.raises(ValueError, match="has a stride of 32: output_stride is a power of two"):
         deeplab(shape, 5, output_stride=64, **options)
-
-
-# Encoders
-
-
-def test_encoder_of_a_model_of_ones_own_and_of_keras_applications():
-    image = layers.Input((None, None, 3))
-    x = layers.Conv2D(4, 3, padding="same", name="one")(image)
-    y = layers.Conv2D(5, 3, 2, padding="same", name="two")(x)
-    body = encoder(keras.Model(image, y), (None, None, 3))
-    assert body.levels == [0, 1] and [x.shape[-1] for x in body.outputs] == [4, 5]
-    mobile = without_weights(encoder, "MobileNetV2", (96, 96, 3), weights="random", alpha=0.35)
-    assert mobile.levels == [1, 2, 3, 4, 5]
-    assert [x.shape[1] for x in mobile.outputs] == [48, 24, 12, 6, 3]
-    with pytest.raises(ValueError, match="colour images"):
-        encoder("MobileNetV2", (32, 32, 1))
-    with pytest.raises(ValueError, match="no backbone 7"):
-        encoder(7, (32, 32, 1))
 
 
 # Inference: a net that sees few pixels, on a grid of stride 4

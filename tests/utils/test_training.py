@@ -14,10 +14,11 @@ import keras
 import nbformat
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from nbclient import NotebookClient
 
 from utils import session, training
+from utils.training import resuming
 
 # Layer groups
 
@@ -290,7 +291,7 @@ class StopIn(keras.callbacks.Callback):
 
 
 def same(model, other):
-    pairs = zip(training._state(model), training._state(other), strict=True)
+    pairs = zip(resuming._state(model), resuming._state(other), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
@@ -307,13 +308,13 @@ def uninterrupted(deterministic):
 
 def test_the_order_is_a_function_of_seed_and_epoch_and_the_remainder_changes():
     data = (np.arange(10), np.arange(10) * 2, np.ones(10))
-    first = training._shuffled(data, 4, 0, 0)
+    first = resuming._shuffled(data, 4, 0, 0)
     assert first["batch_size"] == 4 and len(first["x"]) == 8 and np.array_equal(first["y"], first["x"] * 2)
-    assert np.array_equal(first["x"], training._shuffled(data, 4, 0, 0)["x"])
-    left_out = {tuple(sorted(set(range(10)) - set(training._shuffled(data, 4, 0, e)["x"]))) for e in range(5)}
+    assert np.array_equal(first["x"], resuming._shuffled(data, 4, 0, 0)["x"])
+    left_out = {tuple(sorted(set(range(10)) - set(resuming._shuffled(data, 4, 0, e)["x"]))) for e in range(5)}
     assert len(left_out) > 1
-    assert not np.array_equal(first["x"], training._shuffled(data, 4, 1, 0)["x"])
-    assert training._shuffled(data, 99, 0, 0)["batch_size"] == 10
+    assert not np.array_equal(first["x"], resuming._shuffled(data, 4, 1, 0)["x"])
+    assert resuming._shuffled(data, 99, 0, 0)["batch_size"] == 10
 
 
 def test_interrupted_in_the_same_kernel_and_called_again(tmp_path, uninterrupted, capsys):
@@ -410,23 +411,30 @@ def test_a_full_disk_leaves_the_last_epoch_and_no_half_file(tmp_path, uninterrup
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*epoch-00003\.npz'"):
         run(tmp_path, model=model)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00001.npz", "epoch-00002.npz"]
     (tmp_path / ".epoch-00003.npz.123").write_bytes(b"what a killed process left")
     run(tmp_path, model=model)
     assert same(model, uninterrupted[0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00004.npz", "epoch-00005.npz"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["epoch-00004.npz", "epoch-00005.npz", "final-00005.npz"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "lacks its last array"])
 def test_a_damaged_checkpoint_costs_one_epoch(tmp_path, uninterrupted, capsys, damage):
     run(tmp_path, epochs=3)
     path = tmp_path / "epoch-00003.npz"
     content = bytearray(path.read_bytes())
     if damage == "flipped":
         content[len(content) // 2] ^= 0xFF
-    path.write_bytes(bytes(content[: {"cut": len(content) // 2, "flipped": len(content), "empty": 0}[damage]]))
+    if damage == "lacks its last array":
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        del arrays[max((name for name in arrays if name.startswith("state")), key=lambda name: int(name[5:]))]
+        np.savez(path, **arrays)
+    else:
+        path.write_bytes(bytes(content[: {"cut": len(content) // 2, "flipped": len(content), "empty": 0}[damage]]))
     model, history = run(tmp_path)
     out = capsys.readouterr().out
     assert "epoch-00003.npz is damaged" in out and "going on after epoch 2 of 5" in out
@@ -506,11 +514,143 @@ def test_callbacks_count_on_and_their_last_word_is_kept(tmp_path):
     assert again.history == history.history and same(finished, expected)
 
 
+class EndsBadly(keras.callbacks.Callback):
+    """Cut off while the callbacks end, after the last epoch was kept."""
+
+    def on_train_end(self, logs=None):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("patience", [1, 9])
+def test_a_run_that_is_cut_off_at_its_very_end_is_ended_again(tmp_path, capsys, patience):
+    """The last epoch is kept, but EarlyStopping has not put the best weights back: the run is not finished."""
+
+    def early():
+        return keras.callbacks.EarlyStopping("loss", patience=patience, min_delta=1e9, restore_best_weights=True)
+
+    expected, history = run(None, [early()], epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [EndsBadly(), early()], epochs=4)
+    model, resumed = run(tmp_path, [early()], epochs=4)
+    assert "already trained" not in capsys.readouterr().out
+    assert same(model, expected) and resumed.history == history.history
+    again, _ = run(tmp_path, [early()], epochs=4)
+    assert "already trained" in capsys.readouterr().out and same(again, expected)
+
+
+def test_a_damaged_final_file_is_made_again(tmp_path, capsys):
+    stop = [keras.callbacks.EarlyStopping("loss", patience=1, min_delta=1e9, restore_best_weights=True)]
+    expected, _ = run(tmp_path, stop, epochs=4)
+    (path,) = tmp_path.glob("final-*.npz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    model, _ = run(tmp_path, stop, epochs=4)
+    assert f"{path} is damaged: ending the run again" in capsys.readouterr().out
+    assert same(model, expected) and path.read_bytes() == whole
+
+
+def test_the_trained_model_is_known_again_though_a_callback_changed_it_at_the_end(tmp_path, capsys):
+    class Halve(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            self.model.set_weights([weight / 2 for weight in self.model.get_weights()])
+
+    model, _ = run(tmp_path, [Halve()], epochs=1)
+    again, _ = run(tmp_path, [Halve()], epochs=1, model=model)
+    assert "already trained" in capsys.readouterr().out and same(again, model)
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    run(tmp_path, epochs=1)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(resuming.Path, "read_bytes", refused)
+    with pytest.raises(PermissionError, match=r"epoch-00001\.npz"):
+        run(tmp_path, epochs=2)
+    assert (tmp_path / "epoch-00001.npz").exists()
+
+
+# Batches as dicts
+
+
+@keras.saving.register_keras_serializable("tests")
+class CountsBoxes(keras.Model):
+    """In the shape of a detector: takes the whole batch, finds the truth in it, and needs no loss from `compile`."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.convolution = layers.Conv2D(4, 3, activation="relu")
+        self.pool = layers.GlobalAveragePooling2D()
+        self.dropout = layers.Dropout(0.2, seed=1)
+        self.count = layers.Dense(1)
+
+    def call(self, batch):
+        images = batch["image"] if isinstance(batch, dict) else batch
+        x = self.dropout(self.pool(self.convolution(ops.cast(images, "float32") / 255)))
+        return self.count(x)[:, 0]
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        assert y is None and sample_weight is None
+        kept = ops.cast(x["labels"] >= 0, "float32")
+        size = ops.mean(ops.sum(x["boxes"], axis=-1) * kept, axis=-1)
+        return ops.mean(ops.square(y_pred - ops.sum(kept, axis=-1))) + 0 * ops.mean(size)
+
+
+def scenes(count=40):
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random((count, 3)) < 0.5, -1, 2).astype("int32")
+    boxes = (rng.random((count, 3, 4)) * 6 * (labels >= 0)[..., None]).astype("float32")
+    return {"image": rng.integers(0, 256, (count, 6, 6, 1), np.uint8), "boxes": boxes, "labels": labels}
+
+
+def counter():
+    keras.utils.set_random_seed(0)
+    model = CountsBoxes()
+    model.compile(keras.optimizers.Adam(0.01), jit_compile=training.jit_compile())
+    model({name: array[:1] for name, array in scenes().items()})
+    return model
+
+
+def dict_batches(epoch):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(scenes()).shuffle(40, seed=epoch).batch(16, drop_remainder=True)
+
+
+@pytest.mark.parametrize("data", [scenes(), lambda epoch: scenes(), dict_batches], ids=["dict", "function", "dataset"])
+def test_a_dict_of_image_boxes_and_labels_is_one_batch(tmp_path, data):
+    options = {"epochs": 3, "validation_data": None, "data": data}
+    expected, history = run(None, model=counter(), **options)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [StopIn(2)], model=counter(), **options)
+    model, resumed = run(tmp_path, model=counter(), **options)
+    assert same(model, expected) and resumed.history == history.history
+    other = dict(scenes(), boxes=scenes()["boxes"] + 1)
+    with pytest.raises(ValueError, match="different: data"):
+        run(tmp_path, model=counter(), **{**options, "data": other})
+
+
+def test_the_rows_of_a_dict_stay_together():
+    data = {"image": np.arange(10), "labels": np.arange(10) * 2}
+    epoch = resuming._shuffled(data, 4, 0, 0)
+    assert set(epoch) == {"x", "batch_size"}
+    assert np.array_equal(epoch["x"]["labels"], epoch["x"]["image"] * 2) and len(epoch["x"]["image"]) == 8
+    with pytest.raises(ValueError, match=r"their lengths are \[9, 10\]"):
+        resuming._shuffled({**data, "labels": np.arange(9)}, 4, 0, 0)
+
+
+def test_images_alone_are_x():
+    x = np.random.default_rng(0).random((8, 4)).astype("float32")
+    assert set(resuming._shuffled(x, 4, 0, 0)) == {"x", "batch_size"}
+
+
 def test_what_fit_refuses():
     with pytest.raises(ValueError, match="compile the model"):
         training.fit(small(), images(), 1)
     with pytest.raises(ValueError, match="a function of the epoch"):
-        training.fit(built(), np.zeros((4, 6, 6, 1)), 1)
+        training.fit(built(), Batches(0), 1)
     with pytest.raises(ValueError, match="epochs must be at least 1"):
         training.fit(built(), images(), 0)
     model = small()
@@ -522,10 +662,10 @@ def test_what_fit_refuses():
 def test_names_do_not_make_another_run():
     first, second = built(), built()
     assert first.name != second.name
-    assert training._model_digest(first) == training._model_digest(second)
-    assert training._compile_digest(first) == training._compile_digest(second)
+    assert resuming._model_digest(first) == resuming._model_digest(second)
+    assert resuming._compile_digest(first) == resuming._compile_digest(second)
     second.get_layer("conv1").trainable = False
-    assert training._model_digest(first) != training._model_digest(second)
+    assert resuming._model_digest(first) != resuming._model_digest(second)
 
 
 # Live curves

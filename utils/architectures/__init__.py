@@ -1,7 +1,6 @@
 """Convolutional networks from LeNet to FractalNet, one file per family: a table of configurations, a block, a model.
 
-`build("resnet50")` gives a functional Keras model with logits; `names()` lists all; `describe(name)` says what is known of one;
-`features(model, [3, 4, 5])` gives the last feature map of the strides 8, 16 and 32.
+`build("resnet50")` gives a functional Keras model with logits; `names()` lists all; `describe(name)` says what is known of one.
 """
 
 from utils.architectures import (  # noqa: F401  each puts its nets on the list
@@ -32,7 +31,6 @@ from utils.architectures.registry import (
     build,
     copy_weights,
     describe,
-    features,
     load_imagenet,
     names,
     outline,
@@ -45,7 +43,6 @@ __all__ = [
     "build",
     "copy_weights",
     "describe",
-    "features",
     "load_imagenet",
     "names",
     "outline",

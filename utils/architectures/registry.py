@@ -1,8 +1,7 @@
-"""The list of all architectures by name: `register` puts a builder on it, `build` calls it, `features` cuts maps off."""
+"""The list of all architectures by name: `register` puts a builder on it, `build` calls it."""
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -46,7 +45,7 @@ def register(*names, input_shape, classes=1000, application=None, application_op
 
     The builder is a function `f(name, input_shape, classes, include_top, **options)` with its options spelt out as keyword
     parameters; it gives a functional `keras.Model` called `name`, with logits from a layer "logits" or, without the top, the
-    last feature map. Its layers' names begin with their stage and "_": see `features`.
+    last feature map. Its layers' names begin with their stage and "_": "stage3_block2_conv1".
 
     Args:
         names: names for `build`.
@@ -208,49 +207,6 @@ def copy_weights(source, target):
         new.set_weights([value.reshape(shape) for value, shape in zip(values, shapes[1])])
     if biases:
         raise ValueError(f"a bias of {source.name} has no place in {target.name}: no batch normalisation follows it")
-
-
-def features(model, levels):
-    """The last feature map of each stride, for detection and segmentation.
-
-    The layers of a stage have names that begin with its name and "_" ("stage3_block2_conv1"; a layer alone, as "pool5", is a
-    stage of its own). A stage's map is the output of its last layer, and its stride follows from the shapes: each stage
-    divides the height of the one before by a power of two, borders apart. Of several stages with one stride, the last counts.
-
-    Args:
-        model: from `build`, with or without the top.
-        levels: sequence of ints: level l stands for a stride of 2^l pixels.
-
-    Returns:
-        keras.Model on the same input that gives a list of maps (B, height / 2^l, width / 2^l, C), one per level; for one level
-        alone the map itself, as all of Keras's models do.
-
-    Raises:
-        ValueError: the model has no map of a level.
-    """
-    stages = {}
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer) or not isinstance(layer.output, keras.KerasTensor):
-            continue
-        if len(layer.output.shape) == 4:
-            stages[layer.name.partition("_")[0]] = layer.output
-    head = {"head", "logits"}  # what stands behind the last map, and heads on the side
-    maps = [x for stage, x in stages.items() if stage not in head and not stage.startswith("aux")]
-    size = [axis or 512 for axis in model.input_shape[1:3]]
-    image = keras.KerasTensor((1, *size, model.input_shape[-1]))
-    heights = [x.shape[1] for x in keras.Model(model.inputs, maps).compute_output_spec(image)]
-    level, last, found = 0, size[0], {}
-    for x, height in zip(maps, heights):
-        level += round(math.log2(last / height))
-        last = height
-        found[level] = x
-    missing = [level for level in levels if level not in found]
-    if missing:
-        have = ", ".join(map(str, sorted(found)))
-        raise ValueError(
-            f"{model.name} at {model.input_shape[1:]} has no feature map of level {missing[0]} (levels: {have})"
-        )
-    return keras.Model(model.input, [found[level] for level in levels], name=f"{model.name}_features")
 
 
 def _nearest(word, known):

@@ -192,6 +192,57 @@ def _inputs(model, input_shape):
 # What Keras keeps to itself, all of it here: the graph of a functional model and the layers that a layer holds.
 
 
+def trunk(model):
+    """The maps that no branch goes around: each lies on every path of maps from the image to the model's last map.
+
+    A map inside a residual block is none of them, for the shortcut goes around it; the block's sum is one.
+
+    Args:
+        model: functional `keras.Model` on images; of several outputs, the last one counts. Nested models are not looked into.
+
+    Returns:
+        list of pairs from the image (included) to the last map: `keras.KerasTensor` (B, H, W, C) of the model itself, and the list of
+        layers and operations that lead to it from the one before.
+
+    Raises:
+        ValueError: the model is not functional, or no map leads from its image to its output.
+    """
+    if not getattr(model, "outputs", None) or len(getattr(model, "inputs", None) or ()) != 1:
+        raise ValueError(
+            f"{model.name} is not a functional or built Sequential keras.Model with one image as its input"
+        )
+    nodes, waiting, done = [], [(_node(model.outputs[-1]), False)], set()
+    while waiting:  # depth first: a node comes after all that it depends on
+        node, ready = waiting.pop()
+        if ready:
+            nodes.append(node)
+        elif id(node) not in done:
+            done.add(id(node))
+            waiting += [(node, True), *((_node(x), False) for x in node.input_tensors)]
+    maps = [node for node in nodes if len(node.output_tensors) == 1 and len(node.output_tensors[0].shape) == 4]
+    if not maps or maps[0].operation is not _node(model.inputs[0]).operation:
+        raise ValueError(f"{model.name} gives no map of its image")
+    place = {id(node): index for index, node in enumerate(nodes)}
+    last_use = {}
+    for index in range(place[id(maps[-1])] + 1):
+        for x in nodes[index].input_tensors:
+            if len(x.shape) == 4:
+                last_use[place[id(_node(x))]] = index
+    found, between, furthest = [], [], 0
+    for index in range(place[id(maps[-1])] + 1):
+        between.append(nodes[index].operation)
+        if furthest <= index and nodes[index] in maps:
+            found.append((nodes[index].output_tensors[0], between))
+            between = []
+        furthest = max(furthest, last_use.get(index, 0))
+    return found
+
+
+def _node(tensor):
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index]
+
+
 def _is_graph(model):
     """Whether the model is what its graph says: functional, and with Keras's own `call`."""
     return hasattr(model, "_run_through_graph") and _has_own_call(model)

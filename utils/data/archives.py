@@ -1,20 +1,19 @@
 """The files that some data sets are made from: where they are, where they come from, and whether they are whole.
 
-Neither TensorFlow nor course.toml is needed here: `course doctor` reads the table below as text, and on Colab there is no course.toml
-(a test holds RELEASE against it).
+Their facts stand in `archives.toml`, which `course doctor` reads too.
 """
 
 import hashlib
 import http.client
 import os
 import pathlib
+import tomllib
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
 from utils.data.errors import DataUnavailable
 
-RELEASE = "https://github.com/convnets-for-vision/course/releases/download/data-1"
 TIMEOUT = 30  # seconds without a byte
 
 
@@ -47,59 +46,9 @@ class Archive:
         return f"{self.host or RELEASE}/{self.file}"
 
 
-ARCHIVES = {
-    archive.name: archive
-    for archive in (
-        Archive(
-            name="clothing",
-            file="clothing_small.zip",
-            bytes=6756389,
-            sha256="acfc1559c81c222aeafc94dfd607d49d8c1c5149620100d6c3f35f07acc40c76",
-            licence="CC0 1.0",
-            citation="Alexey Grigorev and contributors, Clothing dataset, 2020, github.com/alexeygrigorev/clothing-dataset",
-            instead="digits",
-        ),
-        Archive(
-            name="bccd",
-            file="bccd.zip",
-            bytes=4326739,
-            sha256="351d6b1eafac1a761f87e9e5f75c32268a8670cad37fdffd5f3ddbc0c37804af",
-            licence="MIT",
-            citation="Shenggan et al., BCCD Dataset, 2017, github.com/Shenggan/BCCD_Dataset; images and annotations by cosmicad and "
-            "akshaylamba",
-            instead="shapes",
-        ),
-        Archive(
-            name="nuclei",
-            file="nuclei.zip",
-            bytes=4783985,
-            sha256="7fc31bef1c27e29157d90fec706c96ff2150d320c083f01779f9b8ec3d67fccd",
-            licence="CC0 1.0",
-            citation="J. Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl, Nature Methods 16, "
-            "2019 (BBBC038)",
-            instead="shapes",
-        ),
-        Archive(
-            name="photos",
-            file="photos.zip",
-            bytes=448675,
-            sha256="c9df3e2c6203b05b5345d65d5577cbbcc3fedc4a8ce9496887baa83a93d68ab4",
-            licence="Apache 2.0",
-            citation="Google Coral, test_data, github.com/google-coral/test_data",
-            instead="skimage_photos",
-        ),
-        Archive(
-            name="voc_segmentation",
-            file="VOCtrainval_11-May-2012.tar",
-            bytes=1999639040,
-            sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-            licence="Flickr's terms of use",
-            citation="M. Everingham et al., The PASCAL Visual Object Classes Challenge 2012",
-            instead="shapes",
-            host="http://host.robots.ox.ac.uk/pascal/VOC/voc2012",
-        ),
-    )
-}
+_TABLE = tomllib.loads((pathlib.Path(__file__).parent / "archives.toml").read_text(encoding="utf-8"))
+RELEASE = _TABLE.pop("release")
+ARCHIVES = {name: Archive(name=name, **facts) for name, facts in _TABLE.items()}
 
 
 def cache_folder():

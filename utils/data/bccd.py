@@ -5,6 +5,8 @@ import zipfile
 
 import numpy as np
 
+from utils.boxes import convert
+
 VERSION = "1.0.0"
 CLASSES = ("RBC", "WBC", "Platelets")
 SPLITS = {"train": 205, "validation": 87, "test": 72}
@@ -33,6 +35,6 @@ def pictures(path, split):
         for image in table["images"]:
             found = objects[image["id"]]
             boxes = np.array([annotation["bbox"] for annotation in found], np.float32).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]  # COCO's x, y, width, height
+            boxes = convert(boxes, "xywh", "xyxy")
             content = archive.read(f"bccd/images/{folder}/{image['file_name']}")
             yield image["file_name"], content, boxes, [names[annotation["category_id"]] for annotation in found]

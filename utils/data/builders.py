@@ -1,9 +1,12 @@
 """The builders of TensorFlow Datasets behind the sets that are prepared once, and the lock around their preparation."""
 
 import contextlib
+import hashlib
 import io
+import json
 import pathlib
 import shutil
+import warnings
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -234,8 +237,8 @@ def prepared(builder_class, config=None, silent=True):
     """A builder whose data is prepared, now or before; `silent` without progress bars.
 
     TensorFlow Datasets dies when two processes prepare one set, and leaves a folder `incomplete.*` behind when it is killed. So one process at a
-    time, for each set and version, looks whether the set is there, clears what a killed one left, and prepares it. The lock belongs to the
-    process: it goes when the process goes, however it goes.
+    time, for each set and version, looks whether the set is there and whole, clears what a killed one left, and prepares it. The lock belongs to
+    the process: it goes when the process goes, however it goes. A set whose files were damaged later is prepared again, with a warning.
 
     Raises:
         DataUnavailable: the cache cannot be written, or the builder's archive cannot be had.
@@ -244,20 +247,14 @@ def prepared(builder_class, config=None, silent=True):
     import tensorflow as tf
 
     folder = cache_folder() / "tfds"
-    builder = builder_class(data_dir=folder, config=config)
-    place = pathlib.Path(builder.data_dir)
-    if is_prepared(place):
-        return builder
+    place = place_of(builder_class, folder, config)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(place.parent / f"{place.name}.lock"):
-            if is_prepared(place):
-                builder = builder_class(data_dir=folder, config=config)
-            else:
-                for left in place.parent.glob(f"incomplete.*_{place.name}"):
-                    shutil.rmtree(left)
-                with quiet() if silent else contextlib.nullcontext():
-                    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        if not is_there(builder_class, place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(place.parent / f"{place.name}.lock"):
+                if not is_there(builder_class, place):
+                    prepare(builder_class, folder, config, place, silent)
+        return builder_class(data_dir=folder, config=config)
     except DataUnavailable:
         raise
     except (OSError, RuntimeError, tf.errors.OpError) as error:
@@ -268,13 +265,62 @@ def prepared(builder_class, config=None, silent=True):
             raise
         reason = " ".join(str(getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause).split())
         raise DataUnavailable(
-            f"{builder.name} cannot be prepared in {folder} ({reason}): set COURSE_CACHE to a folder with room that can be written"
+            f"{builder_class.name} cannot be prepared in {folder} ({reason}): set COURSE_CACHE to a folder with room that can be written"
         ) from error
-    return builder
+
+
+def prepare(builder_class, folder, config, place, silent):
+    """Prepares a set in `place`, which is below `folder`, and records the hashes of its files."""
+    for left in place.parent.glob(f"incomplete.*_{place.name}"):
+        shutil.rmtree(left)
+    if place.exists():
+        if (place / HASHES).is_file():
+            warnings.warn(f"{place} was damaged: {builder_class.name} is prepared again", stacklevel=2)
+        shutil.rmtree(place)
+    builder = builder_class(data_dir=folder, config=config)
+    with quiet() if silent else contextlib.nullcontext():
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    if issubclass(builder_class, CourseBuilder):
+        temporary = place / f".{HASHES}"
+        temporary.write_text(json.dumps(hashes(place), indent=1))
+        temporary.replace(place / HASHES)
+
+
+def place_of(builder_class, folder, config=None):
+    """Where a set lies below `folder`. A builder reads its files when it is made, and fails on damaged ones: so one is made where none are."""
+    nowhere = folder / "nowhere"
+    return folder / pathlib.Path(builder_class(data_dir=nowhere, config=config).data_dir).relative_to(nowhere)
+
+
+HASHES = "sha256.json"  # written last: a set of ours without it was not prepared to its end
+
+
+def is_there(builder_class, place):
+    """Whether a set is prepared. Ours, which are small, are hashed each time; of the public ones, up to 25 GB, the description is enough."""
+    return is_whole(place) if issubclass(builder_class, CourseBuilder) else is_prepared(place)
+
+
+def hashes(place):
+    """{name: SHA-256} of the files of a set."""
+    found = {}
+    for path in sorted(place.iterdir()):
+        if not path.name.startswith(".") and path.name != HASHES:
+            with open(path, "rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def is_whole(place):
+    """Whether the files of a set that `prepare` wrote are those that it wrote; hashing takes a second for 500 MB."""
+    try:
+        recorded = json.loads((place / HASHES).read_text())
+        return isinstance(recorded, dict) and recorded.items() <= hashes(place).items()
+    except (OSError, ValueError):
+        return False
 
 
 def is_prepared(place):
-    """Whether a data set was written to the folder to its end: the folder gets its name in one step, after its last file."""
+    """Whether TensorFlow Datasets has written a set to the folder to its end: the folder gets its name in one step, after its last file."""
     return (place / "dataset_info.json").is_file()
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.boxes import clip
+
 GREY = 114  # the border of a letterboxed image; the value is YOLOv5's
 IGNORED = 255  # the border of its semantic mask
 RESIZES = ("stretch", "letterbox")
@@ -41,7 +43,7 @@ class Placement:
         """Boxes (..., 4) `xyxy` on the canvas, in the image and clipped to it: float32."""
         height, width = self.shape
         found = (np.asarray(boxes, np.float32) - self._shift()) / self._scale()
-        return np.clip(found, 0, [width, height, width, height]).astype(np.float32)
+        return clip(found, height, width).astype(np.float32)
 
     def keypoints(self, keypoints):
         """Keypoints (..., 3) of the image on the canvas: float32. Those with visibility 0 stay at zero."""

@@ -12,7 +12,7 @@ import numpy as np
 from utils.data import catalogue, sources
 from utils.data.geometry import IGNORED, checked_resize, checked_size, place
 
-OBJECTS = ("boxes", "labels", "masks", "keypoints")  # one entry for each object, padded together
+OBJECTS = ("boxes", "labels", "ignored", "masks", "keypoints")  # one entry for each object, padded together
 IN_SPACE = ("mask", "boxes", "masks", "keypoints")  # what has a place in the image
 
 
@@ -39,7 +39,7 @@ def arrays(
             `per_class=1` are among those of `per_class=2`, and so on.
         seed: int; only for `per_class`.
         on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with a warning.
-        target: "label"; "mask"; "boxes" for all that belongs to the objects; or another key that the data has.
+        target: "label"; "mask"; "boxes" for all that belongs to the objects; another key that the data has; or None for everything.
         resize: "stretch" gives an image its new size without regard to the aspect; "letterbox" keeps the aspect and fills what is left, in
             the image with grey (114), in `mask` with 255 (ignored). None: "letterbox" if the data has masks or boxes, else "stretch".
             Boxes, masks and keypoints move with the image; masks take the value of the nearest pixel and are never interpolated.
@@ -49,9 +49,11 @@ def arrays(
         images (N, H, W, C) uint8 and
         for "label": labels (N,) int32;
         for "mask": semantic masks (N, H, W) uint8, 0 background, class c is c + 1, 255 ignored;
-        for "boxes": a dict of `boxes` (N, M, 4) float32 `xyxy` pixels and `labels` (N, M) int32, and where the data has them `masks`
-            (N, M, H, W) uint8 and `keypoints` (N, M, K, 3) float32; M is `max_objects`, padding has label -1 and zeros elsewhere;
+        for "boxes": a dict of `boxes` (N, M, 4) float32 `xyxy` pixels and `labels` (N, M) int32, and where the data has them `ignored`
+            (N, M) bool (crowds and difficult objects), `masks` (N, M, H, W) uint8 and `keypoints` (N, M, K, 3) float32; M is `max_objects`,
+            padding has label -1 and zeros elsewhere (False in `ignored`);
         for another key: its array; captions are str.
+        For None, one dict of `image` and all of these by their keys, as `training.fit` and a detector take it.
 
     Raises:
         ValueError: unknown name, split or target, images of different sizes without `image_size`, a class with fewer than `per_class` images,
@@ -63,7 +65,8 @@ def arrays(
     description = source.description
     size = checked_size(image_size)
     checked_channels(channels)
-    checked_target(target, source)
+    if target is not None:
+        checked_target(target, source)
     resize = resize_for(resize, source)
     split, start, stop = part(split, description)
     shape = shape_after(description.image_shape, size, channels)
@@ -81,7 +84,7 @@ def arrays(
             images[row] = fit(image, size, channels, resize)
         return images, labels[indices]
 
-    keys = tuple(key for key in OBJECTS if key in source.targets) if target == "boxes" else (target,)
+    keys = keys_of(target, source)
     objects = objects_for(max_objects, keys, description)
     truth = {key: [] for key in keys}
     for row, example in enumerate(examples(source, split, start + indices, ("image", *keys))):
@@ -91,6 +94,8 @@ def arrays(
             value = example[key]
             truth[key].append(pad(value, key, objects, description) if key in OBJECTS else value)
     truth = {key: np.stack(values) for key, values in truth.items()}
+    if target is None:
+        return {"image": images, **truth}
     return images, truth if target == "boxes" else truth[target]
 
 
@@ -115,8 +120,9 @@ def load(
         name, split, image_size, channels, resize, max_objects: as for `arrays`.
         batch_size: int, or None for single examples.
         target: None for dicts with the key `image` (H, W, C) uint8 and, as the data has them (`describe(name).targets`), `label` () int32,
-            `mask` (H, W) uint8, `boxes` (M, 4) float32, `labels` (M,) int32, `masks` (M, H, W) uint8, `keypoints` (M, K, 3) float32,
-            `caption` () string. The name of one key for pairs (image, target), as `fit` takes them.
+            `mask` (H, W) uint8, `boxes` (M, 4) float32, `labels` (M,) int32, `ignored` (M,) bool, `masks` (M, H, W) uint8, `keypoints`
+            (M, K, 3) float32, `caption` () string. The name of one key for pairs (image, target), as `fit` takes them; the target is
+            what `arrays` gives for it: for "boxes" a dict of all that belongs to the objects.
         shuffle: whether to draw the examples in random order, another one each time the dataset is gone through.
         seed: int, of the order. Together with TensorFlow's global seed, which `session.start` sets, it decides the order: with both equal,
             two runs give identical batches.
@@ -147,7 +153,7 @@ def load(
     if target is not None:
         checked_target(target, source)
     resize = resize_for(resize, source)
-    keys = ("image", *(source.targets if target is None else (target,)))
+    keys = ("image", *keys_of(target, source))
     objects = objects_for(max_objects, keys, description)
 
     import tensorflow as tf
@@ -165,7 +171,10 @@ def load(
         for key in OBJECTS:
             if key in example:
                 example[key] = pad_tensor(example[key], key, objects, description)
-        return example if target is None else (example["image"], example[target])
+        if target is None:
+            return example
+        image = example.pop("image")
+        return image, example if target == "boxes" else example[target]
 
     dataset = dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if batch_size is not None:
@@ -346,6 +355,13 @@ def examples(source, split, indices, keys):
     wanted = set(indices.tolist())
     found = {index: example for index, example in enumerate(decoded, start) if index in wanted}
     yield from (found[index] for index in indices.tolist())
+
+
+def keys_of(target, source):
+    """The keys of an example besides `image` that a target stands for."""
+    if target is None:
+        return tuple(source.targets)
+    return tuple(key for key in OBJECTS if key in source.targets) if target == "boxes" else (target,)
 
 
 def shape_after(shape, size, channels):

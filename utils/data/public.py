@@ -113,17 +113,17 @@ class Pets(Labelled):
 
 
 class Boxed(Labelled):
-    """A set with boxes; those flagged as difficult or as a crowd, and those without area, are left out.
+    """A set with boxes; those flagged as difficult or as a crowd are `ignored`, those without area are left out.
 
     Args:
         public, description: as for `Labelled`.
-        left_out: name of the flag.
+        flag: name of the feature that flags them.
         first: number of the first pixel, from which the set counts; 1 in VOC, whose boxes begin with their first pixel's number.
     """
 
-    def __init__(self, public, description, left_out, first):
+    def __init__(self, public, description, flag, first):
         super().__init__(public, description)
-        self.left_out, self.first = left_out, first
+        self.flag, self.first = flag, first
 
     def decode(self, record):
         import tensorflow as tf
@@ -133,12 +133,13 @@ class Boxed(Labelled):
         top, left, bottom, right = tf.unstack(objects["bbox"] * tf.stack([height, width, height, width]), axis=-1)
         boxes = tf.stack([left - self.first, top - self.first, right, bottom], axis=-1)
         boxes = tf.clip_by_value(boxes, 0, tf.stack([width, height, width, height]))
-        area = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=-1) > 0
-        keep = area & ~objects[self.left_out]
+        # Here and not in `utils.boxes`: what runs in tf.data is TensorFlow's under every backend.
+        keep = tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=-1) > 0
         return {
             "image": image,
             "boxes": tf.ensure_shape(tf.boolean_mask(boxes, keep), (None, 4)),
             "labels": tf.cast(tf.boolean_mask(objects["label"], keep), tf.int32),
+            "ignored": tf.boolean_mask(objects[self.flag], keep),
         }
 
 
@@ -158,9 +159,11 @@ def prepared(public):
     builder_class = tfds.builder_cls(public.dataset)
     given = os.environ.get("COURSE_DATA")
     for folder in filter(None, (given, tfds.core.constants.DATA_DIR, cache_folder() / "tfds")):
-        builder = builder_class(data_dir=pathlib.Path(folder).expanduser(), config=public.config)
-        if builders.is_prepared(pathlib.Path(builder.data_dir)):
-            return builder
+        folder = pathlib.Path(folder).expanduser()
+        place = builders.place_of(builder_class, folder, public.config)
+        if builders.is_prepared(place):
+            return opened(builder_class, folder, public.config, place)
+    builder = builder_class(data_dir=folder, config=public.config)  # nothing is there, so it reads nothing
     try:
         reach(list(builder.url_infos or ()))
         return builders.prepared(builder_class, public.config, silent=False)
@@ -172,6 +175,23 @@ def prepared(public):
             f"tensorflow_datasets.load({public.name!r}), put the folder {place} that this makes into a folder and set COURSE_DATA to that "
             f"folder, or use the data set {public.instead!r} instead, which needs no file"
         ) from error
+
+
+def opened(builder_class, folder, config, place):
+    """The builder of a set that was prepared before.
+
+    Raises:
+        DataUnavailable: its description is damaged, or files are missing.
+    """
+    try:
+        builder = builder_class(data_dir=folder, config=config)
+        missing = [path for split in builder.info.splits.values() for path in split.filepaths if not path.exists()]
+    except Exception as error:  # damaged files make protobuf, json and tfds raise errors of many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataUnavailable(f"{place} is damaged ({reason}): delete it and run again") from error
+    if missing:
+        raise DataUnavailable(f"{place} is damaged ({missing[0].name} is not there): delete it and run again")
+    return builder
 
 
 def reach(urls):
@@ -282,7 +302,7 @@ def oxford_iiit_pet():
 
 
 VOC_NOTE = (
-    "It has boxes; masks are in voc_segmentation. Objects that VOC marks as difficult are left out: VOC's own evaluation counts them neither as "
+    "It has boxes; masks are in voc_segmentation. Objects that VOC marks as difficult are `ignored`: VOC's own evaluation counts them neither as "
     "found nor as missed. VOC counts pixels from 1; "
     "here a box begins at the edge of its first pixel. "
 )
@@ -318,11 +338,11 @@ def voc(year="2007"):
             "2007": "Split as the challenge did.",
             "2012": "Nobody has the truth of the challenge's test images: test is its validation split, validation the last tenth of its train.",
         }[year],
-        targets=("boxes", "labels"),
+        targets=("boxes", "labels", "ignored"),
         max_objects=100,
         variants=("voc/2007", "voc/2012"),
     )
-    return Boxed(public, description, left_out="is_difficult", first=1)
+    return Boxed(public, description, flag="is_difficult", first=1)
 
 
 COCO = names(
@@ -351,10 +371,10 @@ def coco(year="2017"):
         classes=COCO,
         licence="annotations CC BY 4.0; photographs by Flickr's terms of use",
         citation="T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014",
-        note="Crowds (one box around many) and boxes without area are left out. Nobody has the truth of COCO's test images: test is its validation "
+        note="Crowds (one box around many) are `ignored`, boxes without area left out. Nobody has the truth of COCO's test images: test is its validation "
         "split, on which papers report; validation is the last 5,000 of its train.",
-        targets=("boxes", "labels"),
+        targets=("boxes", "labels", "ignored"),
         max_objects=100,
         variants=("coco/2017",),
     )
-    return Boxed(public, description, left_out="is_crowd", first=0)
+    return Boxed(public, description, flag="is_crowd", first=0)

@@ -13,7 +13,8 @@ A source has
 
 An example is not padded: `N` is its own number of objects. All that is left to `utils.data.loading`: resizing everything together, padding to
 `description.max_objects`, static shapes. `boxes` are `xyxy` corners in pixels of the image as it is; what has no area or lies outside is
-the source's to refuse, not `load`'s to repair.
+the source's to refuse, not `load`'s to repair. `ignored` is among the targets of a data set only if it has such objects, or may have them
+(VOC, COCO); without the key, every object counts. The pixels of an ignored object are 255 in `mask`.
 
 | key | shape | type | |
 |---|---|---|---|
@@ -22,6 +23,7 @@ the source's to refuse, not `load`'s to repair.
 | `mask` | (H, W) | uint8 | 0 background, class c is c + 1, 255 is ignored |
 | `boxes` | (N, 4) | float32 | pixel i covers [i, i + 1) |
 | `labels` | (N,) | int32 | of the boxes |
+| `ignored` | (N,) | bool | True for a crowd or a difficult object: finding it is neither right nor wrong |
 | `masks` | (N, H, W) | uint8 | 0 or 1; one for each box |
 | `keypoints` | (N, K, 3) | float32 | x, y, visibility (0 absent, 1 hidden, 2 visible), K = len(description.keypoints) |
 | `caption` | () | string | |
@@ -38,6 +40,7 @@ SPECIFICATION = {
     "mask": ("uint8", "HW"),
     "boxes": ("float32", "N4"),
     "labels": ("int32", "N"),
+    "ignored": ("bool", "N"),
     "masks": ("uint8", "NHW"),
     "keypoints": ("float32", "NK3"),
     "caption": ("string", ""),

@@ -5,10 +5,10 @@ The builders `fcn32`, `fcn16`, `fcn8`, `segnet`, `unet` and `deeplab` give a ker
 size.
 """
 
-from utils.segmentation import encoders, inference, losses, metrics
+from utils.segmentation import inference, losses, metrics
 from utils.segmentation.deeplab import deeplab
 from utils.segmentation.fcn import fcn8, fcn16, fcn32
 from utils.segmentation.segnet import segnet
 from utils.segmentation.unet import unet
 
-__all__ = ["deeplab", "encoders", "fcn8", "fcn16", "fcn32", "inference", "losses", "metrics", "segnet", "unet"]
+__all__ = ["deeplab", "fcn8", "fcn16", "fcn32", "inference", "losses", "metrics", "segnet", "unet"]

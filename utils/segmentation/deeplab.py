@@ -5,14 +5,13 @@ that each sees what it saw before, at every place: `dilated`. On that map, atrou
 dilations at once, and at the whole image. The v3+ decoder adds a map of stride 4 for the outlines.
 """
 
-import math
-
 import keras
-from keras import layers, ops
+from keras import layers
 
 from utils import architectures, models
 from utils.architectures.blocks import conv_bn_relu, depthwise
-from utils.segmentation.encoders import Enlarge, WithoutProducts, cropped, padded, preprocessed
+from utils.backbones import maps, preprocessed
+from utils.layers import DilatedMaxPooling, Enlarge, Spread, cropped, padded
 
 
 def deeplab(
@@ -37,7 +36,7 @@ def deeplab(
         input_shape: (height, width, channels); height and width None for any size.
         classes: number of classes, background included.
         backbone: a name of `utils.architectures.names()` whose convolutions are a chain of strides: ResNets, MobileNets, VGG. It becomes one
-            layer of the model, "encoder".
+            layer of the model, "backbone".
         weights: None or "imagenet"; dilation changes no weight.
         output_stride: stride of the last map: a power of two up to the backbone's own; 16 or 8 in the papers. Half of it is four times the
             work in the stages that are dilated.
@@ -65,9 +64,10 @@ def deeplab(
         raise ValueError(
             f"{backbone} has a stride of {own}: output_stride is a power of two up to it, above {2**low_level}"
         )
-    low = architectures.features(body, [low_level]).output
-    low = low[0] if isinstance(low, list) else low
-    body = dilated(keras.Model(body.input, [low, body.output], name="encoder"), output_stride)
+    found = maps(body)
+    if low_level not in found:
+        raise ValueError(f"{backbone} has no map of level {low_level} (levels: {', '.join(map(str, found))})")
+    body = dilated(keras.Model(body.input, [found[low_level], body.output], name="backbone"), output_stride)
     image = layers.Input(input_shape, name="image")
     x = preprocessed(padded(image, own), backbone if weights == "imagenet" else None)
     low, x = body(x)
@@ -114,55 +114,6 @@ def _conv3(x, filters, rate, separable, name):
         return conv_bn_relu(x, filters, 3, name=name, dilation_rate=rate)
     x = depthwise(x, 3, name=f"{name}_depthwise", dilation_rate=rate)
     return conv_bn_relu(x, filters, 1, name=name)
-
-
-@keras.saving.register_keras_serializable("convnets")
-class Spread(WithoutProducts, layers.Layer):
-    """One value per channel, everywhere: (B, 1, 1, C) and a map (B, H, W, any) -> (B, H, W, C)."""
-
-    def call(self, x, like):
-        return x + ops.zeros_like(like[..., :1])
-
-    def compute_output_spec(self, x, like):
-        return keras.KerasTensor((x.shape[0], *like.shape[1:3], x.shape[3]), self.compute_dtype)
-
-
-@keras.saving.register_keras_serializable("convnets")
-class DilatedMaxPooling(WithoutProducts, layers.Layer):
-    """Max-pooling of stride 1 whose window has holes: (B, H, W, C) -> (B, H, W, C) with padding "same".
-
-    Args:
-        pool_size: (height, width) of the window.
-        dilation: distance of the window's pixels.
-        before: (above, left) padding; what is left of (pool_size - 1) * dilation goes below and right. None: no padding at all.
-    """
-
-    def __init__(self, pool_size, dilation, before=(0, 0), **options):
-        super().__init__(**options)
-        self.pool_size, self.dilation = tuple(pool_size), dilation
-        self.before = None if before is None else tuple(before)
-
-    def call(self, x):
-        reach = [(size - 1) * self.dilation for size in self.pool_size]
-        if self.before is not None:
-            pads = [(n, total - n) for n, total in zip(self.before, reach)]
-            x = ops.pad(x, [(0, 0), *pads, (0, 0)], constant_values=-math.inf)
-        height, width = (n - total for n, total in zip(ops.shape(x)[1:3], reach))
-        best = None
-        for i in range(0, reach[0] + 1, self.dilation):
-            for j in range(0, reach[1] + 1, self.dilation):
-                seen = x[:, i : i + height, j : j + width]
-                best = seen if best is None else ops.maximum(best, seen)
-        return best
-
-    def compute_output_spec(self, x):
-        less = [0 if self.before is not None else (size - 1) * self.dilation for size in self.pool_size]
-        sizes = [n if n is None else n - gone for n, gone in zip(x.shape[1:3], less)]
-        return keras.KerasTensor((x.shape[0], *sizes, x.shape[3]), self.compute_dtype)
-
-    def get_config(self):
-        own = {"pool_size": self.pool_size, "dilation": self.dilation, "before": self.before}
-        return super().get_config() | own
 
 
 def dilated(model, output_stride):

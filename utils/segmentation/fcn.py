@@ -13,7 +13,9 @@ import numpy as np
 from keras import layers
 
 from utils import architectures
-from utils.segmentation.encoders import cropped, encoder, padded
+from utils.backbones import backbone as build_backbone
+from utils.backbones import on_images
+from utils.layers import cropped, padded
 
 
 def fcn32(input_shape=(None, None, 3), classes=21, backbone="vgg16", weights=None, name="fcn32", **options):
@@ -32,8 +34,9 @@ def fcn8(input_shape=(None, None, 3), classes=21, backbone="vgg16", weights=None
     Args:
         input_shape: (height, width, channels); height and width None for any size.
         classes: number of classes, background included.
-        backbone: what `encoders.encoder` takes: a name of `utils.architectures`, a class of `keras.applications`, "small", or a keras.Model.
-            It becomes one layer of the model, "encoder".
+        backbone: what `utils.backbones.backbone` takes: a name of `utils.architectures`, a class of `keras.applications`, "small", or
+            a keras.Model. It becomes one layer of the model, "backbone". Of our VGGs, a level's map is that of the pool which leads to it, as
+            in the paper.
         weights: of the backbone; for VGG, "imagenet" fills fc6 and fc7 too.
         name: of the model.
         **options: `units` of the convolutions fc6 (7x7) and fc7 (1x1) that stand behind the backbone, None for none, by default 4096 for VGG
@@ -59,9 +62,11 @@ def _fcn(
     any_size = (None, None, input_shape[-1])
     if levels is None and backbone in architectures.names():
         levels = [3, 4, 5][-maps:]
-    body = encoder(
-        backbone, any_size if None in input_shape[:2] else input_shape, levels, weights, pools=is_vgg, **options
-    )
+    size = any_size if None in input_shape[:2] else tuple(input_shape)
+    if is_vgg and backbone in architectures.names():
+        body = _pools(backbone, size, levels, weights, options)
+    else:
+        body = build_backbone(backbone, size, levels, weights, **options)
     levels = body.levels[-maps:]
     if len(levels) < maps or levels != list(range(levels[0], levels[0] + maps)):
         raise ValueError(f"{name} takes {maps} levels of the backbone without a gap, not {body.levels}")
@@ -86,6 +91,14 @@ def _fcn(
     if is_vgg and weights == "imagenet" and units == 4096:
         _fill_dense_layers(model, backbone)
     return model
+
+
+def _pools(name, input_shape, levels, weights, options):
+    """The maps of VGG's pools, which the paper takes: a level's is that of the pool that leads to it, not the last convolution's."""
+    body = architectures.build(name, input_shape, include_top=False, weights=weights, **options)
+    pools = keras.Model(body.input, [body.get_layer(f"pool{level}").output for level in levels], name=name)
+    pools.levels = list(levels)
+    return on_images(pools, name if weights == "imagenet" else None)
 
 
 def enlarge(x, factor, bilinear=True, name=None):

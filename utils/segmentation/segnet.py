@@ -10,8 +10,8 @@ from keras import layers
 
 from utils import architectures
 from utils.architectures.blocks import conv, conv_bn_relu
-from utils.layers import MaxPoolingWithIndices, MaxUnpooling
-from utils.segmentation.encoders import cropped, padded, preprocessed
+from utils.backbones import preprocessed
+from utils.layers import MaxPoolingWithIndices, MaxUnpooling, cropped, padded
 
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 

@@ -9,7 +9,8 @@ import keras
 from keras import layers
 
 from utils.architectures.blocks import conv_bn_relu, conv_relu
-from utils.segmentation.encoders import CropLike, Enlarge, cropped, encoder, padded
+from utils.backbones import backbone as build_backbone
+from utils.layers import CropLike, Enlarge, cropped, padded
 
 PAPER = (64, 128, 256, 512, 1024)
 
@@ -45,10 +46,10 @@ def unet(
             quarter of the work. Padding "same" only.
         upsampling: "transposed", the paper's 2x2 transposed convolution; or "bilinear" or "nearest", then a 3x3 convolution.
         dropout: rate at the bottom (the paper has dropout there, and does not say how much).
-        backbone: None for a path down of its own; or what `encoders.encoder` takes: "small", "glyphs", "MobileNetV2", "resnet18", ...
-            It becomes one layer of the model, "encoder": `model.get_layer("encoder").trainable = False` freezes it.
+        backbone: None for a path down of its own; or what `utils.backbones.backbone` takes: "small", "glyphs", "MobileNetV2", "resnet18",
+            a keras.Model, ... It becomes one layer of the model, "backbone": `model.get_layer("backbone").trainable = False` freezes it.
         levels: levels of the backbone whose maps are used, rising; None: all it has.
-        weights, **options: of the backbone, see `encoders.encoder`.
+        weights, **options: of the backbone, see `utils.backbones.backbone`.
         name: of the model.
 
     Returns:
@@ -87,8 +88,8 @@ def unet(
         strides = [stem_stride * 2**stage for stage in range(len(widths))]
         widths = widths[:-1]
     else:
-        # The channels of the levels must be known before the padding is, hence the encoder first.
-        body = encoder(
+        # The channels of the levels must be known before the padding is, hence the backbone first.
+        body = build_backbone(
             backbone,
             input_shape if None in input_shape[:2] else (None, None, input_shape[-1]),
             levels,

@@ -4,7 +4,9 @@ import keras
 
 from utils.data.augmentation.backend import KerasRandom, TensorFlowOps, TensorFlowRandom, in_tf_data
 
-RANKS = {"image": 4, "label": None, "mask": 3, "boxes": 3, "labels": 2, "masks": 4, "keypoints": 4}  # of a batch
+# Axes of a batch, by key.
+RANKS = {"image": 4, "label": None, "mask": 3, "boxes": 3, "labels": 2, "ignored": 2, "masks": 4, "keypoints": 4}
+OBJECTS = ("boxes", "labels", "ignored", "masks", "keypoints")  # one entry for each object
 PACKAGE = "course"
 
 
@@ -12,7 +14,7 @@ class Augmentation(keras.layers.Layer):
     """A layer that changes images at random, each in its own way, and moves with them what lies in them.
 
     Takes and returns the dicts of `utils.data.load`: `image` (B, H, W, C) uint8 or float in 0..255, with any of `mask`, `boxes` + `labels`,
-    `masks`, `keypoints`, `label`; or a batch of images alone; or a single example or image, without the axis B. Types stay: what comes in
+    `ignored`, `masks`, `keypoints`, `label`; or a batch of images alone; or a single example or image, without the axis B. Types stay: what comes in
     as uint8 goes out as uint8. What else a dict holds (a caption) passes through. As with Keras's own layers `training` is True unless
     something says otherwise, and `predict` and `evaluate` do: then what comes in goes out.
 
@@ -244,7 +246,7 @@ def check(batch):
             raise ValueError(
                 f"{key} must have {RANKS[key] - (rank == 3)} axes beside an image of {rank}, got shape {tuple(value.shape)}"
             )
-    for key in ("boxes", "masks", "keypoints"):
+    for key in ("boxes", "ignored", "masks", "keypoints"):
         if key in batch and ("boxes" not in batch or "labels" not in batch):
             raise ValueError(f"{key} need boxes and labels beside them, which say what is padding")
     return rank == 3

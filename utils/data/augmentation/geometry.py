@@ -12,7 +12,7 @@ from utils.data.augmentation.base import PACKAGE, Augmentation, between, spread
 from utils.data.geometry import GREY, IGNORED
 
 EDGES = ("grey", "reflect")
-OBJECTS = ("boxes", "masks", "keypoints")
+MOVING = ("boxes", "masks", "keypoints")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -114,7 +114,7 @@ class Affine(Augmentation):
         self.min_visible = between(min_visible, 0, 1, "min_visible")
 
     def augment(self, batch, t, random):
-        if self.edges == "reflect" and set(OBJECTS) & set(batch):
+        if self.edges == "reflect" and set(MOVING) & set(batch):
             raise ValueError(
                 "edges='reflect' shows objects twice, which boxes, masks and keypoints cannot follow: use 'grey'"
             )
@@ -226,7 +226,7 @@ def move_objects(t, batch, forward, back, size, min_visible, window=None):
         t, batch, forward, back, size, min_visible: as for `move`; `back` is the inverse of `forward`.
 
     Returns:
-        dict of boxes, labels, masks, keypoints, as far as the batch has them.
+        dict of boxes, labels, ignored, masks, keypoints, as far as the batch has them.
     """
     height, width = (t.cast(side, "float32") for side in size)
     count = t.shape(forward)[0]
@@ -257,6 +257,8 @@ def move_objects(t, batch, forward, back, size, min_visible, window=None):
     alive = alive & (batch["labels"] >= 0)
     moved["boxes"] = t.where(alive[..., None], boxes, t.zeros_like(boxes))
     moved["labels"] = t.where(alive, batch["labels"], -t.ones_like(batch["labels"]))
+    if "ignored" in batch:
+        moved["ignored"] = alive & batch["ignored"]
     if "masks" in moved:
         moved["masks"] = moved["masks"] * t.cast(alive[..., None, None], moved["masks"].dtype)
     if "keypoints" in batch:
@@ -284,7 +286,7 @@ def inverse(t, maps):
 
 
 def area(first, last):
-    """Areas of boxes given by two corners (..., 2)."""
+    """Areas of boxes given by two corners (..., 2). `utils.boxes` knows the backend's tensors, and `t` may be TensorFlow's under any backend."""
     return (last[..., 0] - first[..., 0]) * (last[..., 1] - first[..., 1])
 
 

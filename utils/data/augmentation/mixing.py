@@ -2,7 +2,7 @@
 
 import keras
 
-from utils.data.augmentation.base import PACKAGE, Augmentation, between, spread
+from utils.data.augmentation.base import OBJECTS, PACKAGE, Augmentation, between, spread
 from utils.data.augmentation.geometry import inside, inverse, move_objects, pull
 from utils.data.geometry import GREY, IGNORED
 
@@ -36,7 +36,7 @@ class Mosaic(Mixing):
     """Four images of the batch in the four corners of one (Bochkovskiy, Wang and Liao 2020), for boxes and masks.
 
     Each fills its corner, with its aspect kept, so that a part of it may be cut off. Objects from all four stand one image after the other:
-    boxes, labels, masks and keypoints grow to four times their number of slots, and do so when it is not training too.
+    boxes, labels, ignored, masks and keypoints grow to four times their number of slots, and do so when it is not training too.
 
     Args:
         low, high: where the corners meet lies between these shares of the sides.
@@ -44,7 +44,7 @@ class Mosaic(Mixing):
         probability, seed: as for `Augmentation`.
     """
 
-    TAKES = ("mask", "boxes", "labels", "masks", "keypoints")
+    TAKES = ("mask", *OBJECTS)
 
     def __init__(self, low=0.3, high=0.7, min_visible=0.1, probability=1.0, seed=None, **kwargs):
         super().__init__(probability=probability, seed=seed, **kwargs)
@@ -92,14 +92,14 @@ class Mosaic(Mixing):
 
     def rest(self, batch, t):
         result = dict(batch)
-        for key in ("boxes", "labels", "masks", "keypoints"):
+        for key in OBJECTS:
             if key in batch:
                 empty = -t.ones_like(batch[key]) if key == "labels" else t.zeros_like(batch[key])
                 result[key] = t.concatenate([batch[key], empty, empty, empty], axis=1)
         return result
 
     def output_shape_of(self, key, shape):
-        grows = key in ("boxes", "labels", "masks", "keypoints") and shape[1] is not None
+        grows = key in OBJECTS and shape[1] is not None
         return (shape[0], 4 * shape[1], *shape[2:]) if grows else tuple(shape)
 
     def get_config(self):

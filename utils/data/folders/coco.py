@@ -5,7 +5,8 @@
     pictures/annotations/instances_val2017.json  pictures/val2017/*.jpg  ...  likewise, by the names of the files
 
 Where every object has an outline (polygons, or run lengths), there are instance masks and a semantic mask, in which smaller objects lie
-over larger ones. Crowds (`iscrowd`) are left out. The form: cocodataset.org/#format-data.
+over larger ones. Crowds (`iscrowd`) are `ignored`: their pixels are 255 in the semantic mask, where no object lies over them, and a crowd
+without an outline fills its box. The form: cocodataset.org/#format-data.
 """
 
 import functools
@@ -15,7 +16,9 @@ import pathlib
 import re
 
 import numpy as np
+from pycocotools import mask as run_lengths
 
+from utils.boxes import convert
 from utils.data.folders.common import (
     ORDER,
     SPLITS,
@@ -29,6 +32,7 @@ from utils.data.folders.common import (
     split_items,
 )
 from utils.data.folders.pictures import inspect_all, visible
+from utils.data.geometry import IGNORED
 
 
 def annotation_files(root):
@@ -130,14 +134,13 @@ def coco(path, on_error="raise"):
             if annotation["image_id"] not in images:
                 continue  # its picture is told already
             file, size, _, objects = images[annotation["image_id"]]
-            if annotation.get("iscrowd"):
-                crowds += 1
-                continue
             found = read_object(annotation, size, index_of)
             if isinstance(found, str):
                 bad.append(f"{here} in {file.name}: {found}")
             else:
-                objects.append(found)
+                crowd = bool(annotation.get("iscrowd"))
+                crowds += crowd
+                objects.append((*found, crowd))
         items[split] = [Item(file, objects, upright) for file, _, upright, objects in images.values()]
     for folder in sorted({file.parent for file in named}):
         for file in pictures_in(folder):
@@ -145,25 +148,27 @@ def coco(path, on_error="raise"):
                 unusable[file] = "stands in no annotation file"
                 count += 1
     left_out = report(root, on_error, unusable, count, bad, total)
-    everything = [found for part in items.values() for item in part for found in item.truth]
-    outlined = sum(outline is not None for _, _, outline in everything)
+    everything = [found for part in items.values() for item in part for found in item.truth if not found[3]]
+    outlined = sum(outline is not None for _, _, outline, _ in everything)
     with_masks = bool(everything) and outlined == len(everything)
     notes = [left_out]
     if crowds:
-        notes.append(f"{crowds} crowds are left out.")
+        notes.append(f"{crowds} crowds are marked as ignored.")
     if outlined and not with_masks:
         notes.append(
             f"{len(everything) - outlined} of {len(everything)} objects have no outline, so there are no masks."
         )
     items, note = split_items(items)
+    targets = ("boxes", "labels", *(["ignored"] if crowds else []))
+    targets = ("mask", *targets, "masks") if with_masks else targets
     return source(
         path,
         items,
         shapes,
-        functools.partial(truth, with_masks=with_masks),
+        functools.partial(truth, targets=targets),
         title="pictures of your own, with annotations in COCO's form",
         classes=names,
-        targets=("mask", "boxes", "labels", "masks") if with_masks else ("boxes", "labels"),
+        targets=targets,
         mask_classes=("background", *names) if with_masks else (),
         max_objects=max([1, *(len(item.truth) for part in items.values() for item in part)]),
         note=" ".join(filter(None, (note, *notes))),
@@ -219,21 +224,19 @@ def read_object(annotation, size, index_of):
     Returns:
         (box (4,) float32, label, outline as compressed run lengths or None), or words that say why it cannot be used.
     """
-    from pycocotools import mask
-
     if annotation.get("category_id") not in index_of:
         return f"unknown class {annotation.get('category_id')}"
     outline = annotation.get("segmentation") or None
     if outline:
         try:
             parts = (
-                mask.frPyObjects(outline, *size)
+                run_lengths.frPyObjects(outline, *size)
                 if isinstance(outline, list) or isinstance(outline["counts"], list)
                 else outline
             )
-            outline = mask.merge(parts) if isinstance(parts, list) else parts
+            outline = run_lengths.merge(parts) if isinstance(parts, list) else parts
             sides = tuple(outline["size"])
-            area = mask.area(outline)
+            area = run_lengths.area(outline)
         except Exception as error:  # pycocotools raises errors of every kind, plain Exceptions among them
             return f"its outline cannot be read ({error})"
         if sides != tuple(size):
@@ -241,28 +244,34 @@ def read_object(annotation, size, index_of):
         if not area:
             return "its outline covers no pixel"
     try:
-        x, y, width, height = map(
-            float, annotation["bbox"] if "bbox" in annotation or not outline else mask.toBbox(outline)
-        )
+        bbox = annotation["bbox"] if "bbox" in annotation or not outline else run_lengths.toBbox(outline)
+        x, y, width, height = map(float, bbox)
     except (KeyError, TypeError, ValueError):
         return f"bbox is {annotation.get('bbox')}, not four numbers"
-    box, reason = checked_box((x, y, x + width, y + height), *size)
+    box, reason = checked_box(convert(np.array([x, y, width, height]), "xywh", "xyxy"), *size)
     return reason or (box, index_of[annotation["category_id"]], outline)
 
 
-def truth(item, size, with_masks):
+def truth(item, size, targets):
     """The example of an item, without its image."""
-    boxes = np.array([box for box, _, _ in item.truth], np.float32).reshape(-1, 4)
-    labels = np.array([label for _, label, _ in item.truth], np.int32)
-    example = {"boxes": boxes, "labels": labels}
-    if with_masks:
-        from pycocotools import mask
-
+    boxes = np.array([box for box, *_ in item.truth], np.float32).reshape(-1, 4)
+    labels = np.array([label for _, label, *_ in item.truth], np.int32)
+    ignored = np.array([crowd for *_, crowd in item.truth], bool)
+    example = {"boxes": boxes, "labels": labels, "ignored": ignored}
+    if "masks" in targets:
         masks = np.zeros((len(labels), *size), np.uint8)
-        for row, (_, _, outline) in enumerate(item.truth):
-            masks[row] = mask.decode(outline)
+        for row, (box, _, outline, _) in enumerate(item.truth):
+            masks[row] = filled(box, size) if outline is None else run_lengths.decode(outline)
         semantic = np.zeros(size, np.uint8)
-        for row in np.argsort(-masks.sum(axis=(1, 2), dtype=np.int64), kind="stable"):
-            semantic[masks[row] == 1] = labels[row] + 1
+        # Crowds lie under everything, and larger objects under smaller ones.
+        for row in np.lexsort((-masks.sum(axis=(1, 2), dtype=np.int64), ~ignored)):
+            semantic[masks[row] == 1] = IGNORED if ignored[row] else labels[row] + 1
         example |= {"masks": masks, "mask": semantic}
-    return example
+    return {key: example[key] for key in targets}
+
+
+def filled(box, size):
+    """The mask (H, W) uint8 of the pixels whose centres lie in a box."""
+    rows, columns = (np.arange(side) + 0.5 for side in size)
+    x1, y1, x2, y2 = box
+    return np.outer((rows >= y1) & (rows < y2), (columns >= x1) & (columns < x2)).astype(np.uint8)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from utils.boxes import clip
 from utils.data.description import Description
 from utils.data.folders.pictures import is_picture, read, stored_size, visible
 from utils.data.sources import OneByOne
@@ -231,7 +232,7 @@ def checked_box(box, height, width):
     limits = np.array([width, height, width, height])
     if (box < -1).any() or (box > limits + 1).any():
         return None, f"box {shown} reaches outside the image, {height} x {width} (height x width)"
-    box = np.clip(box, 0, limits)
+    box = clip(box, height, width)
     if (box[2:] <= box[:2]).any():
         return None, f"box {shown} has no area inside the image"
     return box.astype(np.float32), ""

@@ -6,7 +6,7 @@
 
 Without folders for splits, `ImageSets/Main/train.txt`, `val.txt` and `test.txt` split it; without these it is split here: 70 % train,
 15 % validation, 15 % test. Classes are the names that occur, sorted, or the lines of `classes.txt`. VOC counts pixels from 1 and means the
-last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are left out.
+last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are `ignored`.
 """
 
 import os
@@ -120,16 +120,15 @@ def voc(path, on_error="raise"):
                 checked, reason = checked_box(box, *size)
                 if reason:
                     bad.append(f"{here}: {reason}")
-                elif is_difficult:
-                    difficult += 1
                 else:
-                    objects.append((checked, names.index(name)))
+                    difficult += is_difficult
+                    objects.append((checked, names.index(name), is_difficult))
             items[split].append(Item(picture, objects, upright))
     left_out = report(root, on_error, unusable, count, bad, total)
     items, note = split_items(items)
     notes = [note, left_out]
     if difficult:
-        notes.append(f"{difficult} objects marked as difficult are left out.")
+        notes.append(f"{difficult} objects marked as difficult are ignored.")
     if outside:
         notes.append(f"{outside} pictures are in no list of ImageSets/Main and are left out.")
     return source(
@@ -139,7 +138,7 @@ def voc(path, on_error="raise"):
         truth,
         title="pictures of your own, with annotations in Pascal VOC's form",
         classes=names,
-        targets=("boxes", "labels"),
+        targets=("boxes", "labels", *(["ignored"] if difficult else [])),
         max_objects=max([1, *(len(item.truth) for part in items.values() for item in part)]),
         note=" ".join(filter(None, notes)),
     )
@@ -203,5 +202,8 @@ def class_names(entries):
 
 def truth(item, size):
     """The example of an item, without its image."""
-    boxes = np.array([box for box, _ in item.truth], np.float32).reshape(-1, 4)
-    return {"boxes": boxes, "labels": np.array([label for _, label in item.truth], np.int32)}
+    return {
+        "boxes": np.array([box for box, _, _ in item.truth], np.float32).reshape(-1, 4),
+        "labels": np.array([label for _, label, _ in item.truth], np.int32),
+        "ignored": np.array([is_difficult for _, _, is_difficult in item.truth], bool),
+    }

@@ -1,63 +1,10 @@
-"""Layers that Keras lacks, and a constraint whose axes fit.
-
-All of them take images as (batch, height, width, channels), run on every backend of Keras, and are saved and loaded with a model.
-"""
+"""Max pooling that keeps the places of the maxima, its unpooling, and max pooling whose window has holes."""
 
 import math
 import operator
 
 import keras
 from keras import ops
-
-
-@keras.saving.register_keras_serializable("convnets")
-class LocalResponseNormalization(keras.layers.Layer):
-    """Divides every value by a power of the energy around it, across channels: x / (k + alpha * sum of x ** 2 over the window) ** beta.
-
-    The window of channel c reaches from c - size // 2 to c + size // 2, cut off at the first and last channel. Constants and form are those
-    of Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS 2012), section 3.3.
-
-    Implementations disagree about alpha: the paper multiplies the *sum* over the window with it, Caffe and PyTorch the *mean* (they divide
-    alpha by `size`, at the edge too), so that the paper's 1e-4 is PyTorch's 5e-4. The paper's form is the default here, because its
-    constants are; pass `average=True` for the other.
-
-    Args:
-        size: int, odd; channels in the window.
-        alpha, beta, k: float, as in the formula.
-        average: whether alpha multiplies the mean over the window instead of the sum.
-
-    Input and output: (..., C) float.
-
-    Raises:
-        ValueError: the size is not an odd number of at least 1.
-    """
-
-    each_place = True  # across channels only: the receptive field stays as it is
-
-    def __init__(self, size=5, alpha=1e-4, beta=0.75, k=2.0, average=False, **kwargs):
-        super().__init__(**kwargs)
-        if not isinstance(size, int) or size < 1 or size % 2 == 0:
-            raise ValueError(f"size must be an odd number of channels, got {size!r}")
-        self.size, self.average = size, average
-        self.alpha, self.beta, self.k = (
-            float(alpha),
-            float(beta),
-            float(k),
-        )  # of NumPy, they would change the type of the product
-
-    def call(self, inputs):
-        channels, reach = inputs.shape[-1], self.size // 2
-        squares = ops.pad(ops.square(inputs), [(0, 0)] * (len(inputs.shape) - 1) + [(reach, reach)])
-        energy = sum(squares[..., shift : shift + channels] for shift in range(self.size))
-        alpha = self.alpha / self.size if self.average else self.alpha
-        return inputs * ops.power(self.k + alpha * energy, -self.beta)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        own = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k, "average": self.average}
-        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("convnets")
@@ -172,73 +119,41 @@ class MaxUnpooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class StochasticDepth(keras.layers.Layer):
-    """Leaves out the whole branch of an image at random (Huang et al., "Deep networks with stochastic depth", 2016; also "drop path").
-
-    `x + StochasticDepth(.1)(branch(x))`: in training, each image's branch is multiplied by 0 with probability `rate`, and by 1 / (1 - rate)
-    otherwise; in inference it stays as it is. (The paper scales in inference instead; the expectation is the same.)
+class DilatedMaxPooling(keras.layers.Layer):
+    """Max-pooling of stride 1 whose window has holes: (B, H, W, C) -> (B, H, W, C) with padding "same".
 
     Args:
-        rate: float in [0, 1), the probability of leaving the branch out.
-        seed: int or None, of the choices.
-
-    Input and output: (B, ...) float.
-
-    Raises:
-        ValueError: the rate is not in [0, 1).
+        pool_size: (height, width) of the window.
+        dilation: distance of the window's pixels.
+        before: (above, left) padding; what is left of (pool_size - 1) * dilation goes below and right. None: no padding at all.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must be in [0, 1), got {rate!r}")
-        self.rate, self.seed = rate, seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+    def __init__(self, pool_size, dilation, before=(0, 0), **options):
+        super().__init__(**options)
+        self.pool_size, self.dilation = tuple(pool_size), dilation
+        self.before = None if before is None else tuple(before)
 
-    def call(self, inputs, training=False):
-        if not training or self.rate == 0:
-            return inputs
-        draws = keras.random.uniform((ops.shape(inputs)[0], *[1] * (len(inputs.shape) - 1)), seed=self.seed_generator)
-        return inputs * ops.cast(draws >= self.rate, inputs.dtype) / (1 - self.rate)
+    def call(self, x):
+        reach = [(size - 1) * self.dilation for size in self.pool_size]
+        if self.before is not None:
+            pads = [(n, total - n) for n, total in zip(self.before, reach)]
+            x = ops.pad(x, [(0, 0), *pads, (0, 0)], constant_values=-math.inf)
+        height, width = (n - total for n, total in zip(ops.shape(x)[1:3], reach))
+        best = None
+        for i in range(0, reach[0] + 1, self.dilation):
+            for j in range(0, reach[1] + 1, self.dilation):
+                seen = x[:, i : i + height, j : j + width]
+                best = seen if best is None else ops.maximum(best, seen)
+        return best
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
-
-
-@keras.saving.register_keras_serializable("convnets")
-class MaxNorm(keras.constraints.Constraint):
-    """Projects the weights that lead to one unit onto a ball: ||w|| <= max_value for every output unit (Srivastava et al. 2014).
-
-    `keras.constraints.MaxNorm` has axis 0 as its default: right for a dense kernel (inputs, units), wrong for a convolution's (height,
-    width, channels, filters), where it bounds each column of the kernel by itself. Here every axis but the last is summed over, which is
-    right for both. Weights inside the ball stay exactly as they are.
-
-    Args:
-        max_value: float above 0; 3 to 4 is usual.
-        axis: int or tuple, axes that lead to one unit; None: all but the last. A depthwise kernel (height, width, channels, multiplier)
-            needs (0, 1), a transposed convolution's (height, width, filters, channels) needs (0, 1, 3).
-
-    Raises:
-        ValueError: max_value is not above 0.
-    """
-
-    def __init__(self, max_value=3.0, axis=None):
-        if not max_value > 0:
-            raise ValueError(f"max_value must be above 0, got {max_value!r}")
-        self.max_value = max_value
-        self.axis = tuple(axis) if isinstance(axis, (tuple, list)) else axis
-
-    def __call__(self, w):
-        w = ops.convert_to_tensor(w)
-        axis = tuple(range(len(w.shape) - 1)) if self.axis is None else self.axis
-        norms = ops.sqrt(ops.sum(ops.square(w), axis=axis, keepdims=True))
-        return w * (self.max_value / ops.maximum(norms, self.max_value))
+    def compute_output_spec(self, x):
+        less = [0 if self.before is not None else (size - 1) * self.dilation for size in self.pool_size]
+        sizes = [n if n is None else n - gone for n, gone in zip(x.shape[1:3], less)]
+        return keras.KerasTensor((x.shape[0], *sizes, x.shape[3]), self.compute_dtype)
 
     def get_config(self):
-        return {"max_value": self.max_value, "axis": self.axis}
+        own = {"pool_size": self.pool_size, "dilation": self.dilation, "before": self.before}
+        return super().get_config() | own
 
 
 def max_pool_with_indices(inputs, pool_size=2, strides=None, padding="valid"):

@@ -1,0 +1,19 @@
+"""Training: compiling and schedules, learning rates by layer group, a fit that survives an interruption, live curves."""
+
+from utils.training.compiling import WarmupHoldDecay, compile_classifier, filled_batches, jit_compile
+from utils.training.curves import LiveCurves
+from utils.training.layer_rates import LayerwiseOptimizer, layer_groups, layerwise, leaf_layers
+from utils.training.resuming import fit
+
+__all__ = [
+    "LayerwiseOptimizer",
+    "LiveCurves",
+    "WarmupHoldDecay",
+    "compile_classifier",
+    "filled_batches",
+    "fit",
+    "jit_compile",
+    "layer_groups",
+    "layerwise",
+    "leaf_layers",
+]

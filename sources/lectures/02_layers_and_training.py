@@ -45,9 +45,10 @@ seed: int = 0  # [0, ] where the random numbers of this notebook start
 dataset: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
 image_size: int = 8  # [8, 32] height and width that the images are brought to
 per_class: int = 100  # [10, 1000] training images of each class, where a comparison does not ask for fewer
-steps: int = 300  # [10, 5000] training steps of most runs
-repeats: int = 5  # [2, 50] runs of each comparison, each with other weights, another order and, if few, other images
+steps: int = 300  # [6, 5000] training steps of most runs
+repeats: int = 5  # [1, 50] runs of each comparison, each with other weights, another order and, if few, other images
 sizes: list[int] = [2, 5, 10, 20, 50, 100]  # training images of each class for the learning curves
+depth: int = 12  # [2, 30] convolutions of the network that is trained with and without batch normalisation
 
 # %%
 import keras
@@ -539,7 +540,8 @@ for name, top in tops.items():
     _, losses, _ = train(network, keras.optimizers.Adam(3e-3), hundred, seeds=seeds[:2])
     overfitted[name] = smooth(losses)
     if name == "right":
-        known = transfer.predict(network, hundred(seeds[1])[0]).argmax(axis=1) == hundred(seeds[1])[1]
+        known_images, known_labels = hundred(seeds[:2][-1])  # what the network has just learnt from
+        known = transfer.predict(network, known_images).argmax(axis=1) == known_labels
 
 # %%
 at_steps = step_numbers(overfitted["right"], steps)
@@ -1132,7 +1134,7 @@ for frozen in (False, True):
 
 
 # %%
-def deep(batch_norm, scale=1.0, depth=12):
+def deep(batch_norm, scale=1.0):
     """`depth` convolutions of 16 filters and ReLUs; initial weights `scale` times those of He et al."""
     stack = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255)]
     for number in range(depth):

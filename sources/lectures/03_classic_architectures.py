@@ -48,7 +48,7 @@ reading: int = 240  # [2, 5000] steps of 50 images that each LeNet-5 is trained 
 pictures: str = "shapes_crops"  # what the newer designs are compared on: a data set with labels, by name or path
 examples: int = 600  # [20, 1600] training pictures of each class
 picture_size: int = 32  # [32, 48] height and width they are brought to
-steps: list[int] = [1400, 260, 260]  # steps of LeNet-5, the VGG-like net and the inception net: about the same CPU time
+steps: list[int] = [1400, 260, 260]  # of LeNet-5, the VGG-like and the inception net: equal CPU time; 0: untrained
 looks: int = 10  # [2, 50] times that a network is tested while it trains
 timed: int = 7  # [1, 100] forward passes over which the time of a network is the median
 
@@ -240,10 +240,12 @@ def train(model, steps, run, batch_size):
     restart(model, run)
     seconds, accuracies, losses = [], [], []
     for look, part in enumerate(np.array_split(np.arange(steps), looks)):
-        batches = transfer.repeat(x, labels, len(part), batch_size, seed + looks * run + look)
-        begin = time.process_time()
-        losses += model.fit(*batches, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
-        seconds.append(time.process_time() - begin)
+        seconds.append(0.0)
+        if len(part):
+            batches = transfer.repeat(x, labels, len(part), batch_size, seed + looks * run + look)
+            begin = time.process_time()
+            losses += model.fit(*batches, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
+            seconds[-1] = time.process_time() - begin
         accuracies.append(np.mean(transfer.predict(model, x_test).argmax(axis=1) == test_labels))
     return np.cumsum(seconds), np.array(accuracies), np.array(losses)
 
@@ -990,7 +992,7 @@ pd.DataFrame(rows, columns=["network", "parameters", "MACs"]).set_index("network
 spent, reached = {}, {}
 for name, count in zip(names, steps):
     model = designs(name)
-    schedule = training.WarmupHoldDecay(2e-3, count, count // 10)
+    schedule = training.WarmupHoldDecay(2e-3, max(count, 1), count // 10)
     training.compile_classifier(model, keras.optimizers.Adam(schedule))
     runs = [train(model, count, run, 32) for run in range(repeats)]
     spent[name] = np.mean([seconds for seconds, _, _ in runs[1:] or runs], axis=0)  # the first run also compiles

@@ -55,7 +55,7 @@ surface_images: int = 128  # [8, 2000] pictures on which that loss is measured
 timed: int = 10  # [1, 100] forward passes over which a network's time is the median
 timed_networks: int = 13  # [3, 13] so many of the networks in the table of speeds, the first ones
 family_size: int = 24  # [16, 48] height and width of the pictures for the comparison of families
-family_steps: list[int] = [285, 210, 115, 180, 105, 400, 185, 200]  # of each family, for about equal CPU time
+family_steps: list[int] = [285, 210, 115, 180, 105, 400, 185, 200]  # of each family: about equal CPU time; 0: untrained
 
 # %%
 import functools
@@ -118,6 +118,7 @@ classes = data.describe(pictures).classes
 chance = 1 / len(classes)
 
 
+@functools.cache
 def loaded(size):
     """Training and test images at a size, centred and scaled to about -2..2, with their labels."""
     sets = []
@@ -181,17 +182,20 @@ def begin_again(model, make, run):
         variable.assign(ops.zeros_like(variable))
 
 
+# %%
 def train(make, images, labels, tests, steps, optimizer):
     """(network of the first run, dict of training loss, test error and CPU seconds, arrays (repeats, looks))."""
     model = training.compile_classifier(make(), optimizer)
     curve = {name: np.zeros((repeats, looks)) for name in ("loss", "test error", "seconds")}
     for run in reversed(range(repeats)):
-        begin_again(model, make, run)
+        if steps:
+            begin_again(model, make, run)
         for look, part in enumerate(np.array_split(np.arange(steps), looks)):
-            batches = transfer.repeat(images, labels, len(part), 32, seed + 1000 * run + look)
-            begin = time.process_time()
-            curve["loss"][run, look] = model.fit(*batches, batch_size=32, shuffle=False, verbose=0).history["loss"][0]
-            curve["seconds"][run, look] = time.process_time() - begin
+            if len(part):
+                batches = transfer.repeat(images, labels, len(part), 32, seed + 1000 * run + look)
+                begin = time.process_time()
+                losses = model.fit(*batches, batch_size=32, shuffle=False, verbose=0).history["loss"]
+                curve["loss"][run, look], curve["seconds"][run, look] = losses[0], time.process_time() - begin
             guesses = transfer.predict(model, tests[0], batch_size=100).argmax(axis=1)
             curve["test error"][run, look] = np.mean(guesses != tests[1])
     return model, curve | {"seconds": curve["seconds"].cumsum(axis=1)}
@@ -392,12 +396,12 @@ axes[0].invert_yaxis()
 # %%
 rows = {}
 for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
-    shapes = {
-        "3×3 stem, ten classes": counted(name, (32, 32, 3), 10, stem="3x3"),
-        "ImageNet without classifier": counted(name, include_top=False),
-        "ImageNet": counted(name),
+    whole, classifier = counted(name)["params"], outline(name).get_layer("logits").count_params()
+    rows[name] = {
+        "3×3 stem, ten classes": counted(name, (32, 32, 3), 10, stem="3x3")["params"],
+        "ImageNet without classifier": whole - classifier,
+        "ImageNet": whole,
     }
-    rows[name] = {kind: total["params"] for kind, total in shapes.items()}
 printed = [11.174, 21.282, 23.521, 42.513, 58.157]
 counts = pd.DataFrame(rows).T.assign(printed=printed)
 counts.style.format("{:,.0f}").format("{:.3f} M", subset=["printed"])
@@ -1231,7 +1235,8 @@ pd.DataFrame(rows, list(small), ["parameters", "MACs", "steps"])
 # %%
 families = {}
 for family, count in zip(small, family_steps):
-    rate = training.WarmupHoldDecay(2e-3, count, max(1, count // 10), decay=0.5)
+    span = max(count, 2)  # room for a rise and a fall
+    rate = training.WarmupHoldDecay(2e-3, span, max(1, span // 10), decay=0.5)
     make = functools.partial(relative, family)
     _, families[family] = train(make, x, labels, (x_test, test_labels), count, keras.optimizers.Adam(rate))
 

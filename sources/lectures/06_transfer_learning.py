@@ -51,9 +51,10 @@ few: int = 2  # [2, 50] images of each class wherever one number is quoted
 per_class: list[int] = [1, 2, 5, 10, 20]  # images of each class for the learning curves of linear classifiers
 trained: list[int] = [1, 2, 5, 20]  # the same for networks that are trained; contains `few`
 draws: int = 3  # [1, 20] small training sets of each size, each drawn with another seed
+untrained: int = 3  # [1, 10] networks with random weights beside the pretrained one, on data from far away
 steps: int = 60  # [2, 2000] training steps of a network on a small training set
 epochs: int = 25  # [2, 200] most epochs of the fine-tuning that is watched
-pretraining_steps: int = 100  # [20, 5000] steps of the pretraining that is watched
+pretraining_steps: int = 100  # [10, 5000] steps of the pretraining that is watched
 depth_steps: int = 200  # [5, 5000] steps of training for each half of the alphabet
 depths: list[int] = [0, 2, 4, 6]  # how many convolutions are copied; begins with 0
 
@@ -727,7 +728,7 @@ ax.set_axis_off()
 #
 # Transfer is used far from its source: networks trained on photographs read X-rays, satellite images and paintings.
 # How would it look if it *failed*? A failing network is not one at chance: it is one whose features are no better
-# than **random** features of the same architecture. So we always measure both, here with three random networks.
+# than **random** features of the same architecture. So we always measure both, here with `untrained` random networks.
 #
 # Three targets: faces against other pieces of press photographs (a distant domain); crops of brick, grass and gravel;
 # and four types of noise, of equal mean and strength, that differ in the distribution of the pixels alone.
@@ -770,7 +771,7 @@ plots.show_images(rows, columns=12, tile=0.7, title=f"{', '.join(targets)}: what
 reach = {}
 for name, (known, known_labels, new, new_labels) in targets.items():
     methods = {"pretrained": (transfer.embed(trunk, known), transfer.embed(trunk, new), logistic)}
-    for number in range(3):
+    for number in range(untrained):
         methods[f"random {number}"] = (*random_codes(trunk, number, known, known, new), logistic)
     reach[name] = transfer.learning_curve(methods, known_labels, new_labels, (2, 5, 20), range(seed, seed + 5))
     reach[name]["method"] = reach[name]["method"].str.split().str[0]

@@ -1,12 +1,28 @@
 import math
 import warnings
+from functools import cache
 from types import SimpleNamespace
 
+import keras
 import pytest
 
 from utils import architectures, arithmetic
 
 COUNTED = {}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Under JAX and PyTorch, leave out the tests marked `once`: what they test does not depend on the backend."""
+    if keras.backend.backend() == "tensorflow":
+        return
+    left_out = [item for item in items if item.get_closest_marker("once")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("once")]
+
+
+@cache
+def outlined(name):
+    return architectures.outline(name)
 
 
 def counted(name, macs=False):
@@ -16,7 +32,7 @@ def counted(name, macs=False):
 
 
 def count(name, macs):
-    model = architectures.outline(name)
+    model = outlined(name)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     shapes = {"name": model.name, "input_shape": model.input_shape, "output_shape": model.output_shape}
     if not macs:
@@ -26,6 +42,12 @@ def count(name, macs):
         total = arithmetic.totals(model)
     assert total["params"] == total["trainable"] == trainable
     return SimpleNamespace(**total, **shapes)
+
+
+@pytest.fixture(scope="session")
+def outline_of():
+    """Function from the name of an architecture to its default form without values, built once for all tests: leave it as it is."""
+    return outlined
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from keras import layers, ops
 
 from utils import arithmetic
 
+pytestmark = pytest.mark.once
+
 sizes = st.integers(1, 40)
 filters = st.integers(1, 9)
 strides = st.integers(1, 5)

@@ -60,6 +60,7 @@ def test_activations_inside_a_nested_model():
     assert list(introspection.activations(net, images))[:2] == ["outer/net/conv1", "outer/net/bn1"]
 
 
+@pytest.mark.once
 def test_a_name_that_is_not_there_gets_the_nearest_and_one_that_is_there_twice_gets_both():
     image = keras.Input((12, 12, 2))
     twice = keras.Model(image, layers.Add(name="sum")([small_net(name="a")(image), small_net(name="b")(image)]))

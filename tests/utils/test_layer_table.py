@@ -37,6 +37,7 @@ def last(outputs, inputs, column="macs"):
 # Published networks
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_every_network_of_keras(name):
     model = application(name)
@@ -72,6 +73,7 @@ COUNTS = {  # Keras's name: (library, name there)
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_agree_with_other_libraries(golden, name):
     counts = golden("model_counts.json")
@@ -95,11 +97,13 @@ def test_counts_agree_with_other_libraries(golden, name):
     assert totals["macs"] == expected["macs"]
 
 
+@pytest.mark.once
 def test_mobilenet():
     totals = arithmetic.totals(application("MobileNet"))
     assert (totals["params"], totals["macs"]) == (4_231_976, 568_740_352)
 
 
+@pytest.mark.once
 def test_vgg16():
     table = arithmetic.layer_table(application("VGG16"))
     sums = table[["params", "statistics", "macs", "activation_bytes"]].sum().tolist()

@@ -10,6 +10,8 @@ from nbclient import NotebookClient
 
 from utils import results
 
+pytestmark = pytest.mark.once
+
 
 def test_a_notebook_shows_a_table_and_leaves_the_numbers(tmp_path):
     source = "import numpy as np\nfrom utils import results\nresults.record(accuracy=np.float32(.5), macs=15470264320)"

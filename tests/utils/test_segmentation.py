@@ -32,6 +32,7 @@ def softmax(logits):
 # Metrics
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", ["c0_m0", "c0_m1", "c0_m2"])
 def test_scores_are_the_golden_ones(case, golden):
     values = {key.removeprefix(f"{case}_"): value for key, value in golden("segmentation_metrics.npz").items()}
@@ -52,6 +53,7 @@ def test_scores_are_the_golden_ones(case, golden):
         np.testing.assert_allclose(found[key], values[key], rtol=1e-12, err_msg=key)
 
 
+@pytest.mark.once
 def test_confusion_agrees_with_scikit_learn_and_adds_up_over_batches():
     labels, _ = rule(3, 9, 7)
     predictions = np.random.default_rng(1).integers(0, CLASSES, labels.shape)
@@ -65,6 +67,7 @@ def test_confusion_agrees_with_scikit_learn_and_adds_up_over_batches():
     assert total.scores()["mean_iou"] == metrics.scores(expected)["mean_iou"]
 
 
+@pytest.mark.once
 def test_keras_mean_iou_agrees():
     labels, logits = rule(2, 8, 8)
     metric = metrics.mean_iou(CLASSES)
@@ -74,6 +77,7 @@ def test_keras_mean_iou_agrees():
     assert number(metric.result()) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.once
 def test_undeclared_classes_are_named():
     labels = np.array([[0, 1], [2, 255]])
     with pytest.raises(ValueError, match=r"the masks hold the label 2.*with 2 classes there are 0 to 1, and 255"):
@@ -90,6 +94,7 @@ def test_undeclared_classes_are_named():
         metrics.confusion(labels, labels[:1], 3)
 
 
+@pytest.mark.once
 def test_nothing_counted_and_one_class_only():
     nothing = metrics.scores(metrics.confusion(np.full((4, 4), 255), np.zeros((4, 4), int), 3))
     assert all(np.isnan(nothing[key]) for key in ("pixel_accuracy", "mean_iou", "mean_dice"))
@@ -98,6 +103,7 @@ def test_nothing_counted_and_one_class_only():
     assert metrics.scores(metrics.confusion(np.zeros((4, 4), int), np.zeros((4, 4), int), 1))["mean_dice"] == 1
 
 
+@pytest.mark.once
 def test_boundary_f_of_a_shifted_square_by_hand():
     truth, found = np.zeros((20, 20), int), np.zeros((20, 20), int)
     truth[5:11, 5:11], found[5:11, 8:14] = 1, 1
@@ -112,6 +118,7 @@ def test_boundary_f_of_a_shifted_square_by_hand():
     assert metrics.boundary_f(truth, truth % 255, 2)[1] == 1
 
 
+@pytest.mark.once
 def test_boundary_f_is_the_mean_over_the_images_that_have_the_class():
     truth = np.zeros((3, 12, 12), int)
     truth[0, 3:6, 3:6] = truth[1, 3:6, 3:6] = 1
@@ -292,6 +299,7 @@ def test_a_sum_of_losses():
         losses.Sum(losses.Dice(), weights=(1, 2))
 
 
+@pytest.mark.once
 def test_class_weights_of_masks_by_hand():
     masks = np.array([[[0, 0], [0, 1]], [[0, 0], [0, 255]]])
     # Class 0: 6 of the 7 counted pixels; class 1: 1 of the 4 pixels of its image. Their median: (6/7 + 1/4) / 2.
@@ -304,6 +312,7 @@ def test_class_weights_of_masks_by_hand():
         losses.class_weights(masks, 1)
 
 
+@pytest.mark.once
 def test_border_weights_are_equation_2():
     instances = np.zeros((3, 1, 7), int)
     instances[0, 0, :2] = instances[1, 0, 4:] = 1  # one empty slot of padding
@@ -316,6 +325,7 @@ def test_border_weights_are_equation_2():
 # U-Net
 
 
+@pytest.mark.once
 def test_the_papers_unet():
     with keras.StatelessScope(initialize_variables=False):  # the layers alone: 31 million weights take a while
         model = unet((572, 572, 1), 2, padding="valid")

@@ -102,6 +102,7 @@ def test_embed_names_the_layers_it_knows(digits):
         transfer.embed(net(), digits[0][:0])
 
 
+@pytest.mark.once
 def test_hog_sees_the_orientation_of_an_edge():
     """A vertical edge has horizontal gradients, bin 0 of 9; a horizontal edge those about 90 degrees, bin 4."""
     image = np.zeros((32, 32, 1), np.uint8)
@@ -115,6 +116,7 @@ def test_hog_sees_the_orientation_of_an_edge():
     np.testing.assert_allclose(transfer.hog(colour)[0], codes[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.once
 def test_neighbours_are_found_by_angle():
     features = np.array([[1.0, 0], [0, 5], [3, 3.1], [-1, 0]])
     indices, distances = transfer.nearest(features, [[10.0, 0]], 3)
@@ -122,6 +124,7 @@ def test_neighbours_are_found_by_angle():
     np.testing.assert_allclose(distances, [[0, 1 - 3 / np.hypot(3, 3.1), 1]], atol=1e-6)
 
 
+@pytest.mark.once
 def test_projections_keep_clusters_apart():
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.normal(size=(20, 5)), rng.normal(size=(20, 5)) + 20])
@@ -279,6 +282,7 @@ def test_recalibration_rescues_a_short_training_from_scratch(digits):
 # Few images
 
 
+@pytest.mark.once
 def test_draw_takes_as_many_of_each_class_and_larger_sets_contain_smaller():
     labels = np.array([0, 1, 1, 0, 2, 2, 2, 1, 0, 0])
     small, large = transfer.draw(labels, 1, seed=3), transfer.draw(labels, 3, seed=3)
@@ -290,6 +294,7 @@ def test_draw_takes_as_many_of_each_class_and_larger_sets_contain_smaller():
         transfer.draw(labels, 4)
 
 
+@pytest.mark.once
 def test_repeat_shows_every_image_equally_often():
     images, labels = np.arange(6), np.arange(6) % 2
     x, y = transfer.repeat(images, labels, steps=5, batch_size=3)

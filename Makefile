@@ -59,8 +59,8 @@ backends: .venv/backends ## the tests of utils under JAX and PyTorch too
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(WORKERS) tests/utils
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(WORKERS) tests/utils
 
-lab: .venv/ready ## JupyterLab, where the labs are
-	$(BIN)/jupyter lab labs
+lab: .venv/ready ## JupyterLab, at the root: lectures, labs, and your own copies in work/
+	$(BIN)/jupyter lab
 
 build: .venv/ready ## the notebooks from their sources
 	$(BIN)/course build

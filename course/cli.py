@@ -7,6 +7,8 @@ that fails.
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,7 +18,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from course.manifest import KINDS, CourseError, Manifest, Notebook, Text, find_root, load, nearest
+from course.errors import CourseError, nearest
+from course.manifest import KINDS, Manifest, Notebook, find_root, load
+from course.parameters import Text
 
 
 class Kind(StrEnum):
@@ -74,6 +78,13 @@ def _manifest(root: str | None) -> Manifest:
     return load(find_root(given))
 
 
+def _data_folder() -> None:
+    """A mistyped COURSE_DATA would be told by the first notebook that looks for data, minutes later."""
+    given = os.environ.get("COURSE_DATA")
+    if given and not os.path.isdir(os.path.expanduser(given)):
+        raise CourseError(f"COURSE_DATA names {given}, which is no folder: correct it, or unset it")
+
+
 def _select(
     manifest: Manifest, selectors: list[str] | None, kinds: list[Kind] | None, default: Sequence[str]
 ) -> list[Notebook]:
@@ -98,11 +109,15 @@ def build(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 when a notebook is not what its source gives.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build labs with answers too; a copy of each goes into work/.")
+    ] = False,
     root: Root = None,
 ) -> None:
     """Make lectures, solutions and labs from their sources.
 
-    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged.
+    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged. A lab in
+    which somebody has worked is not overwritten.
 
     \b
     Examples:
@@ -114,16 +129,18 @@ def build(
 
     manifest = _manifest(root)
     chosen = manifest.select(selectors, KINDS) if selectors else None
-    results = build_notebooks(manifest, chosen, check=check)
+    results = build_notebooks(manifest, chosen, check=check, force=force)
     _finish_build(results, check)
 
 
 def _finish_build(results: Sequence[Any], check: bool) -> None:
     broken = list(dict.fromkeys(result.message for result in results if result.state == "broken"))
-    stale = [result.message for result in results if result.state == "stale"]
-    written = [result.relative for result in results if result.state == "written"]
-    for name in written:
-        _say(f"wrote {name}")
+    stale = [result.message for result in results if result.state in ("stale", "kept")]
+    written = [result for result in results if result.state == "written"]
+    for result in written:
+        _say(f"wrote {result.relative}")
+        if "kept in" in result.message:
+            _say(result.message)
     for message in (*stale, *broken):
         print(f"course: {message}", file=sys.stderr)
     if broken:
@@ -197,6 +214,9 @@ def run(
     junit: Annotated[
         str | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML there; else to build/junit.xml.")
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show metrics without a band in this profile too.")
+    ] = False,
     root: Root = None,
 ) -> None:
     """Execute lectures and solutions, each in a process of its own, and hold them against budgets and bands.
@@ -213,6 +233,7 @@ def run(
       course run --executor dask --scheduler tcp://host:8786
     """
     manifest = _manifest(root)
+    _data_folder()
     notebooks = _select(manifest, selectors, kind, ("lecture", "solution"))
     chosen = manifest.profile(profile)
     if scheduler is not None and executor is not Executor.dask:
@@ -231,6 +252,7 @@ def run(
         junit=Path(junit) if junit is not None else None,
         executor=executor.value,
         scheduler=scheduler,
+        verbose=verbose,
     )
     from course.reporting.report import report as write_report
 
@@ -247,6 +269,71 @@ def _overrides(parameters: list[str] | None) -> dict[str, Text]:
             raise CourseError(f"-p {name}: expected -p NAME VALUE, such as -p epochs 3")
         overrides[name] = Text(value)
     return overrides
+
+
+@app.command(short_help="Run notebooks over seeds and propose bands.")
+def calibrate(
+    selectors: Selectors = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="SEEDS", help="How many (5: the seeds 0 to 4), or which (0,10,20).")
+    ] = "5",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="The profile whose bands they are.")
+    ] = "cpu",
+    kind: Kinds = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Runs side by side; else the profile's.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the proposed bands into course.toml.")] = False,
+    root: Root = None,
+) -> None:
+    """Run lectures and solutions over seeds, keep every value in calibration/, and propose each band.
+
+    A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as it
+    ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be added.
+    Exit 1 when a run fails.
+
+    \b
+    Examples:
+      course calibrate 06                             lecture and solution, seeds 0 to 4
+      course calibrate 06 --kind lecture --seeds 8    three more seeds for the lecture
+      course calibrate 06 --write                     put the bands into course.toml
+    """
+    from course.reporting.calibrate import calibrate as calibrate_notebooks
+    from course.reporting.calibrate import read_seeds
+
+    manifest = _manifest(root)
+    _data_folder()
+    notebooks = _select(manifest, selectors, kind, ("lecture", "solution"))
+    if any(notebook.kind == "lab" for notebook in notebooks):
+        raise CourseError("a lab records nothing: calibrate its lecture or solution")
+    chosen = manifest.profile(profile)
+    side_by_side = jobs if jobs is not None else chosen.jobs
+    if calibrate_notebooks(manifest, notebooks, chosen, read_seeds(seeds), side_by_side, write, _say):
+        raise typer.Exit(1)
+
+
+@app.command(short_help="Put a copy of a lab into work/.")
+def start(
+    selectors: Annotated[list[str], typer.Argument(metavar="TOPIC", help="One or more topics, such as 01.")],
+    root: Root = None,
+) -> None:
+    """Put a copy of the lab into work/, where your answers are safe: git ignores it, and nothing overwrites it.
+
+    \b
+    Examples:
+      course start 01
+    """
+    from course.authoring.build import start as start_lab
+
+    manifest = _manifest(root)
+    for notebook in manifest.select(selectors, ("lab",)):
+        if notebook.kind != "lab":
+            raise CourseError(f"{notebook.id} is no lab: name the topic, such as `course start {notebook.id[:2]}`")
+        path, made = start_lab(notebook)
+        name = path.relative_to(manifest.root).as_posix()
+        _say(f"{name}: a copy of {notebook.relative}" if made else f"{name} is there already, as you left it")
+        _say(f"open it: make lab, then {name}; or: jupyter lab {path}")
 
 
 @app.command(short_help="Prove checked outputs, labs and checks.")
@@ -281,6 +368,7 @@ def test(
     from course.proving.test import test as test_notebooks
 
     manifest = _manifest(root)
+    _data_folder()
     notebooks = manifest.select(selectors or [], KINDS)
     if update and only:
         raise CourseError("--update goes without --only: it stores outputs and proves nothing")
@@ -347,6 +435,14 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+def _utf8(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError:
+            raise CourseError(f"expected UTF-8 text, got {os.fsencode(argument)!r}") from None
+
+
 def _fail(message: str, code: int) -> NoReturn:
     print(f"course: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
@@ -355,10 +451,14 @@ def _fail(message: str, code: int) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0, 1 (the course fails), 2 (misuse, bad input) or 130 (Ctrl-C)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the name of a folder need not be text
+            stream.reconfigure(errors="backslashreplace")
     _state["root"] = None
     if not arguments:
         arguments = ["--help"]
     try:
+        _utf8(arguments)
         code = app(args=_joined(arguments), prog_name="course", standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt

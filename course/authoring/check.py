@@ -19,39 +19,36 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from course.authoring.build import (
-    CHECKED,
-    TAGS,
-    Source,
-    WrongAnswer,
-    badge,
-    build,
-    checked_outputs,
-    first_words,
-    read_course_source,
-    read_source,
-    read_wrong,
-    setup_cell,
-    title,
-    write_atomically,
-)
-from course.manifest import (
-    KINDS,
-    MANIFEST,
-    CourseError,
-    Manifest,
-    Notebook,
-    Parameter,
-    nearest,
-    notebook_parameters,
-    python_nodes,
-    read_notebook,
-    tags,
-    unread,
-    validated,
-)
+from course import bands
+from course.authoring.assemble import badge, checked_outputs, setup_cell, title
+from course.authoring.build import build
+from course.authoring.sources import TAGS, Source, WrongAnswer, read_course_source, read_source, read_wrong
+from course.errors import CourseError, nearest
+from course.files import write_atomically
+from course.manifest import KINDS, MANIFEST, Manifest, Notebook
+from course.notebook import CHECKED, first_words, python_nodes, python_tree, read_notebook, tags, typed_cells
+from course.outcome import limits
+from course.parameters import Parameter, notebook_parameters, unread, validated
 
 LONGEST = 25
+NUMBERS = [
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+]
 LAST_HEADINGS = ("Summary", "Exercises", "Further reading")
 _MARKERS = re.compile(r"#.*\b(BEGIN|END) (SOLUTION|HIDDEN TESTS)\b")
 _HIDDEN = re.compile(r"^\s*### BEGIN HIDDEN TESTS.*?^\s*### END HIDDEN TESTS[^\n]*$", re.MULTILINE | re.DOTALL)
@@ -123,7 +120,7 @@ class Page:
             if cell["cell_type"] == "markdown":
                 for line in without_fences(cell["source"]).split("\n"):
                     heading = re.match(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$", line)
-                    if heading:
+                    if heading and not _MARKERS.match(line):
                         found.append((index, len(heading[1]), heading[2]))
         return found
 
@@ -329,7 +326,7 @@ def wrong_answers(page: Page) -> Spots:
             yield None, f"{where}:{answer.line}: no gap {answer.gap!r} (known: {', '.join(right) or 'none'}{hint})"
             continue
         try:
-            same = ast.dump(ast.parse(answer.source)) == ast.dump(ast.parse(right[answer.gap][1]))
+            same = ast.dump(python_tree(answer.source)) == ast.dump(python_tree(right[answer.gap][1]))
         except SyntaxError as error:
             yield None, f"{where}:{answer.line + (error.lineno or 0)}: expected Python, got {error.msg}"
             continue
@@ -359,6 +356,57 @@ def heading_order(page: Page) -> Spots:
     for name in LAST_HEADINGS:
         if sections.count(name) > 1:
             yield None, f"expected one section `## {name}`, got {sections.count(name)}"
+
+
+def counts(page: Page) -> Spots:
+    """Points, gaps and questions that the text names are those that the cells have."""
+    if page.kind == "lecture":
+        return
+    cells = typed_cells(page.content)
+    totals = {
+        "point": sum(cell.points for cell in cells),
+        "gap": sum(cell.role == "gap" for cell in cells),
+        "question": sum(cell.role == "question" for cell in cells),
+    }
+    said_of: dict[str, str] = {}  # the first time; "the first seven gaps" may follow
+    for word, noun in re.findall(rf"\b(\d+|{'|'.join(NUMBERS)})\s+(point|gap|question)s?\b", cells[0].source.lower()):
+        said_of.setdefault(noun, word)
+    for noun, word in said_of.items():
+        said = int(word) if word.isdigit() else NUMBERS.index(word)
+        if said != totals[noun]:
+            yield (
+                0,
+                f"says {word} {noun}{'s' if said != 1 else ''}, but the cells have {totals[noun]}: correct the text",
+            )
+    worth = [(index, re.search(r"\((\d+) points?\)", text), level) for index, level, text in page.headings]
+    for place, (index, named, level) in enumerate(worth):
+        if named:
+            later = (other for other, again, depth in worth[place + 1 :] if other > index and (again or depth <= level))
+            own = sum(cell.points for cell in cells[index : next(later, len(cells))])
+            if own != int(named[1]):
+                yield index, f"the heading says {named[0]}, but its cells have {own}: correct the text or the points"
+
+
+def calibrated(page: Page) -> Spots:
+    """A band is as wide as what the stored values of `course calibrate` carry, and no wider than what the metric can be."""
+    if page.kind == "lab":
+        return
+    try:
+        runs = bands.read_runs(page.notebook)
+    except CourseError as error:
+        yield None, str(error)
+        return
+    for profile in page.manifest.profiles:
+        values = bands.values_of(runs, profile)
+        for metric, band in page.notebook.bands(profile).items():
+            span = page.manifest.range_of(metric)
+            where = f"{profile}: {metric}: the band {limits(band)}" if band else ""
+            if band and span and not span[0] <= band[0] <= band[1] <= span[1]:
+                yield None, f"{where} leaves what the metric can be, {limits(span)} ([ranges] in {MANIFEST})"
+            carried = bands.beyond(band, values[metric], span) if band and len(values.get(metric, ())) > 1 else None
+            if carried:
+                again = f"`course calibrate {page.notebook.id} --profile {profile} --write`"
+                yield None, f"{where} is narrower than {len(values[metric])} seeds carry, {limits(carried)}: {again}"
 
 
 def lengths(page: Page) -> Spots:
@@ -550,7 +598,7 @@ class Modules:
     def _names(self, path: Path, module: str) -> set[str] | None:
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             return None
         found = {"__name__", "__doc__", "__file__"}
         if path.name == "__init__.py":
@@ -604,6 +652,8 @@ RULES: dict[str, Callable[[Page], Spots]] = {
     "answers": answers,
     "wrong-answers": wrong_answers,
     "headings": heading_order,
+    "counts": counts,
+    "bands": calibrated,
     "length": lengths,
     "links": links,
     "pictures": pictures,
@@ -627,10 +677,10 @@ def check(manifest: Manifest, notebooks: Sequence[Notebook] | None = None) -> tu
     lines: list[int] = []
     said: set[str] = set()
     for built in state.values():
-        if built.state in ("stale", "broken") and built.message not in said:
+        if built.state in ("stale", "kept", "broken") and built.message not in said:
             said.add(built.message)
             file, _, message = built.message.partition(": ")
-            findings.append(Finding(file, "", "built" if built.state == "stale" else "source", message))
+            findings.append(Finding(file, "", "source" if built.state == "broken" else "built", message))
     for notebook in chosen:
         if state[notebook.relative].state == "broken" or not notebook.path.exists():
             continue
@@ -640,7 +690,12 @@ def check(manifest: Manifest, notebooks: Sequence[Notebook] | None = None) -> tu
             continue  # `built` has said so
         page = Page(manifest, notebook, content, fresh=state[notebook.relative].state == "unchanged")
         for rule, look in RULES.items():
-            findings += [Finding(notebook.relative, page.place(index), rule, text) for index, text in look(page)]
+            try:
+                findings += [Finding(notebook.relative, page.place(index), rule, text) for index, text in look(page)]
+            except RecursionError:
+                findings.append(
+                    Finding(notebook.relative, "", rule, "something here is nested too deeply to be looked at")
+                )
         findings += overrides(page)
         if notebook.kind != "lab":
             lines += [len(source.split("\n")) for index, source in page.code if "setup" not in tags(page.cells[index])]

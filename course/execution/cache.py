@@ -21,10 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from course.execution.worker import PACKAGES, Result, write_atomically
-from course.manifest import CourseError, Notebook, Profile, read_notebook, tags
+from course.errors import CourseError
+from course.execution.worker import PACKAGES
+from course.files import write_atomically
+from course.manifest import Notebook, Profile
+from course.notebook import read_notebook, tags
+from course.outcome import Result
 
-FORMAT = 1  # counts up when what an entry holds, or what an execution means, changes
+FORMAT = 2  # counts up when what an entry holds, or what an execution means, changes
 KEPT = 3  # entries of a notebook in a profile
 TELLING_TAGS = ("parameters", "raises-exception", "skip-execution")  # tags that change what is executed
 DATA_FOLDERS = ("COURSE_DATA", "KERAS_HOME")
@@ -170,7 +174,7 @@ class Cache:
             if digest.decode("ascii") != hashlib.sha256(body).hexdigest():
                 return None
             stored = json.loads(body)
-            result = Result(**stored["result"])
+            result = Result.from_json(stored["result"])
             merged = _merged(json.loads(notebook.path.read_text(encoding="utf-8")), stored["notebook"])
             when = float(stored["when"])
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

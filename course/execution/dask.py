@@ -12,9 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from course.errors import CourseError
 from course.execution.cache import DATA_FOLDERS
-from course.execution.worker import Flag, Progress, Request, Result, spawn, write_atomically
-from course.manifest import CourseError
+from course.execution.worker import Flag, Progress, Request, spawn
+from course.files import write_atomically
+from course.outcome import Result
 
 Files = dict[str, dict[str, bytes]]  # for each variable of the environment, the files of the folder it names
 
@@ -59,7 +61,7 @@ class Over:
             return Result(request.notebook, "died", {**what, "value": f"{type(error).__name__}: {error}"})
         if executed:
             write_atomically(request.output, executed)
-        return Result(**{**answer, "notebook": request.notebook})
+        return Result.from_json({**answer, "notebook": request.notebook})
 
 
 def remotely(request: dict[str, Any], notebook: bytes, files: Files) -> tuple[dict[str, Any], bytes]:

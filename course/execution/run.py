@@ -19,37 +19,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from course.errors import CourseError
 from course.execution.cache import DATA_FOLDERS, Cache, Key
-from course.execution.worker import END_SECONDS, Flag, Progress, Request, Result, spawn, write_atomically
-from course.manifest import CourseError, Manifest, Notebook, Profile, resolve
-from course.reporting.words import number, shown
+from course.execution.worker import END_SECONDS, Flag, Progress, Request, spawn
+from course.files import check_writable, write_atomically
+from course.manifest import Manifest, Notebook, Profile
+from course.outcome import Outcome, Result, judge
+from course.parameters import resolve
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LIMIT = 3  # a cell, and a notebook, may take this many times its budget, on a clock that is slower on a busy machine
 LEAST_SECONDS = 60.0
-GIGABYTE = 10**9
-
-
-@dataclass
-class Outcome:
-    """How one notebook fared: its result, and in words what is wrong with a notebook that passed."""
-
-    notebook: Notebook
-    result: Result
-    problems: list[str] = field(default_factory=list)  # budgets left, bands left, metrics missing or not declared
-    cached: bool = False
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def good(self) -> bool:
-        return self.result.status == "passed" and not self.problems
-
-
-def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The outcomes for which the course fails."""
-    return [outcome for outcome in outcomes if not outcome.good]
 
 
 class Execute(Protocol):
@@ -80,15 +62,17 @@ def run(
     junit: str | Path | None = None,
     executor: str = "local",
     scheduler: str | None = None,
+    verbose: bool = False,
 ) -> list[Outcome]:
     """Execute the notebooks that have not passed with the same content before, and tell how each fared.
 
     Args:
-        overrides: parameters on top of the profile's; values of class `course.manifest.Text` are read by their types.
+        overrides: parameters on top of the profile's; values of class `course.parameters.Text` are read by their types.
         jobs: notebooks side by side; the profile's when None.
         keep_going: go on after a notebook has failed.
         fresh: run even what has passed before.
         junit: where to write JUnit XML; build/junit.xml when None.
+        verbose: show metrics without a band too.
 
     Returns:
         one Outcome for each notebook, in their order; with `keep_going` false those that did not run are "cancelled".
@@ -105,6 +89,8 @@ def run(
     execute = _executor(executor, scheduler)
     resolved = [_parameters(notebook, chosen, overrides or {}) for notebook in notebooks]
     _writable(manifest.root, {f"build/run/{chosen.name}/{notebook.kind}s" for notebook in notebooks})
+    path = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
+    check_writable(path, manifest.root)
     cache = Cache(manifest.root, chosen)
     started = time.time()
     outcomes: dict[str, Outcome] = {}
@@ -121,7 +107,7 @@ def run(
     jobs = jobs if jobs is not None else chosen.jobs
     if jobs > 1:  # the long ones first, so that none is left alone at the end
         tasks.sort(key=lambda task: -task.expected_seconds)
-    board = Board(notebooks, chosen, tasks, jobs, console)
+    board = Board(notebooks, chosen, tasks, jobs, console, verbose)
     for outcome in outcomes.values():
         board.unchanged(outcome)
     if tasks:
@@ -129,7 +115,6 @@ def run(
         outcomes.update(runner.run(tasks, jobs))
     ordered = [outcomes[notebook.id] for notebook in notebooks]
     board.summary(ordered)
-    path = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
     write_atomically(path, xml.document(ordered, manifest.title, chosen, started))
     return ordered
 
@@ -167,32 +152,6 @@ def _expected(notebook: Notebook, profile: Profile) -> float:
         return float(seconds)
     except (OSError, ValueError, TypeError, KeyError):
         return 60 * notebook.minutes(profile.name)
-
-
-def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
-    """What is wrong with a result that passed: budgets are CPU seconds / 120 and peak memory, bands are closed."""
-    if result.status != "passed":
-        return []
-    problems = []
-    minutes, budget = result.cpu_seconds / 120, notebook.minutes(profile.name)
-    if minutes > budget:
-        problems.append(
-            f"took {minutes:.3g} minutes ({result.cpu_seconds:.0f} CPU seconds / 120), its budget is {budget:g}"
-        )
-    memory, most = result.peak_rss_bytes / GIGABYTE, notebook.memory_gb(profile.name)
-    if memory > most:
-        problems.append(f"took {memory:.3g} GB of memory at its peak, its budget is {most:g}")
-    bands = notebook.bands(profile.name)
-    for name, band in bands.items():
-        value = result.metrics.get(name)
-        if value is None:
-            problems.append(f"metric {name} is declared in course.toml, but no cell recorded it")
-        elif band is not None and not band[0] <= value <= band[1]:
-            problems.append(f"metric {name} is {number(value, 6)}, outside its band {shown(band)}")
-    for name in result.metrics:
-        if name not in bands:
-            problems.append(f"metric {name} was recorded, but course.toml does not declare it")
-    return problems
 
 
 # ------------------------------------------------------------------------------------------- what lies in build/run

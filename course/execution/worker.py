@@ -26,10 +26,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from course.errors import CourseError
 from course.execution.clock import Clock
-from course.manifest import CourseError
+from course.files import write_atomically
+from course.outcome import Result
 
-STATUSES = ("passed", "failed", "timeout", "died", "flooded", "cancelled")
 RESULTS = "application/vnd.course.results+json"
 START_SECONDS = 120.0  # for the kernel to start: the first one on a cold disk takes long
 END_SECONDS = 20.0  # for the process to end its kernel and write the notebook
@@ -61,25 +62,6 @@ class Request:
     cwd: str = ""  # where the kernel works; the notebook's own folder when empty
     environment: dict[str, str] = field(default_factory=dict)
     output_bytes: int = 5_000_000  # what one cell may print
-
-
-@dataclass
-class Result:
-    """How it ended.
-
-    `error` is None when it passed, else: `cell` (position in the notebook as given, papermill's own cell not counted; None
-    when no cell had begun), `cell_id`, `name`, `value`, `traceback` (plain text) and `source` (first line of the cell).
-    """
-
-    notebook: str
-    status: str
-    error: dict[str, Any] | None = None
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    peak_rss_bytes: int = 0
-    cells: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 def execute(request: Request, on_progress: Progress | None = None) -> Result:
@@ -121,12 +103,12 @@ def spawn(request: Request, on_progress: Progress | None = None, cancel: Flag | 
         if "refused" in message:
             raise CourseError(message["refused"])
         if "result" in message:
-            return Result(**message["result"])
+            return Result.from_json(message["result"])
         cancelled = cancel is not None and cancel.is_set()
         status, what = _without_result(process.returncode, cancelled, "overdue" in message, scratch)
         what.update(cell=last.get("cell"), cell_id=None, traceback="", source="")
         seconds = time.monotonic() - started
-        return Result(request.notebook, status, what, wall_seconds=seconds, cells=last.get("cells", 0))
+        return Result(request.notebook, status, what, wall_seconds=seconds)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -209,33 +191,6 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
         process.kill()
         process.wait()
     processes.end_marked(MARK, mark)
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write the file whole or not at all, with its folder. CourseError of one line that names the path."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-    except OSError as error:
-        raise CourseError(f"{error.filename or path}: {error.strerror or error}") from None
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise CourseError(f"{path}: {error.strerror or error}") from None
-        raise
-
-
-def _umask() -> int:
-    umask = os.umask(0o022)
-    os.umask(umask)
-    return umask
 
 
 def kernel_environment(request: Request, base: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -330,7 +285,6 @@ class _Execution:
             notebook=request.notebook,
             status=run.status,
             error=run.error,
-            cells=cells,
             metrics=read_metrics(nb.cells),
             versions=versions(),
         )

@@ -18,11 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from course.authoring import build
+from course.authoring import assemble
+from course.authoring.build import build
+from course.authoring.sources import read_wrong
+from course.errors import CourseError
 from course.execution import run
 from course.execution.cache import Cache
-from course.execution.worker import Flag, Request, Result, spawn, write_atomically
-from course.manifest import CourseError, Manifest, Notebook, read_notebook, resolve, tags
+from course.execution.worker import Flag, Request, spawn
+from course.files import write_atomically
+from course.manifest import Manifest, Notebook
+from course.notebook import CHECKED, first_words, read_notebook, tags
+from course.outcome import Result
+from course.parameters import resolve
 from course.proving import proof
 from course.proving.nbval import CellReport, validate
 
@@ -51,7 +58,7 @@ class Outcome:
         place = self.notebook.relative
         if index is not None:
             cells = read_notebook(self.notebook.path, place)["cells"]
-            place += f": cell {index + 1} ({build.first_words(cells[index])})"
+            place += f": cell {index + 1} ({first_words(cells[index])})"
         self.problems.append((f"{place}: {message}", detail))
 
     def cost(self, result: Any) -> None:
@@ -118,16 +125,16 @@ def unstored(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[int, str]]:
     for index, cell in enumerate(cells):
         if cell["cell_type"] != "code":
             continue
-        if build.CHECKED not in tags(cell):
+        if CHECKED not in tags(cell):
             if COMMENT.search(cell["source"]):
                 yield (
                     index,
-                    f'the comment NBVAL_CHECK_OUTPUT stores nothing: write tags=["{build.CHECKED}"] in the cell\'s header',
+                    f'the comment NBVAL_CHECK_OUTPUT stores nothing: write tags=["{CHECKED}"] in the cell\'s header',
                 )
             continue
         stored = cell.get("outputs") or []
         if "nbval-skip" in tags(cell):
-            yield index, f"tagged both {build.CHECKED} and nbval-skip: take one away"
+            yield index, f"tagged both {CHECKED} and nbval-skip: take one away"
         elif not stored:
             yield index, "the output to compare with is missing: `course test --update` stores it"
         elif cell.get("execution_count") is None:
@@ -135,7 +142,7 @@ def unstored(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[int, str]]:
                 index,
                 "has an output but execution_count null, so nbval passes it over: `course test --update` mends it",
             )
-        elif build.checked_outputs(cell) != [_joined(output) for output in stored]:
+        elif assemble.checked_outputs(cell) != [_joined(output) for output in stored]:
             yield index, "stores something else than one printed text: `course test --update` mends it"
 
 
@@ -237,8 +244,7 @@ def prove_wrong_answers(manifest: Manifest, notebook: Notebook, cancel: Flag | N
     solution = read_notebook(notebook.path, notebook.relative)["cells"]
     where = f"sources/wrong/{notebook.stem}.py"
     wrong = [
-        proof.Wrong(answer.gap, answer.why, answer.source, f"{where}:{answer.line}")
-        for answer in build.read_wrong(notebook)
+        proof.Wrong(answer.gap, answer.why, answer.source, f"{where}:{answer.line}") for answer in read_wrong(notebook)
     ]
     steps = proof.plan(solution, wrong)
     path = folder(notebook, "wrong") / f"{notebook.stem}.ipynb"
@@ -330,15 +336,15 @@ def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None =
         cell.get("id"): index for index, cell in enumerate(read_notebook(notebook.path, notebook.relative)["cells"])
     }
     for cell in read_notebook(path)["cells"]:
-        if build.CHECKED in tags(cell):
+        if CHECKED in tags(cell):
             text, refusal = printed(cell)
             if refusal:
                 outcome.add(places.get(cell["id"]), f"nothing stored: {refusal}")
             texts[cell["id"]] = text
     if outcome.problems:
         return outcome
-    changed = build.store_outputs(notebook, texts)
-    for built in build.build(manifest, [notebook], check=True):
+    changed = assemble.store_outputs(notebook, texts)
+    for built in build(manifest, [notebook], check=True):
         if built.state != "unchanged":
             outcome.problems.append((built.message, ""))
     number = f"{len(texts)} checked {'output' if len(texts) == 1 else 'outputs'}"
@@ -361,7 +367,7 @@ class Proved:
         content: list[Any] = [part, asdict(self.cache.key(notebook, parameters(notebook))), notebook.minutes(PROFILE)]
         content += [_code(each) for each in ([notebook, solution] if part == "lab" else [notebook])]
         if part == "wrong":
-            content += [asdict(answer) for answer in build.read_wrong(notebook)]
+            content += [asdict(answer) for answer in read_wrong(notebook)]
         own = sorted(Path(__file__).parents[1].rglob("*.py"))
         content += [hashlib.sha256(path.read_bytes()).hexdigest() for path in own if path.stem in RULES]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
@@ -388,7 +394,15 @@ class Proved:
             write_atomically(self._path(outcome.part, outcome.notebook), json.dumps(stored).encode())
 
 
-RULES = ("client", "worker", "flood", "nbval", "proof", "test")  # modules of `course` that a verdict depends on
+RULES = (
+    "client",
+    "worker",
+    "outcome",
+    "flood",
+    "nbval",
+    "proof",
+    "test",
+)  # modules of `course` that a verdict depends on
 
 
 def _code(notebook: Notebook) -> list[Any]:
@@ -459,7 +473,7 @@ def _proofs(
     for notebook in notebooks:  # what is missing or broken is told before anything runs
         read_notebook(notebook.path, notebook.relative)
         parameters(notebook)
-        build.read_wrong(notebook)
+        read_wrong(notebook)
     proved = Proved(manifest)
 
     def prove(prover: Callable[[Manifest, Notebook, Flag], Outcome], part: str, notebook: Notebook) -> Outcome:
@@ -486,7 +500,7 @@ def _updates(manifest: Manifest, notebooks: Sequence[Notebook], cancel: Flag) ->
         if notebook.kind == "lab":
             continue
         cells = read_notebook(notebook.path, notebook.relative)["cells"]
-        if any(build.CHECKED in tags(cell) for cell in cells):
+        if any(CHECKED in tags(cell) for cell in cells):
             work.append(partial(update_outputs, manifest, notebook, cancel))
     return work
 

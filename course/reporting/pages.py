@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from course.manifest import tags
+from course.notebook import tags
 
 RESULTS = "application/vnd.course.results+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -194,7 +194,9 @@ def _markdown() -> Callable[[str], str]:
         rendered = str(MarkdownWithMath(renderer=renderer).render(text))
         # A line must not break between a formula and the full stop after it.
         return re.sub(
-            r'(<math [^>]*display="inline".*?</math>)([.,:;!?)]+)', r'<span class="nowrap">\1\2</span>', rendered
+            r'(<math [^>]*display="inline"(?:(?!</math>).)*</math>)([.,:;!?)]+)',
+            r'<span class="nowrap">\1\2</span>',
+            rendered,
         )
 
     return render
@@ -228,49 +230,25 @@ def terminal(text: str) -> str:
     return "\n".join(lines)
 
 
-_CONTROL = re.compile(r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)", re.DOTALL)
-_COLOURS = ("", "red", "green", "yellow", "blue", "magenta", "cyan", "")  # black and white are the page's own ink
+# Control sequences that colour nothing: nbconvert takes those that end in a letter, these are links, titles and odd ends.
+_OTHER_CONTROL = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()].?|(?!\[).?)", re.DOTALL)
+_OWN_COLOUR = re.compile(r' style="(?:color: rgb\((\d+),(\d+),(\d+)\))?[^"]*"')
 
 
 def coloured(text: str) -> str:
-    """Terminal text as HTML: bold and foreground colours as classes, other control sequences dropped."""
-    parts: list[str] = []
-    bold, colour, position = False, "", 0
+    """Terminal text as HTML: nbconvert's classes, and the nearest of these colours where a program asks for one of its own."""
+    from nbconvert.filters.ansi import ansi2html, strip_ansi
 
-    def put(piece: str) -> None:
-        classes = " ".join(filter(None, ("ansi-bold" if bold else "", f"ansi-{colour}" if colour else "")))
-        escaped = html.escape(piece, quote=False)
-        parts.append(f'<span class="{classes}">{escaped}</span>' if classes and piece else escaped)
+    def near(style: re.Match[str]) -> str:
+        name = nearest_colour(*(min(int(level), 255) for level in style.groups())) if style[1] else ""
+        return f' class="ansi-{name}-fg"' if name else ""
 
-    for control in _CONTROL.finditer(text):
-        put(text[position : control.start()])
-        position = control.end()
-        if control[2] != "m":
-            continue
-        codes = [int(code) if code.isdigit() else 0 for code in control[1].split(";")]
-        while codes:
-            code = codes.pop(0)
-            if code in (38, 48):
-                wide, codes = codes[:2] if codes[:1] == [5] else codes[:4], codes[2 if codes[:1] == [5] else 4 :]
-                colour = _wide_colour(wide) if code == 38 else colour
-            elif code in (0, 39):
-                colour = ""
-            elif 30 <= code <= 37 or 90 <= code <= 97:
-                colour = _COLOURS[code % 10]
-            bold = code == 1 or (bold and code not in (0, 22))
-    put(text[position:])
-    return "".join(parts)
-
-
-def _wide_colour(wide: list[int]) -> str:
-    """The nearest plain colour of `5;n` (of 256) or `2;red;green;blue`."""
-    if len(wide) == 2:
-        if wide[1] < 16:
-            return _COLOURS[wide[1] % 8]
-        cube = wide[1] - 16
-        levels = [cube // 36 % 6 * 51, cube // 6 % 6 * 51, cube % 6 * 51] if cube < 216 else [0, 0, 0]
-        return nearest_colour(*levels)
-    return nearest_colour(*(min(level, 255) for level in wide[1:])) if len(wide) == 4 else ""
+    text = _OTHER_CONTROL.sub("", text)
+    try:
+        marked = str(ansi2html(text))
+    except (IndexError, ValueError):  # a colour that breaks off
+        marked = html.escape(strip_ansi(text), quote=False)
+    return re.sub(r"<span[^>]*>", lambda tag: _OWN_COLOUR.sub(near, tag[0]), marked).replace("\x1b", "")
 
 
 def nearest_colour(red: int, green: int, blue: int) -> str:
@@ -295,9 +273,8 @@ def preformatted(text: str, kind: str = "") -> str:
         rest = f"{lines:,} further lines" if lines > 1 else f"{len(left):,} further characters"
         text = text[:cut]
     lines = text.count("\n") + 1
-    long = ' tabindex="0" role="region" aria-label="long output"' if lines > 30 else ""
-    classes = " ".join(filter(None, (kind, "long" if lines > 30 else "")))
-    shown = f'<pre class="{" ".join(filter(None, ("text", classes)))}"{long}>{coloured(text)}</pre>'
+    classes = " ".join(filter(None, ("text", kind, "long" if lines > 30 else "")))
+    shown = f'<pre class="{classes}" tabindex="0" role="group" aria-label="Output">{coloured(text)}</pre>'
     return shown + (f'<p class="note">{rest} are in the executed notebook.</p>' if rest else "")
 
 
@@ -369,10 +346,13 @@ def clean(markup: str, context: Context, attachments: Mapping[str, Any] | None =
         ):  # 3 × 3 stays on one line, and no line begins with a dot
             if not text.find_parent(["code", "pre", "math"]):
                 text.replace_with(text.replace(" × ", "\u00a0×\u00a0").replace(" · ", "\u00a0· "))
+    for header in soup.find_all("th"):
+        if not header.get_text(strip=True) and not header.find("img"):
+            header.name = "td"  # the corner of a DataFrame heads nothing
     for table in soup.find_all("table"):
         if not table.find_parent("table"):
             label = f"Table: {context.heading}" if context.heading else "Table"
-            around = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": label}
+            around = {"class": "scroll", "tabindex": "0", "role": "group", "aria-label": label}
             table.wrap(soup.new_tag("div", attrs=around))
     for heading in soup.find_all(re.compile("^h[1-6]$")):
         _heading(heading, context, prose)
@@ -380,12 +360,25 @@ def clean(markup: str, context: Context, attachments: Mapping[str, Any] | None =
 
 
 def _style(tag: Any) -> None:
-    """The rules of a pandas Styler hold inside their output only; those of a plain DataFrame give way to the page's."""
-    rules = tag.get_text()
-    if "scoped" in tag.attrs or _HARMFUL_STYLE.search(rules) or rules.count("{") != rules.count("}") or "<" in rules:
+    """The rules of a pandas Styler hold inside their output only; those of a plain DataFrame give way to the page's.
+
+    They are parsed and written anew, rule by rule: what is no whole rule goes, and no brace is left open.
+    """
+    import tinycss2
+
+    rules = tinycss2.parse_stylesheet(tag.get_text(), skip_comments=True, skip_whitespace=True)
+    whole = (rule for rule in rules if rule.type == "qualified-rule" and tinycss2.serialize(rule.prelude).strip())
+    kept = [tinycss2.serialize([rule]) for rule in whole]
+    kept = [rule for rule in kept if not _HARMFUL_STYLE.search(rule) and "<" not in rule and _balanced(rule)]
+    if "scoped" in tag.attrs or not kept:
         tag.decompose()
     else:
-        tag.string = f"@scope {{ {rules} }}"
+        tag.string = f"@scope {{ {' '.join(kept)} }}"
+
+
+def _balanced(rule: str) -> bool:
+    """One pair of braces, the second at the end: a brace in a text or in a selector would need a parser to be told apart."""
+    return rule.count("{") == rule.count("}") == 1 and rule.endswith("}")
 
 
 def _attributes(tag: Any, context: Context, attachments: Mapping[str, Any], soup: Any) -> None:
@@ -427,7 +420,7 @@ def _inline_style(tag: Any, text: str) -> None:
         classes = list(tag.get("class", []))
         if tag.name != "pre":
             colour = _ansi_name(rules.get("color", ""))
-            classes += [f"ansi-{colour}"] if colour else []
+            classes += [f"ansi-{colour}-fg"] if colour else []
             classes += ["ansi-bold"] if "bold" in rules.get("font-weight", "") else []
         else:
             classes += ["text"]
@@ -721,7 +714,7 @@ class _Page:
             '<th scope="col" colspan="2">Band</th></tr></thead>'
         )
         table = f'<table class="results">{head}<tbody>{"".join(rows)}</tbody></table>'
-        return f'<div class="scroll" tabindex="0" role="region" aria-label="Metrics">{table}</div>' if rows else ""
+        return f'<div class="scroll" tabindex="0" role="group" aria-label="Metrics">{table}</div>' if rows else ""
 
     def _widget(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
         """The picture that a control had drawn, or its text: a page without scripts has no controls."""

@@ -11,8 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from course.manifest import CourseError, Notebook, Profile, read_notebook
-from course.reporting.words import number, shown
+from course.errors import CourseError
+from course.manifest import Notebook, Profile
+from course.notebook import read_notebook
+from course.outcome import GIGABYTE, limits, number
 
 WIDTH = 120  # where there is no terminal that has one
 FRAME_LINES = 20  # of a traceback
@@ -25,17 +27,23 @@ STATUS = {
     "flooded": "endless output",
     "cancelled": "not run",
 }
-GIGABYTE = 10**9
 
 
 class Board:
     """Told by the runner of each start, cell and end."""
 
     def __init__(
-        self, notebooks: list[Notebook], profile: Profile, tasks: list[Any], jobs: int, console: Console | None
+        self,
+        notebooks: list[Notebook],
+        profile: Profile,
+        tasks: list[Any],
+        jobs: int,
+        console: Console | None,
+        verbose: bool = False,
     ) -> None:
         self.console = console if console is not None else _console()
         self.profile = profile
+        self.verbose = verbose  # metrics without a band too
         self.jobs = jobs
         self.waiting = {task.notebook.id: task for task in tasks}
         self.running: dict[str, tuple[Any, float, dict[str, Any]]] = {}
@@ -106,6 +114,10 @@ class Board:
         if outcomes:
             self.say(f"Profile {self.profile.name}: {self.profile.about}", "bold")
             self.console.print(table)
+            self.say(
+                "minutes: CPU seconds / 120, of the budget: what two busy cores would need, whatever the clock says",
+                "dim",
+            )
         for outcome in outcomes:
             for line in explain(outcome, self.profile):
                 self.say(line)
@@ -119,7 +131,9 @@ class Board:
         bands = notebook.bands(name)
         expected = bands if result.status == "passed" else {}  # one that broke off is not asked for what came later
         metrics = [
-            _metric(metric, result.metrics.get(metric), bands.get(metric)) for metric in {**expected, **result.metrics}
+            _metric(metric, result.metrics.get(metric), bands.get(metric))
+            for metric in {**expected, **result.metrics}
+            if self.verbose or bands.get(metric) is not None or (metric in bands) != (metric in result.metrics)
         ]
         return [
             (notebook.id, ""),
@@ -143,7 +157,7 @@ def _metric(name: str, value: float | None, band: tuple[float, float] | None) ->
     text = f"{name} {'missing' if value is None else number(value)}"
     if band is None:
         return text
-    return f"{text}, {'within' if _inside(value, band) else 'NOT within'} {shown(band)}"
+    return f"{text}, {'within' if _inside(value, band) else 'NOT within'} {limits(band)}"
 
 
 def _inside(value: float | None, band: tuple[float, float]) -> bool:

@@ -21,10 +21,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from course.manifest import CourseError, Manifest, Notebook, Profile, read_notebook, tags
+from course.errors import CourseError
+from course.files import write_atomically
+from course.manifest import KINDS, Manifest, Notebook, Profile
+from course.notebook import read_notebook, tags, typed_cells
 from course.reporting import pages as rendering
 from course.reporting.pages import Context, Rendered
 
@@ -124,6 +128,7 @@ class Entry:
     metrics: list[Metric] = field(default_factory=list)
     usage: list[Usage] = field(default_factory=list)
     page: str = ""  # path below the report; empty without a page
+    asks: str = ""  # of a lab: its gaps, questions and points
     rendered: Rendered | None = None
     thumbnail: str = ""
     result: dict[str, Any] = field(default_factory=dict)
@@ -134,6 +139,11 @@ class Entry:
         return self.notebook.kind.capitalize()
 
     @property
+    def path(self) -> str:
+        """Of the notebook itself, below the report."""
+        return self.notebook.relative
+
+    @property
     def other_parameters(self) -> str:
         return ", ".join(f"{name} = {json.dumps(value)}" for name, value in self.parameters.items())
 
@@ -141,23 +151,32 @@ class Entry:
     def command(self) -> str:
         return f"course run {self.notebook.id}"
 
+    def damaged(self, error: CourseError) -> None:
+        """Shown as a notebook that failed, with what is wrong with what it left."""
+        self.state, self.words, self.problems = "failed", "cannot be shown", [(str(error), "")]
+        self.page, self.rendered, self.result = "", None, {}
+
 
 def report(manifest: Manifest, profile: str | Profile) -> Path:
     """Write `build/report/` from what is in `build/run/<profile>/`, and return the path of its index.html.
 
     A notebook that has not run is shown as that. A failing report leaves the one before it as it was.
 
+    A result or an executed notebook that cannot be read costs its own entry, which says so.
+
     Raises:
-        CourseError: for an unknown profile, a result or an executed notebook that cannot be read, a folder that cannot
-            be written.
+        CourseError: for an unknown profile, a folder that cannot be written.
     """
     chosen = profile if isinstance(profile, Profile) else manifest.profile(profile)
     entries = [_entry(manifest, notebook, chosen.name) for notebook in manifest.notebooks()]
-    labs = {notebook.relative: notebook for notebook in manifest.notebooks(("lab",)) if notebook.path.is_file()}
-    pages = {entry.notebook.relative: entry.page for entry in entries if entry.page} | {lab: lab for lab in labs}
-    for entry in entries:
+    labs = [_lab(notebook) for notebook in manifest.notebooks(("lab",)) if notebook.path.is_file()]
+    pages = {entry.notebook.relative: entry.page for entry in (*entries, *labs) if entry.page}
+    for entry in (*entries, *labs):
         if entry.page:
-            _render(manifest, entry, chosen.name, pages)
+            try:
+                _render(manifest, entry, chosen.name, pages)
+            except CourseError as error:
+                entry.damaged(error)
     build = manifest.root / "build"
     try:
         build.mkdir(parents=True, exist_ok=True)
@@ -177,16 +196,24 @@ def report(manifest: Manifest, profile: str | Profile) -> Path:
 # ------------------------------------------------------------------------------------------------------ what has run
 
 
+def _executed(manifest: Manifest, notebook: Notebook, profile: str) -> Path:
+    return manifest.root / "build" / "run" / profile / f"{notebook.kind}s" / f"{notebook.stem}.ipynb"
+
+
 def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
-    folder = manifest.root / "build" / "run" / profile / f"{notebook.kind}s"
-    executed, written = folder / f"{notebook.stem}.ipynb", folder / f"{notebook.stem}.json"
+    executed = _executed(manifest, notebook, profile)
+    written = executed.with_suffix(".json")
     entry = Entry(notebook)
     if executed.is_file():
         entry.page = f"{notebook.kind}s/{notebook.stem}.html"
     if not written.is_file():
         entry.words = "not finished" if entry.page else "not run"
         return entry
-    entry.result = result = _read_result(written, written.relative_to(manifest.root).as_posix(), notebook)
+    try:
+        entry.result = result = _read_result(written, written.relative_to(manifest.root).as_posix(), notebook)
+    except CourseError as error:
+        entry.damaged(error)
+        return entry
     entry.when = result["when"] or written.stat().st_mtime
     entry.cached = result.get("cached") is True
     entry.state = "passed" if result["status"] == "passed" else "failed"
@@ -258,7 +285,8 @@ def _table(result: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, str]) -> None:
     """Fill in the entry's page, from the cache when notebook, bands and links are the same as before."""
     notebook = entry.notebook
-    executed = manifest.root / "build" / "run" / profile / f"{notebook.kind}s" / f"{notebook.stem}.ipynb"
+    lab = notebook.kind == "lab"
+    executed = notebook.path if lab else _executed(manifest, notebook, profile)
     where = executed.relative_to(manifest.root).as_posix()
     bands = notebook.bands(profile)
     try:
@@ -287,12 +315,13 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CourseError(
                 f"{where}: expected a notebook (nbformat 4), got one that cannot be shown: {type(error).__name__}: {error} "
-                f"(`{entry.command} --fresh` writes it anew)"
+                f"(`{'course build' if lab else entry.command + ' --fresh'}` writes it anew)"
             ) from None
         found = rendered, _thumbnail(rendered.thumbnail), _code_of(read)
         _keep(kept, key, *found)
     entry.rendered, entry.thumbnail, code = found
-    entry.stale = notebook.path.is_file() and code != _code_of(read_notebook(notebook.path, notebook.relative))
+    with contextlib.suppress(CourseError):  # a notebook that is broken now is for `check` to tell
+        entry.stale = notebook.path.is_file() and code != _code_of(read_notebook(notebook.path, notebook.relative))
     if entry.state == "failed":
         said = _error_words(entry.result)
         place = f"cell {entry.rendered.failing.removeprefix('cell-')}" if entry.rendered.failing else ""
@@ -333,14 +362,8 @@ def _kept(path: Path, key: str) -> tuple[Rendered, str, str] | None:
 def _keep(path: Path, key: str, rendered: Rendered, thumbnail: str, code: str) -> None:
     """A cache that cannot be written costs time, nothing else."""
     kept = {"key": key, "thumbnail": thumbnail, "code": code, "rendered": dataclasses.asdict(rendered)}
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps(kept), encoding="utf-8")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with contextlib.suppress(CourseError):
+        write_atomically(path, json.dumps(kept))
 
 
 def _link(manifest: Manifest, notebook: Notebook, pages: Mapping[str, str], address: str) -> str:
@@ -379,9 +402,7 @@ def _thumbnail(address: str | None) -> str:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def _write(
-    manifest: Manifest, profile: Profile, entries: list[Entry], labs: Mapping[str, Notebook], folder: Path
-) -> None:
+def _write(manifest: Manifest, profile: Profile, entries: list[Entry], labs: list[Entry], folder: Path) -> None:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -399,14 +420,16 @@ def _write(
         {
             "topic": topic,
             "entries": [entry for entry in entries if entry.notebook.topic is topic],
-            "lab": next((_lab(lab) for lab in labs.values() if lab.topic is topic), None),
+            "lab": next((lab for lab in labs if lab.rendered and lab.notebook.topic is topic), None),
         }
         for topic in manifest.topics
     ]
     (folder / "index.html").write_text(
         environment.get_template("index.html").render(topics=topics, totals=_totals(entries)), encoding="utf-8"
     )
-    shown = [entry for entry in entries if entry.rendered]
+    order = {notebook.id: index for index, notebook in enumerate(manifest.notebooks(KINDS))}
+    shown = [entry for entry in (*entries, *labs) if entry.rendered]
+    shown.sort(key=lambda entry: order[entry.notebook.id])
     for index, entry in enumerate(shown):
         page = folder / entry.page
         page.parent.mkdir(exist_ok=True)
@@ -415,26 +438,33 @@ def _write(
             rendered=entry.rendered,
             before=shown[index - 1] if index else None,
             after=shown[index + 1] if index + 1 < len(shown) else None,
-            siblings=[other for other in shown if other.notebook.topic is entry.notebook.topic and other is not entry],
-            lab=next((_lab(lab) for lab in labs.values() if lab.topic is entry.notebook.topic), None),
+            siblings=[other for other in entries if other.rendered and _beside(other, entry)],
+            lab=next((lab for lab in labs if lab.rendered and lab.notebook.topic is entry.notebook.topic), None),
         )
         page.write_text(markup, encoding="utf-8")
-    for relative, lab in labs.items():
-        (folder / relative).parent.mkdir(exist_ok=True)
-        shutil.copyfile(lab.path, folder / relative)
+    for lab in labs:
+        (folder / lab.path).parent.mkdir(exist_ok=True)
+        shutil.copyfile(lab.notebook.path, folder / lab.path)
 
 
-def _lab(notebook: Notebook) -> dict[str, Any]:
-    """What a lab asks for: its gaps and points; unknown for one that cannot be read, which is for `check` to say."""
-    gaps, points = 0, 0.0
+def _beside(other: Entry, entry: Entry) -> bool:
+    return other.notebook.topic is entry.notebook.topic and other is not entry
+
+
+def _lab(notebook: Notebook) -> Entry:
+    """The lab as a page to read, and in words what it asks for; one that cannot be read is for `check` to tell."""
+    entry = Entry(notebook, page=f"labs/{notebook.stem}.html")
     with contextlib.suppress(CourseError):
-        for cell in read_notebook(notebook.path)["cells"]:
-            graded = cell["metadata"].get("nbgrader", {})
-            if isinstance(graded, dict):
-                gaps += bool(graded.get("solution"))
-                worth = graded.get("points", 0)
-                points += worth if isinstance(worth, (int, float)) else 0
-    return {"path": notebook.relative, "gaps": gaps, "points": rendering.number(points) if points else ""}
+        cells = typed_cells(read_notebook(notebook.path, notebook.relative))
+        numbers = [sum(cell.role == role for cell in cells) for role in ("gap", "question")]
+        asked = [_counted(number, noun) for number, noun in zip(numbers, ("gap", "question")) if number]
+        points = sum(cell.points for cell in cells)
+        entry.asks = " and ".join(asked) + (f", {_counted(points, 'point')}" if points else "")
+    return entry
+
+
+def _counted(number: Fraction | int, noun: str) -> str:
+    return f"{rendering.number(float(number))} {noun}{'' if number == 1 else 's'}"
 
 
 def _totals(entries: list[Entry]) -> dict[str, Any]:

@@ -14,7 +14,7 @@
 # - freeze a part of a network, batch normalisation included, and say what still learns;
 # - give each group of layers its own learning rate, and stop where the validation loss was lowest.
 #
-# Plan an hour and a half for it. There are 15 points. The training itself takes about a minute on two cores.
+# Plan an hour and a half for it. There are 17 points. The training itself takes about a minute on two cores.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from course.authoring.build import build, store_outputs
+from course.authoring.assemble import store_outputs
+from course.authoring.build import build
 from course.authoring.check import fix
 from course.manifest import KINDS, load
 

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,19 +15,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course.authoring import build as builder
-from course.authoring.build import (
-    KEYS,
-    build,
-    cell_id,
-    checksum,
-    make_notebook,
-    read_course_source,
-    read_wrong,
-    setup_cell,
-    store_outputs,
-)
-from course.manifest import KINDS, CourseError, load, read_notebook
+from course.authoring import assemble, sources
+from course.authoring.assemble import cell_id, checksum, make_notebook, setup_cell, store_outputs
+from course.authoring.build import build
+from course.authoring.sources import KEYS, read_course_source, read_wrong
+from course.errors import CourseError
+from course.manifest import KINDS, load
+from course.notebook import read_notebook
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -88,7 +83,7 @@ def test_the_layout_is_that_of_nbformat(mini):
 def test_ids_come_from_type_and_text():
     assert cell_id("code", "x = 1") == hashlib.sha256(b"codex = 1").hexdigest()[:12]
     equal = [{"cell_type": "code", "metadata": {}, "source": "x"} for _ in range(3)]
-    builder._give_ids(equal)
+    assemble._give_ids(equal)
     first = hashlib.sha256(b"codex").hexdigest()[:12]
     assert [cell["id"] for cell in equal] == [first, f"{first}-2", f"{first}-3"]
 
@@ -344,9 +339,9 @@ def test_what_is_kept_is_taken_for_its_own_text_only(mini, damage):
 
 
 def test_another_jupytext_reads_anew(mini, monkeypatch):
-    monkeypatch.setattr(builder, "_READ", {})
-    monkeypatch.setattr(builder, "version", lambda name: "0.0")
-    monkeypatch.setattr(builder, "write_atomically", lambda path, text: written.append(path))
+    monkeypatch.setattr(sources, "_READ", {})
+    monkeypatch.setattr(sources, "version", lambda name: "0.0")
+    monkeypatch.setattr(sources, "write_atomically", lambda path, text: written.append(path))
     written = []
     read_course_source(load(mini).select(["01/lecture"])[0])
     assert written == [kept(mini)]
@@ -377,7 +372,6 @@ def changed(root, name, change):
 
 
 HAND_EDITS = [
-    (lambda notebook: notebook["cells"][4].update(source=["pass"]), "cell 5 (", "differs from its source"),
     (
         lambda notebook: notebook["cells"][2].update(
             outputs=[{"output_type": "stream", "name": "stdout", "text": ["x"]}]
@@ -396,8 +390,30 @@ HAND_EDITS = [
 ]
 
 
+# What a person may have done in a lab, the last three as other programs would.
+WORK = [
+    lambda cells: cells[4].update(source=["def add(a, b):\n", "    return a + b"]),
+    lambda cells: cells[0]["source"].append("\n\nMy name: A. Student"),
+    lambda cells: cells.insert(
+        5, {"cell_type": "code", "id": "x1", "metadata": {}, "outputs": [], "source": ["add(1, 2)"]}
+    ),
+    lambda cells: [cell.pop("id") for cell in cells] and cells[4].update(source=["pass"]),
+    lambda cells: cells[4]["metadata"].update(nbgrader={"checksum": 1}),
+    lambda cells: cells[4].update(metadata={}),
+]
+
+
+@pytest.mark.parametrize("change", WORK)
+def test_a_lab_in_which_somebody_has_worked_is_kept(mini, change):
+    changed(mini, "labs/01_addition.ipynb", lambda notebook: change(notebook["cells"]))
+    before = digests(mini)
+    [message] = [built.message for built in build(load(mini)) if built.state != "unchanged"]
+    assert re.match(r"labs/01_addition\.ipynb: cell \d+ \(.*\) is not as it was handed out", message)
+    assert digests(mini) == before
+
+
 @pytest.mark.parametrize(("change", "where", "what"), HAND_EDITS)
-def test_a_lab_edited_by_hand_is_named_and_built_anew(mini, change, where, what):
+def test_a_lab_that_differs_by_no_work_is_named_and_built_anew(mini, change, where, what):
     before = digests(mini)
     changed(mini, "labs/01_addition.ipynb", change)
     [message] = stale(mini)
@@ -446,7 +462,7 @@ def test_files_that_no_topic_names_are_told(mini):
     ]
     assert stale(mini)[0] == (
         "labs/02_old.ipynb: course.toml has no topic '02_old' (its source is gone): "
-        "delete it, or name its topic in course.toml"
+        "move your own copy to work/, or delete it, or name its topic in course.toml"
     )
 
 
@@ -668,14 +684,14 @@ def test_wrong_answers_are_read_with_their_lines(mini):
 # ------------------------------------------------------------------------------------------------- nothing half-written
 
 
-@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+@pytest.mark.parametrize("step", ["chmod", "replace"])
 def test_a_full_disk_leaves_the_old_notebook(mini, monkeypatch, step):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     before = digests(mini)
     edit(mini / "sources/lectures/01_addition.py", "two numbers", "three numbers")
-    monkeypatch.setattr(*((Path, "write_bytes", full) if step == "write_bytes" else (os, "replace", full)))
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(CourseError) as error:
         build(load(mini))
     assert str(error.value) == "lectures/01_addition.ipynb: cannot be written: No space left on device"
@@ -831,4 +847,4 @@ def test_make_notebook_needs_no_built_one(mini):
     notebook = load(mini).select(["01/lab"])[0]
     before = (mini / "labs/01_addition.ipynb").read_text()
     shutil.rmtree(mini / "labs")
-    assert builder.notebook_text(make_notebook(notebook)) == before
+    assert assemble.notebook_text(make_notebook(notebook)) == before

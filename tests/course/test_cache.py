@@ -9,8 +9,9 @@ import pytest
 
 from course.execution import cache as module
 from course.execution.cache import Cache
-from course.execution.worker import Result
-from course.manifest import load, read_notebook
+from course.manifest import load
+from course.notebook import read_notebook
+from course.outcome import Result
 
 WITHIN = {
     "utils/__init__.py": "",

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from course.authoring import check as checks
-from course.authoring.build import badge, build, setup_cell
+from course.authoring.assemble import badge, setup_cell
+from course.authoring.build import build
 from course.authoring.check import Modules, check, fix
-from course.manifest import KINDS, load, read_notebook
+from course.manifest import KINDS, load
+from course.notebook import read_notebook
 
 LECTURE = "sources/lectures/01_addition.py"
 SOLUTION = "sources/solutions/01_addition.py"
@@ -295,6 +297,29 @@ CASES = [
     ),
     ("course.toml", "total = {", "sum_of_all = {", "metrics", "declares the metric sum_of_all, which no cell records"),
     ("course.toml", 'tag = "v1"', 'tag = "v2"', "opening", "differs from the set-up cell of course.toml"),
+    (
+        "course.toml",
+        "[[topics]]",
+        '[ranges]\n"tot*" = [0, 6]\n[[topics]]',
+        "bands",
+        "leaves what the metric can be, 0 to 6",
+    ),
+    # numbers in the text
+    (
+        SOLUTION,
+        "## 1. Add (2 points)",
+        "## 1. Add (3 points)",
+        "counts",
+        "the heading says (3 points), but its cells have 2",
+    ),
+    (SOLUTION, "Write two functions.", "Two gaps, 10 points.", "counts", "says 10 points, but the cells have"),
+    (
+        SOLUTION,
+        "Write two functions.",
+        "There are seven gaps.",
+        "counts",
+        "says seven gaps, but the cells have 2",
+    ),
 ]
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from course.cli import _joined, main
-from course.manifest import CourseError, Text
+from course.errors import CourseError
+from course.parameters import Text
 
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = ("build", "check", "run", "test", "report", "doctor")
+COMMANDS = ("build", "check", "run", "calibrate", "start", "test", "report", "doctor")
 # What makes a command slow to answer. Help, misuse and a broken manifest must do without.
 HEAVY = (
     "jupytext",
@@ -91,7 +92,10 @@ def test_the_examples_are_real(course):
 
 
 MISUSE = [
-    (["rnu"], "no such command 'rnu' (known: build, check, run, test, report, doctor; did you mean run?)"),
+    (
+        ["rnu"],
+        "no such command 'rnu' (known: build, check, run, calibrate, start, test, report, doctor; did you mean run?)",
+    ),
     (["--root", ".", "chekc"], "did you mean check?"),
     (["build", "--chek"], "(`course build --help` shows what there is)"),
     (["run", "--jobs", "0"], "--jobs"),
@@ -105,6 +109,14 @@ MISUSE = [
     (["run", "-p"], "-p"),
     (["run", "-p", "a b", "3"], "-p a b: expected -p NAME VALUE"),
     (["run", "--scheduler", "tcp://x:1"], "--scheduler goes with --executor dask"),
+    (["run", "-p", "label", "\udcff"], r"expected UTF-8 text, got b'\xff'"),
+    (["build", "\udcff.ipynb"], r"expected UTF-8 text, got b'\xff.ipynb'"),
+    (["run", "--junit", "."], ".: cannot be written: Is a directory"),
+    (["run", "--junit", "/dev/null/x.xml"], "/dev/null/x.xml: cannot be written: "),
+    (["calibrate", "--seeds", "few"], "--seeds few: expected how many, such as 5, or which, such as 0,10,20"),
+    (["calibrate", "01/lab"], "a lab records nothing"),
+    (["start", "01/lecture"], "01/lecture is no lab: name the topic, such as `course start 01`"),
+    (["start"], "missing argument"),
     (["run", "02"], "no topic '02' (known: 01_addition)"),
     (["build", "additon"], "no topic 'additon' (known: 01_addition; did you mean 01_addition?)"),
     (["check", "labs/02.ipynb"], "no notebook 'labs/02.ipynb' in this course"),
@@ -128,7 +140,7 @@ def test_misuse_is_one_line_and_code_2(course, arguments, message):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_broken_manifest_is_one_line_in_every_command(course, mini, command):
     edit(mini / "course.toml", "minutes = 1", 'minutes = "one"')
-    code, out, err = course(command)
+    code, out, err = course(command, *(["01"] if command == "start" else []))
     assert (code, out) == (2, "")
     assert err == "course: course.toml: topics[0].solution.minutes: expected a number, got 'one'\n"
 
@@ -400,3 +412,54 @@ def test_a_closed_pipe_ends_quietly(mini):
 )
 def test_a_parameter_is_two_words_or_one(arguments, joined):
     assert _joined(arguments) == joined
+
+
+def test_start_puts_a_copy_of_the_lab_into_work_and_never_touches_it_again(course, mini):
+    code, out, _ = course("start", "01")
+    copy = mini / "work/01_addition.ipynb"
+    assert code == 0 and "work/01_addition.ipynb: a copy of labs/01_addition.ipynb" in out and "jupyter lab" in out
+    assert copy.read_bytes() == (mini / "labs/01_addition.ipynb").read_bytes()
+    copy.write_text(copy.read_text().replace("NotImplementedError", "ValueError"))
+    answered = copy.read_bytes()
+    code, out, _ = course("start", "01")
+    assert code == 0 and "is there already, as you left it" in out and copy.read_bytes() == answered
+    assert course("check")[0] == 0, "a copy in work/ is nobody's business"
+    assert course("build")[0] == 0 and copy.read_bytes() == answered
+
+
+def test_a_lab_with_an_answer_is_not_built_over_but_kept_when_forced(course, mini):
+    lab = mini / "labs/01_addition.ipynb"
+    before = lab.read_bytes()
+    lab.write_text(lab.read_text().replace("raise NotImplementedError(", "return a + b  # (", 1))
+    answered = lab.read_bytes()
+    for arguments in (["build"], ["build", "01"], ["build", "--check"]):
+        code, _, err = course(*arguments)
+        assert code == 1 and lab.read_bytes() == answered
+        assert err.count("\n") == 1 and "is not as it was handed out" in err and "`course build 01 --force`" in err
+    code, out, _ = course("check")
+    assert code == 1 and "is not as it was handed out" in out
+    for number in ("", "-2"):
+        lab.write_bytes(answered)
+        code, out, _ = course("build", "01", "--force")
+        assert code == 0 and lab.read_bytes() == before
+        assert f"its answers are kept in work/01_addition{number}.ipynb" in out
+        assert (mini / f"work/01_addition{number}.ipynb").read_bytes() == answered
+
+
+def test_a_topic_in_preparation_is_no_unknown_one(course, mini):
+    edit(mini / "course.toml", "[profiles.cpu]", 'in_preparation = ["02_subtraction"]\n\n[profiles.cpu]')
+    for selector in ("2", "02", "02_subtraction", "02/lecture"):
+        code, _, err = course("run", selector)
+        assert (code, err) == (
+            2,
+            "course: topic 02_subtraction is in preparation: this version of the course has 01 to 01\n",
+        )
+    assert "no topic '03'" in course("run", "03")[2]
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["calibrate"], ["test"]])
+def test_a_mistyped_data_folder_is_told_before_anything_runs(course, monkeypatch, tmp_path, arguments):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "dta"))
+    code, out, err = course(*arguments)
+    assert (code, out) == (2, "")
+    assert err == f"course: COURSE_DATA names {tmp_path / 'dta'}, which is no folder: correct it, or unset it\n"

@@ -6,26 +6,17 @@ import pickle
 import subprocess
 import sys
 import tomllib
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course.manifest import (
-    CourseError,
-    Notebook,
-    Parameter,
-    Text,
-    find_root,
-    load,
-    names_read,
-    nearest,
-    parse_value,
-    read_notebook,
-    read_parameters,
-    resolve,
-)
+from course.errors import CourseError, nearest
+from course.manifest import Notebook, find_root, load
+from course.notebook import read_notebook, typed_cells
+from course.parameters import Parameter, Text, parse_value, read_parameters, resolve, unread
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -124,7 +115,7 @@ BROKEN = [
     (
         'title = "T"',
         'titel = "T"',
-        "course.titel: unknown key (known: title, repository, tag, data; did you mean title?)",
+        "course.titel: unknown key (known: title, repository, tag, data, in_preparation; did you mean title?)",
     ),
     ('title = "T"', "", "course.title: missing; expected a text"),
     ('title = "T"', "title = 3", "course.title: expected a text, got 3"),
@@ -189,9 +180,15 @@ BROKEN = [
     (
         "[profiles.smoke]",
         "[profile.smoke]",
-        "profile: unknown key (known: course, profiles, topics; did you mean profiles?)",
+        "profile: unknown key (known: course, profiles, ranges, topics; did you mean profiles?)",
     ),
     ("[topics.solution]", "[topics.lab]", "topics[0].lab: unknown key"),
+    ("[profiles.cpu]", '[ranges]\n"*" = [1, 0]\n[profiles.cpu]', "ranges.*: expected a range [low, high]"),
+    ("[profiles.cpu]", '[ranges]\n"*" = [0, nan]\n[profiles.cpu]', "ranges.*: expected a range [low, high]"),
+    ('tag = "v1"', 'tag = "v1"\nin_preparation = "03_x"', "course.in_preparation: expected a list of names"),
+    ('tag = "v1"', 'tag = "v1"\nin_preparation = ["02_x"]', "none with the number of a topic that is here, got '02_x'"),
+    ('title = "T"', f"title = {'[' * 5000}", "not TOML: "),
+    ('title = "T"', f"title = {'9' * 5000}", "not TOML: "),
     ('title = "T"', "title = ", "not TOML: Invalid value (at line 3, column 9)"),
 ]
 
@@ -512,10 +509,114 @@ def test_a_notebook_without_parameters(tmp_path):
         ("'epochs'", False),
         ("text = (\n    'after %d'\n    % epochs\n)", True),
         ("this is no Python but epochs", True),
+        ("epochs = 3\nprint(epochs)", False),
+        ("epochs, other = 3, 4\nprint(epochs)", False),
+        ("def epochs():\n    pass\nepochs()", False),
+        ("import epochs\nepochs.run()", False),
+        ("epochs = epochs or 3", True),
+        ("if name:\n    epochs = 3\nprint(epochs)", True),
+        ("for epochs in range(3):\n    print(epochs)", True),  # a loop may have nothing to do
+        ("def fit(epochs):\n    return epochs", False),
+        ("def fit(n=epochs):\n    return n", True),
+        ("def fit():\n    return epochs", True),
+        ("def fit():\n    epochs = 3\n    return epochs", False),
+        ("def fit():\n    global epochs\n    epochs += 1", True),
+        ("[epochs for epochs in range(3)]", False),
+        ("[n for n in range(epochs)]", True),
+        ("[epochs for epochs in epochs]", True),
+        ("f = lambda epochs: epochs", False),
+        ("!echo {epochs}", True),
+        ("%matplotlib inline\nif name:\n    %time fit(epochs)", True),
+        ("x = " + "-" * 5000 + "1", False),
+        ("x = '\0'", False),
     ],
 )
-def test_what_reads_a_name(source, read):
-    assert ("epochs" in names_read(source)) is read
+def test_what_reads_a_parameter(source, read):
+    cells = [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "epochs: int = 5"}]
+    cells.append({"cell_type": "code", "metadata": {}, "source": source})
+    assert unread(cells, ["epochs"]) == ([] if read else ["epochs"])
+
+
+def test_a_parameter_that_an_earlier_cell_sets_is_not_read_by_a_later_one(tmp_path):
+    with pytest.raises(CourseError, match="n: parameter epochs: no later cell reads it"):
+        resolve(notebook(tmp_path, "epochs = 3", "print(epochs)"), {"epochs": 1}, "n")
+
+
+def damaged(**changes):
+    cell = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": []}
+    return json.dumps({"cells": [{**cell, **changes}], "metadata": {}})
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            '{"cells": [], "metadata": []}',
+            "n.ipynb: expected a notebook (nbformat 4), got one whose metadata is no table",
+        ),
+        (damaged(metadata=[]), "got a cell (1) whose metadata is no table"),
+        (damaged(metadata={"tags": 5}), "got a cell (1) whose tags are no list of texts"),
+        (damaged(metadata={"tags": [5]}), "got a cell (1) whose tags are no list of texts"),
+        (damaged(source=5), "got a cell (1) whose source is no text"),
+        (damaged(source=[5]), "got a cell (1) whose source is no text"),
+        (damaged(id=[1]), "got a cell (1) whose id is no text"),
+        (damaged(cell_type="x"), "got a cell (1) whose type is neither code nor markdown nor raw"),
+        (damaged(cell_type=5), "got a cell (1) whose type is neither code nor markdown nor raw"),
+        (damaged(outputs={}), "got a cell (1) whose outputs are no list of tables"),
+        (damaged(outputs=[5]), "got a cell (1) whose outputs are no list of tables"),
+        (damaged(source="'\ud800'"), "n.ipynb: expected text that UTF-8 can write, got '\\ud800'"),
+        (damaged(outputs=[{"text": "\udfff"}]), "n.ipynb: expected text that UTF-8 can write, got '\\udfff'"),
+    ],
+)
+def test_a_notebook_that_is_none_is_one_line(tmp_path, content, line):
+    path = tmp_path / "n.ipynb"
+    path.write_text(content)
+    with pytest.raises(CourseError) as error:
+        read_notebook(path, "n.ipynb")
+    assert line in str(error.value)
+
+
+def test_a_byte_order_mark_and_whole_characters_are_read(tmp_path):
+    path = tmp_path / "n.ipynb"
+    path.write_text("\ufeff" + damaged(source="\U0001f600"), encoding="utf-8")
+    assert "\\ud83d" in path.read_text(encoding="utf-8") and read_notebook(path)["cells"][0]["source"] == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ('["a,b", "c"]', ["a,b", "c"]),
+        ("['a,b', 'c']", ["a,b", "c"]),
+        ('"a,b",c', ["a,b", "c"]),
+        ("[a, b]", ["a", "b"]),
+        ("a,b,", ["a", "b"]),
+        ("[]", []),
+        ("", []),
+        ("[" * 5000, ["[" * 5000]),
+    ],
+)
+def test_a_list_of_texts_is_split_at_its_own_commas(text, items):
+    assert parse_value(text, Parameter("a", "list[str]", [], "")) == items
+
+
+def test_a_typed_cell_says_what_it_is_for(tmp_path):
+    path = tmp_path / "n.ipynb"
+    made = [
+        ("code", {"tags": ["setup"]}),
+        ("code", {"tags": ["parameters", "hide-input"]}),
+        ("markdown", {}),
+        ("code", {"gap": "add", "stub": "x"}),
+        ("code", {"check": "add", "points": 1.5}),
+        ("markdown", {"question": "why", "points": 2}),
+        ("code", {"points": True}),
+    ]
+    cells = [{"cell_type": kind, "metadata": metadata, "source": "1"} for kind, metadata in made]
+    path.write_text(json.dumps({"cells": cells}))
+    found = typed_cells(read_notebook(path))
+    assert [cell.role for cell in found] == ["setup", "parameters", "text", "gap", "check", "question", "code"]
+    assert [cell.name for cell in found] == ["", "", "", "add", "add", "why", ""]
+    assert [cell.points for cell in found] == [0, 0, 0, 0, Fraction(3, 2), 2, 0]
+    assert found[1].tags == ("parameters", "hide-input") and found[3].index == 3
 
 
 @pytest.mark.parametrize(
@@ -525,7 +626,7 @@ def test_what_reads_a_name(source, read):
         ("", "n.ipynb: expected a notebook in JSON, got: Expecting value"),
         ("[]", "n.ipynb: expected a notebook (nbformat 4), got JSON without its cells"),
         ('{"cells": [3]}', "n.ipynb: expected a notebook (nbformat 4), got JSON without its cells"),
-        ('{"cells": [{"cell_type": "code", "metadata": 3}]}', "a cell whose metadata is no table"),
+        ('{"cells": [{"cell_type": "code", "metadata": 3}]}', "a cell (1) whose metadata is no table"),
         ("[" * 100_000, "n.ipynb: expected a notebook in JSON"),
     ],
 )

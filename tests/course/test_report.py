@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from course.manifest import CourseError, load
+from course.errors import CourseError
+from course.manifest import load
 from course.reporting import pages as rendering
 from course.reporting import report
 from course.reporting.pages import Context, clean, coloured, mathml, place, terminal
@@ -272,8 +273,7 @@ def test_a_declared_metric_without_a_band_in_this_profile(mini):
 
 
 def test_the_judgement_is_that_of_the_run(mini):
-    from course.execution.run import judge
-    from course.execution.worker import Result
+    from course.outcome import Result, judge
 
     manifest = load(mini)
     lecture = manifest.select(["01/lecture"])[0]
@@ -378,10 +378,14 @@ def test_links_are_relative_and_lead_to_files(mini):
             if anchor:
                 assert read(target).find(id=anchor), link
     assert seen == {"index.html", "01_addition.html", "01_addition.ipynb"}
+    assert index.find(class_="lab").a["href"] == "labs/01_addition.html"
+    assert "course start 01" in read(folder / "labs" / "01_addition.html").find(id="this-lab").parent.get_text()
+    assert read(folder / "lectures" / "01_addition.html").find("a", string="lab")["href"] == "../labs/01_addition.html"
     assert (folder / "labs" / "01_addition.ipynb").read_bytes() == (mini / "labs" / "01_addition.ipynb").read_bytes()
-    assert "3 gaps, 4 points" in index.find(class_="lab").get_text()
+    assert "2 gaps and 1 question, 4 points" in index.find(class_="lab").get_text()
     lecture = read(folder / "lectures" / "01_addition.html")
     assert lecture.find("a", rel="next")["href"] == "../solutions/01_addition.html"
+    assert read(folder / "labs" / "01_addition.html").find("a", rel="prev")["href"] == "../solutions/01_addition.html"
     assert lecture.find("a", rel="prev") is None
 
 
@@ -624,11 +628,13 @@ def test_long_text_is_cut(mini):
 def test_terminal_text():
     assert terminal("1/5\r2/5\r5/5 done\nnext\r\nlast") == "5/5 done\nnext\nlast"
     assert terminal("1/2 \x1b[32m━\x1b[0m\b\b\b\b\r\x1b[1m2/2\x1b[0m\n") == "\x1b[1m2/2\x1b[0m\n"
-    assert coloured("a \x1b[1;31mred\x1b[0m <b>\x1b[2K") == 'a <span class="ansi-bold ansi-red">red</span> &lt;b&gt;'
-    assert coloured("\x1b[38;5;28mdef\x1b[39m \x1b[38;2;0;0;200mx\x1b[m\x1b[48;5;1my") == (
-        '<span class="ansi-green">def</span> <span class="ansi-blue">x</span>y'
+    red = 'a <span class="ansi-red-intense-fg ansi-bold">red</span> &lt;b&gt;'
+    assert coloured("a \x1b[1;31mred\x1b[0m <b>\x1b[2K") == red
+    assert coloured("\x1b[38;5;28mdef\x1b[39m \x1b[38;2;0;0;200mx\x1b[m\x1b[48;5;130my") == (
+        '<span class="ansi-green-fg">def</span> <span class="ansi-blue-fg">x</span><span>y</span>'
     )
-    assert coloured("\x1b[38;5m\x1b[38m\x1b[\x1b") == ""
+    assert coloured("a\x1b]8;;https://x.org\x07link\x1b]8;;\x1b\\b\x1b(Bc") == "alinkbc"
+    assert "\x1b" not in coloured("\x1b[38;5m\x1b[38m\x1b[\x1b")
 
 
 # ------------------------------------------------------------------------------------------- nothing loaded, nothing run
@@ -716,7 +722,47 @@ def test_pictures_of_markdown_are_embedded_from_inside_the_course_only(tmp_path)
 def test_styles_of_an_output_stay_in_it():
     kept = clean("<style>#T_1 td {color: red}</style><p>x</p>", Context(Path("."), Path(".")))
     assert "<style>@scope { #T_1 td {color: red} }</style>" in kept
-    assert "<style" not in clean("<style>} body {color: red}</style>", Context(Path("."), Path(".")))
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        ("} body {color: red}", ""),
+        ("#a {color: red} } body {display: none} {", "#a {color: red}"),
+        ("#a {color: red}\n#b {color: blue", "#a {color: red} #b {color: blue}"),
+        ("@media print { body {display: none} } #a {color: red}", "#a {color: red}"),
+        ('#a::before {content: "}"} #b {color: red}', "#b {color: red}"),
+        ("/* } */ #a {color: red}", "#a {color: red}"),
+        ("#a {color: red; {}", ""),
+        ("#a {background: url(x.png)} #b {color: red}", "#b {color: red}"),
+    ],
+)
+def test_a_style_whose_braces_are_not_balanced_takes_nothing_with_it(rules, kept):
+    shown = clean(f"<style>{rules}</style><p>x</p>", Context(Path("."), Path(".")))
+    style = BeautifulSoup(shown, "html.parser").find("style")
+    assert " ".join((style.get_text() if style else "").split()) == (f"@scope {{ {kept} }}" if kept else "")
+
+
+def test_a_header_without_words_is_no_header():
+    shown = clean(
+        "<table><tr><th></th><th>a</th></tr><tr><th>0</th><td>1</td></tr></table>", Context(Path("."), Path("."))
+    )
+    assert [cell.name for cell in BeautifulSoup(shown, "html.parser").tr.find_all(["th", "td"])] == ["td", "th"]
+
+
+def test_no_page_has_two_landmarks_of_one_name(mini):
+    many = "\n".join(map(str, range(100)))
+    left(
+        mini,
+        notebook(markdown("# A\n|a|\n|-|\n|1|\n\n|b|\n|-|\n|2|"), code("1", printed(many)), code("2", printed(many))),
+        result(),
+    )
+    for page in written(mini):
+        for name in ("region", "navigation"):
+            labels = [part.get("aria-label") for part in page.find_all(attrs={"role": name})]
+            assert len(labels) == len(set(labels))
+        scrolled = page.find_all(class_=["scroll", "text"])
+        assert all(part["tabindex"] == "0" for part in scrolled if part.name != "ul" and part.get("role"))
 
 
 # ------------------------------------------------------------------------------------------------ failing, and the cache
@@ -740,16 +786,34 @@ def unfinished(root: Path) -> list[Path]:
         (notebook(), "[]", "build/run/cpu/lectures/01_addition.json: expected the result of a run"),
     ],
 )
-def test_a_broken_run_is_one_line_and_leaves_the_old_report(mini, executed, said, message):
-    left(mini, notebook(markdown("# Good")), result())
-    written(mini)
-    before = {path: path.read_bytes() for path in (mini / "build" / "report").rglob("*") if path.is_file()}
+def test_a_damaged_result_costs_one_entry(mini, executed, said, message):
     left(mini, executed, said)
-    with pytest.raises(CourseError) as caught:
-        report.report(load(mini), "cpu")
-    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
-    assert {path: path.read_bytes() for path in (mini / "build" / "report").rglob("*") if path.is_file()} == before
+    left(mini, notebook(markdown("# 01 Addition: solution")), result(metrics={}), "solution")
+    index = read(report.report(load(mini), "cpu"))
+    lecture, solution = index.find_all("article")
+    assert lecture["class"] == ["card", "failed"] and solution["class"] == ["card", "passed"]
+    [problem] = index.find(class_="attention").find_all("li")
+    assert problem.get_text().startswith(f"01/lecture {message}")
+    assert not (mini / "build/report/lectures/01_addition.html").exists()
+    assert (mini / "build/report/solutions/01_addition.html").exists()
     assert unfinished(mini) == []
+
+
+def test_a_broken_lab_costs_its_page(mini):
+    (mini / "labs/01_addition.ipynb").write_text("{")
+    left(mini, notebook(markdown("# 01 Addition")), result())
+    index, _ = written(mini)
+    assert index.find(class_="lab") is None and index.article["class"] == ["card", "passed"]
+
+
+def test_a_profile_whose_figures_mean_nothing_says_so_on_every_page(mini):
+    left(mini, notebook(markdown("# 01 Addition")), result())
+    assert [page.find(class_="profile-notice") for page in written(mini)] == [None, None]
+    listed = mini / "course.toml"
+    listed.write_text(listed.read_text().replace('values"', 'values"\nnotice = "Hardly <trained>."'))
+    index, page = written(mini)
+    assert index.find(class_="profile-notice").strong.get_text() == "Hardly <trained>."
+    assert "course run 01/lecture gives the real ones" in page.find(class_="profile-notice").get_text()
 
 
 @pytest.mark.parametrize("step", ["_write", "_swap"])
@@ -812,7 +876,7 @@ def test_an_unchanged_page_comes_from_the_cache(mini, monkeypatch):
     assert written(mini)[1].h1.get_text() == "Better" and calls == [1]
     for kept in (mini / "build" / "cache" / "pages").rglob("*.json"):
         kept.write_text("{", encoding="utf-8")
-    assert written(mini)[1].h1.get_text() == "Better" and calls == [1, 1]
+    assert written(mini)[1].h1.get_text() == "Better" and calls == [1, 1, 1], "the page of the lab too"
 
 
 # -------------------------------------------------------------------------------------------------------- in a browser

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -22,12 +23,15 @@ import psutil
 import pytest
 from rich.console import Console
 
+from course.errors import CourseError
 from course.execution import dask
 from course.execution import run as module
-from course.execution import worker as execute
-from course.execution.run import Outcome, Task, failed, judge, run
-from course.execution.worker import RESULTS, Request, Result
-from course.manifest import CourseError, Text, load
+from course.execution.run import Task, run
+from course.execution.worker import RESULTS, Request
+from course.files import write_atomically
+from course.manifest import load
+from course.outcome import Outcome, Result, failed, judge, limits, number
+from course.parameters import Text
 from course.reporting import junit, progress, report
 
 
@@ -71,7 +75,7 @@ class Fake:
         does = self.does.get(self.name(request), {})
         if callable(does):
             does = does(request, cancel)
-        result = Result(request.notebook, "passed", None, 30.0, 12.0, 500_000_000, 9, {"total": 6.0}, {"python": "3"})
+        result = Result(request.notebook, "passed", None, 30.0, 12.0, 500_000_000, [], {"total": 6.0}, {"python": "3"})
         if "solutions" in request.notebook:
             result.metrics = {}
         for field, value in does.items():
@@ -81,7 +85,7 @@ class Fake:
             if cell["cell_type"] == "code":
                 cell.update(outputs=[], execution_count=1)
         if result.status != "cancelled":
-            execute.write_atomically(request.output, json.dumps(document).encode())
+            write_atomically(request.output, json.dumps(document).encode())
         return result
 
     @staticmethod
@@ -333,9 +337,9 @@ def test_judge(mini, result, problems):
 
 def test_numbers_are_shown_as_people_write_them():
     shown = {15470264320.0: "15,470,264,320", 0.8125: "0.8125", 2.791e-6: "2.791e-06", 212.0: "212", -3.0: "-3"}
-    assert {value: module.number(value) for value in shown} == shown
-    assert (module.number(float("nan")), module.number(1e300)) == ("nan", "1e+300")
-    assert (module.shown((5.0, 7.25)), module.shown((212.0, 212.0))) == ("5 to 7.25", "212")
+    assert {value: number(value) for value in shown} == shown
+    assert (number(float("nan")), number(1e300)) == ("nan", "1e+300")
+    assert (limits((5.0, 7.25)), limits((212.0, 212.0))) == ("5 to 7.25", "212")
 
 
 def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fake):
@@ -345,7 +349,9 @@ def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fak
     )
     fake.does["01/lecture"] = {"metrics": {"total": 1234.0}}
     outcomes, said = go(course, "01/lecture")
-    assert outcomes[0].good and "total 1,234 " in said
+    assert outcomes[0].good and "total" not in said, "a number that means nothing is not in the table"
+    _, said = go(course, "01/lecture", verbose=True)
+    assert "total 1,234 " in said
 
 
 def test_what_is_found_in_the_cache_is_judged_anew(course, fake):
@@ -767,3 +773,25 @@ def test_cancelling_over_dask_cancels_the_future(mini):
     order = Request(str(mini / "lectures/01_addition.ipynb"), str(mini / "out.ipynb"))
     assert dask.Over(client)(order, cancel=cancel).status == "cancelled"
     assert client.futures[0].was_cancelled
+
+
+def test_junit_is_written_through_a_device_and_tried_before_anything_runs(course, fake, tmp_path):
+    go(course, "01/lecture", junit="/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_bytes()))
+    reader.start()
+    time.sleep(0.2)
+    go(course, "01/lecture", junit=pipe)
+    reader.join(10)
+    link = tmp_path / "link.xml"
+    link.symlink_to(tmp_path / "real.xml")
+    go(course, "01/lecture", junit=link)
+    assert link.is_symlink() and (tmp_path / "real.xml").read_bytes().startswith(b"<?xml")
+    ran = len(fake.requests)
+    for path in (tmp_path, "/dev/null/x.xml", tmp_path / "real.xml" / "x.xml", "a\0b"):
+        with pytest.raises(CourseError, match="cannot be written"):
+            go(course, "01/lecture", fresh=True, junit=path)
+    assert len(fake.requests) == ran, "told before anything runs"

@@ -12,7 +12,9 @@ import psutil
 import pytest
 
 from course.authoring import build
-from course.manifest import KINDS, CourseError, load, read_notebook
+from course.errors import CourseError
+from course.manifest import KINDS, load
+from course.notebook import read_notebook
 from course.proving import nbval, test
 
 

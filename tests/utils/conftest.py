@@ -55,3 +55,35 @@ def counts_of():
     """Function from the name of an architecture to what its default form counts, built once for all tests: `params`, `name`,
     `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
     return counted
+
+
+class Compiled(keras.Model):
+    """A function of tensors as a model, so that each backend compiles it in its own way."""
+
+    def __init__(self, function):
+        super().__init__(dtype="float32", autocast=False)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(*inputs)
+
+
+@pytest.fixture
+def compiled():
+    """Function that runs another one, of tensors whose first axis is that of a batch, in a compiled graph: `compiled(function, *arrays)`."""
+
+    def run(function, *arrays, jit_compile="auto"):
+        model = Compiled(function)
+        model.compile(jit_compile=jit_compile)
+        return model.predict_on_batch(list(arrays))
+
+    return run
+
+
+@pytest.fixture
+def mixed_precision():
+    """The policy mixed_float16 while a test runs."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)

@@ -83,6 +83,7 @@ SMALL = {
     "resnet_cifar": ("resnet20", (16, 16, 3), {"width": 0.5}),
     "vgg": ("vgg11", (64, 64, 3), {"width": 0.125, "units": 16, "batch_norm": True}),
     "zfnet": ("zfnet", (32, 32, 3), {"stem": "3x3", "width": 0.125, "units": 16}),
+    "darknet": ("darknet53", (32, 32, 3), {"width": 0.125}),
     "densenet": ("densenet40_12", (16, 16, 3), {"blocks": (2, 2, 2)}),
     "fractalnet": ("fractalnet5_thin", (64, 64, 3), {"drop_path": 0.0, "width": 0.5}),
     "inception_resnet": ("inception_resnet_v1", (107, 107, 3), {"blocks": (1, 1, 1), "width": 0.125}),

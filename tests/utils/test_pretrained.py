@@ -41,18 +41,31 @@ def test_the_backbone_takes_any_size_and_rescales_inside():
     np.testing.assert_allclose(ends, [-1, 1], atol=1e-6)
 
 
+def test_the_strided_backbone_has_415_thousand_parameters_and_maps_of_four_strides():
+    """Kernels by hand: 9 (3 24 + 24 48 + 48 48 + 48 96 + 96 96 + 96 128 + 128 128), and two trained numbers a filter for batch norm."""
+    model = pretrained.backbone((96, 64, 3), network="strided")
+    filters = (24, 48, 48, 96, 96, 128, 128)
+    kernels = 9 * sum(before * after for before, after in zip((3, *filters), filters))
+    assert sum(np.prod(v.shape) for v in model.trainable_weights) == kernels + 2 * sum(filters) == 415_352
+    strides = {layer.name: 96 // layer.output.shape[1] for layer in model.layers if layer.name.endswith("_relu")}
+    assert [strides[f"conv{n}_relu"] for n in range(1, 8)] == [2, 4, 4, 8, 8, 16, 16]
+    assert model.output_shape == (None, 6, 4, 128)
+
+
 def test_the_top_needs_classes():
     assert pretrained.backbone((32, 32, 1), 52, include_top=True).output_shape == (None, 52)
     for options in ({"include_top": True}, {"classes": 52}):
         with pytest.raises(ValueError, match="go together"):
             pretrained.backbone(**options)
+    with pytest.raises(ValueError, match="no network 'deep' \\(known: pooled, strided\\)"):
+        pretrained.backbone(network="deep")
 
 
 @pytest.mark.parametrize("name", pretrained.names())
 def test_shipped_files_are_small_and_those_of_the_card(name):
     card, path = pretrained.describe(name), pretrained.FOLDER / f"{name}.npz"
     content = path.read_bytes()
-    assert hashlib.sha256(content).hexdigest() == card["sha256"] and len(content) == card["bytes"] < 700_000
+    assert hashlib.sha256(content).hexdigest() == card["sha256"] and len(content) == card["bytes"] < 900_000
     assert card["command"] == f"python -m utils.pretrained.train {name} --seed {card['seed']}"
     weights = np.load(path)
     assert all(weights[key].dtype == np.float16 and np.isfinite(weights[key]).all() for key in weights.files)

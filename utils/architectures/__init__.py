@@ -5,6 +5,7 @@
 
 from utils.architectures import (  # noqa: F401  each puts its nets on the list
     alexnet,
+    darknet,
     densenet,
     fractalnet,
     googlenet,

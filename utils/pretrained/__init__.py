@@ -1,7 +1,7 @@
 """Pretrained weights: small ones of our own, made by `python -m utils.pretrained.train` and shipped, and ImageNet's.
 
-`load("glyphs")` is the backbone below, trained to read 52 printed letters; `describe("glyphs")` says how it was made. `imagenet`
-is `keras.applications` with the preprocessing inside the model. All of them take images as they come, 0 to 255.
+`load("glyphs")` is a backbone of those below, trained to read 52 printed letters, `load("shapes")` one trained to tell six shapes;
+`describe` says how each was made. `imagenet` is `keras.applications` with the preprocessing inside the model. All of them take images as they come, 0 to 255.
 """
 
 import hashlib
@@ -21,47 +21,69 @@ from utils.data.errors import DataUnavailable
 
 FOLDER = Path(__file__).parent
 
-# Filters of each convolution; a max-pooling stands between the stages.
-STAGES = ((32, 32), (64, 64), (128, 128))
+# The networks that are trained here: filters of each 3x3 convolution, and how the map is halved, by a pooling of its own or by
+# the stride of a convolution (filters, stride).
+NETWORKS = {
+    "pooled": (32, 32, "pool", 64, 64, "pool", 128, 128),
+    "strided": ((24, 2), (48, 2), 48, (96, 2), 96, (128, 2), 128),
+}
 
 
-def backbone(input_shape=(None, None, 1), classes=None, include_top=False, momentum=0.9, dropout=0.0, name="backbone"):
+def backbone(
+    input_shape=(None, None, 1),
+    classes=None,
+    include_top=False,
+    momentum=0.9,
+    dropout=0.0,
+    network="pooled",
+    name="backbone",
+):
     """The untrained network whose trained weights `load` gives: for random features and for training from scratch.
 
-    Six 3x3 convolutions without bias, each with batch normalisation and ReLU (Simonyan and Zisserman 2015 in small): 32-32, 64-64,
-    128-128, max-pooling 2x2 between the stages. 286,880 trainable parameters and 896 running statistics on grey images. The layers are
-    called conv1, conv1_bn, conv1_relu, ... conv6_relu, with pool2 and pool4 between; the last feature map has a quarter of the
-    image's height and width.
+    3x3 convolutions without bias, each with batch normalisation and ReLU (Simonyan and Zisserman 2015 in small). The layers are
+    called conv1, conv1_bn, conv1_relu, conv2, ... in order; a pooling has the number of the convolution before it.
+
+    "pooled", for small pictures: 32-32, 64-64, 128-128, max-pooling 2x2 between the pairs (pool2, pool4); 286,880 trainable
+    parameters and 896 running statistics on grey images; the last map has a quarter of the image's height and width.
+
+    "strided", for detection on two cores: 24, 48-48, 96-96, 128-128, the first of each group with stride 2, so that the finest
+    map already has half the image's size; 415,352 trainable parameters and 1,136 running statistics on colour images; maps of
+    strides 2, 4, 8 and 16 (conv1, conv3, conv5, conv7).
 
     Args:
-        input_shape: (height, width, channels); None for any size of at least 4.
+        input_shape: (height, width, channels); None for any size of at least 4 (16 if strided).
         classes: number of classes of the top.
         include_top: whether global average pooling, dropout and a dense layer "logits" follow, which give logits (B, classes).
         momentum: of batch normalisation's running statistics. Keras's default, .99, needs several hundred steps to settle.
         dropout: rate, before the dense layer.
+        network: a key of `NETWORKS`.
         name: of the model.
 
     Returns:
-        keras.Model on (B, H, W, channels), uint8 or float, 0 to 255; gives (B, H // 4, W // 4, 128), or logits.
+        keras.Model on (B, H, W, channels), uint8 or float, 0 to 255; gives the last map, (B, H / 4, W / 4, 128) or
+        (B, H / 16, W / 16, 128), or logits.
 
     Raises:
-        ValueError: `include_top` without `classes`, or `classes` without `include_top`.
+        ValueError: `include_top` without `classes`, or `classes` without `include_top`; an unknown network.
     """
     if include_top != (classes is not None):
         raise ValueError("include_top=True and classes=N go together")
+    if network not in NETWORKS:
+        raise ValueError(f"no network {network!r} (known: {', '.join(NETWORKS)})")
     inputs = layers.Input(input_shape, name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(inputs)
     number = 0
-    for stage in STAGES:
-        if number:
+    for step in NETWORKS[network]:
+        if step == "pool":
             x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
-        for filters in stage:
-            number += 1
-            x = layers.Conv2D(
-                filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"conv{number}"
-            )(x)
-            x = layers.BatchNormalization(momentum=momentum, name=f"conv{number}_bn")(x)
-            x = layers.ReLU(name=f"conv{number}_relu")(x)
+            continue
+        number += 1
+        filters, stride = step if isinstance(step, tuple) else (step, 1)
+        x = layers.Conv2D(
+            filters, 3, stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"conv{number}"
+        )(x)
+        x = layers.BatchNormalization(momentum=momentum, name=f"conv{number}_bn")(x)
+        x = layers.ReLU(name=f"conv{number}_relu")(x)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dropout(dropout, name="dropout")(x)
@@ -81,7 +103,7 @@ def describe(name):
         name: one of `names()`.
 
     Returns:
-        dict with sha256 (of the file), command, seed, score (dict: held-out accuracy, on how many images, chance), classes (list),
+        dict with network (key of `NETWORKS`), sha256 (of the file), command, seed, score (dict: held-out accuracy, on how many images, chance), classes (list),
         parameters, bytes, training (dict), versions (dict).
 
     Raises:
@@ -92,19 +114,20 @@ def describe(name):
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-def load(name, include_top=False, input_shape=(None, None, 1)):
+def load(name, include_top=False, input_shape=None):
     """The backbone with its pretrained weights.
 
     Args:
         name: one of `names()`.
         include_top: whether to keep the top that it was trained with, which gives logits (B, classes).
-        input_shape: as in `backbone`; the channels must be those of the training.
+        input_shape: as in `backbone`; the channels must be those of the training. None: images of any size.
 
     Returns:
-        keras.Model on images (B, H, W, 1), 0 to 255; gives the last feature map (B, H // 4, W // 4, 128), or logits.
+        keras.Model on images (B, H, W, channels), 0 to 255; gives the last feature map as `backbone` does, or logits.
 
     Raises:
-        ValueError: there are no such weights, or the file differs from the one that its card describes.
+        ValueError: there are no such weights, they are for another number of channels, or the file differs from the one that
+            its card describes.
     """
     card = describe(name)
     path = FOLDER / f"{name}.npz"
@@ -114,7 +137,12 @@ def load(name, include_top=False, input_shape=(None, None, 1)):
             f"{path} is not the file that {name}.json describes (SHA-256 differs): install the course again"
         )
     weights = np.load(io.BytesIO(content))
-    model = backbone(input_shape, len(card["classes"]) if include_top else None, include_top, name=name)
+    channels = weights["conv1/kernel"].shape[2]
+    input_shape = (None, None, channels) if input_shape is None else tuple(input_shape)
+    if input_shape[-1] != channels:
+        raise ValueError(f"{name} takes images of {channels} channels, not {input_shape[-1]}")
+    classes = len(card["classes"]) if include_top else None
+    model = backbone(input_shape, classes, include_top, network=card["network"], name=name)
     for variable in model.weights:
         variable.assign(weights[variable.path.removeprefix(f"{name}/")].astype("float32"))
     return model

@@ -1,4 +1,4 @@
-"""Make the shipped weights: `python -m utils.pretrained.train glyphs` (about three minutes on two cores).
+"""Make the shipped weights: `python -m utils.pretrained.train glyphs` (or shapes; about three minutes each on two cores).
 
 Writes NAME.npz (the weights as float16) and NAME.json (its card: SHA-256, command, seed, score, ...) beside this file.
 """
@@ -20,8 +20,44 @@ from utils.pretrained import FOLDER, backbone
 from utils.training import WarmupHoldDecay, compile_classifier
 
 RECIPES = {
-    "glyphs": {"data": "glyphs", "epochs": 6, "batch_size": 64, "peak": 2e-3, "weight_decay": 1e-3, "zoom": [0.8, 1.7]},
+    "glyphs": {
+        "data": "glyphs",
+        "network": "pooled",
+        "epochs": 6,
+        "batch_size": 64,
+        "peak": 2e-3,
+        "weight_decay": 1e-3,
+        "zoom": [0.8, 1.7],
+    },
+    "shapes": {
+        "data": "shapes_crops",
+        "network": "strided",
+        "epochs": 12,
+        "batch_size": 48,
+        "peak": 2e-3,
+        "weight_decay": 1e-3,
+        "flip": True,
+    },
 }
+
+
+def augmented(images, recipe, rng):
+    """The images as a recipe wants them: warped where it names a zoom, half of them mirrored where it says flip.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        recipe: a value of `RECIPES`.
+        rng: numpy.random.Generator.
+
+    Returns:
+        (N, H, W, C) uint8.
+    """
+    if "zoom" in recipe:
+        images = warped(images, recipe["zoom"], rng)
+    if recipe.get("flip"):
+        mirrored = rng.random(len(images)) < 0.5
+        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    return images
 
 
 def warped(images, zoom, rng):
@@ -55,7 +91,7 @@ def train(name, seed=0, epochs=None):
 
     Args:
         name: key of RECIPES.
-        seed: of the initial weights, the order of the images and their warps.
+        seed: of the initial weights, the order of the images and their augmentation.
         epochs: passes over the training images, if not the recipe's.
 
     Returns:
@@ -65,13 +101,13 @@ def train(name, seed=0, epochs=None):
     images, labels = data.arrays(recipe["data"], "train")
     steps = len(images) // recipe["batch_size"]
     epochs = epochs or recipe["epochs"]
-    model = backbone(images.shape[1:], len(np.unique(labels)), include_top=True, name=name)
+    model = backbone(images.shape[1:], len(np.unique(labels)), include_top=True, network=recipe["network"], name=name)
     rate = WarmupHoldDecay(recipe["peak"], steps * epochs, warmup=min(100, steps * epochs // 2), decay=0.4)
     compile_classifier(model, keras.optimizers.AdamW(rate, weight_decay=recipe["weight_decay"]))
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(images))[: steps * recipe["batch_size"]]
-        batch = warped(images[order], recipe["zoom"], rng)
+        batch = augmented(images[order], recipe, rng)
         history = model.fit(batch, labels[order], batch_size=recipe["batch_size"], shuffle=False, verbose=0).history
         print(
             f"epoch {epoch + 1} of {epochs}: loss {history['loss'][0]:.3f}, accuracy {history['accuracy'][0]:.3f}",
@@ -112,6 +148,7 @@ def main(arguments=None):
     command = f"python -m utils.pretrained.train {options.name} --seed {options.seed}"
     card = {
         "name": options.name,
+        "network": recipe["network"],
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "command": command + (f" --epochs {options.epochs}" if options.epochs else ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from course.manifest import Notebook, Profile
@@ -73,20 +74,26 @@ def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if not outcome.good]
 
 
-def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
-    """What is wrong with a result that passed: budgets are CPU seconds / 120 and peak memory, bands are closed."""
+def judge(
+    notebook: Notebook, profile: Profile, result: Result, parameters: Mapping[str, Any] = MappingProxyType({})
+) -> list[str]:
+    """What is wrong with a result that passed: budgets are CPU seconds / 120 and peak memory, bands are closed.
+
+    On other data than the profile's, by the run's `parameters`, bands and budgets are shown and not judged.
+    """
     if result.status != "passed":
         return []
-    problems = []
+    problems: list[str] = []
+    other = notebook.on_other_data(profile.name, parameters)
     minutes, budget = result.cpu_seconds / 120, notebook.minutes(profile.name)
-    if minutes > budget:
+    if minutes > budget and not other:
         problems.append(
             f"took {minutes:.3g} minutes ({result.cpu_seconds:.0f} CPU seconds / 120), its budget is {budget:g}"
         )
     memory, most = result.peak_rss_bytes / GIGABYTE, notebook.memory_gb(profile.name)
-    if memory > most:
+    if memory > most and not other:
         problems.append(f"took {memory:.3g} GB of memory at its peak, its budget is {most:g}")
-    bands = notebook.bands(profile.name)
+    bands = notebook.bands(profile.name, parameters)
     for name, band in bands.items():
         value = result.metrics.get(name)
         if value is None:

@@ -128,13 +128,15 @@ class Board:
         ran = result.status != "cancelled"
         minutes, memory = result.cpu_seconds / 120, result.peak_rss_bytes / GIGABYTE
         budget, most = notebook.minutes(name), notebook.memory_gb(name)
-        bands = notebook.bands(name)
+        bands, other = notebook.bands(name, outcome.parameters), notebook.on_other_data(name, outcome.parameters)
         expected = bands if result.status == "passed" else {}  # one that broke off is not asked for what came later
         metrics = [
             _metric(metric, result.metrics.get(metric), bands.get(metric))
             for metric in {**expected, **result.metrics}
-            if self.verbose or bands.get(metric) is not None or (metric in bands) != (metric in result.metrics)
+            if self.verbose or other or bands.get(metric) is not None or (metric in bands) != (metric in result.metrics)
         ]
+        if other and metrics:
+            metrics.append("not judged on other data")
         return [
             (notebook.id, ""),
             (f"{status} (earlier)" if outcome.cached else status, _style(outcome)),

@@ -218,7 +218,7 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
     entry.cached = result.get("cached") is True
     entry.state = "passed" if result["status"] == "passed" else "failed"
     entry.words = ENDINGS.get(result["status"], result["status"])
-    entry.metrics = _metrics(notebook.bands(profile), result["metrics"])
+    entry.metrics = _metrics(notebook.bands(profile, result["parameters"]), result["metrics"])
     own = notebook.overrides(profile)
     entry.parameters = {name: value for name, value in result["parameters"].items() if own.get(name, ...) != value}
     minutes, memory = result["cpu_seconds"] / 120, result["peak_rss_bytes"] / 1e9
@@ -231,7 +231,8 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
     else:
         entry.words = "passed"
         entry.problems += [(_problem(metric), "") for metric in entry.metrics if metric.outside or not metric.declared]
-        entry.problems += [(f"{usage.name} over budget: {usage.shown}", "") for usage in entry.usage if usage.over]
+        if not notebook.on_other_data(profile, result["parameters"]):
+            entry.problems += [(f"{usage.name} over budget: {usage.shown}", "") for usage in entry.usage if usage.over]
         if entry.problems:
             entry.state, entry.words = "attention", STATES["attention"]
     return entry
@@ -288,7 +289,7 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
     lab = notebook.kind == "lab"
     executed = notebook.path if lab else _executed(manifest, notebook, profile)
     where = executed.relative_to(manifest.root).as_posix()
-    bands = notebook.bands(profile)
+    bands = notebook.bands(profile, entry.result.get("parameters") or {})
     try:
         content = executed.read_bytes()
     except OSError as error:

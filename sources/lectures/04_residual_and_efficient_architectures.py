@@ -43,6 +43,9 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 pictures: str = "shapes_crops"  # what the networks are trained on: a data set with labels, by name or path
+on_error: str = (
+    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
+)
 small_size: int = 24  # [16, 48] height and width of the pictures for the very deep networks
 depths: list[int] = [20, 56]  # a shallower and a deeper network: two of 20, 32, 44, 56, 110
 width: float = 0.5  # [0.1, 2] multiplier of their numbers of filters
@@ -114,7 +117,7 @@ print(f"2 convolutions against 8: the outputs differ by {difference}")
 # represent photographs; for this question it does not matter). Chance is one sixth.
 
 # %%
-classes = data.describe(pictures).classes
+classes = data.chosen(pictures, on_error=on_error).classes
 chance = 1 / len(classes)
 
 
@@ -123,7 +126,7 @@ def loaded(size):
     """Training and test images at a size, centred and scaled to about -2..2, with their labels."""
     sets = []
     for split, count in (("train", None), ("test", 500)):
-        images, labels = data.arrays(pictures, split, size)
+        images, labels = data.arrays(pictures, split, size, on_error=on_error)
         sets += [(images[:count].astype("float32") - 128) / 64, labels[:count]]
     return sets
 

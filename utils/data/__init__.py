@@ -4,9 +4,10 @@ Everything heavy is imported when it is needed; TensorFlow only by `load` and by
 """
 
 from utils.data.catalogue import describe, names
+from utils.data.choosing import chosen
 from utils.data.description import Description
 from utils.data.errors import DataUnavailable
 from utils.data.geometry import boxes_back, letterbox
 from utils.data.loading import arrays, load
 
-__all__ = ["DataUnavailable", "Description", "arrays", "boxes_back", "describe", "letterbox", "load", "names"]
+__all__ = ["DataUnavailable", "Description", "arrays", "boxes_back", "chosen", "describe", "letterbox", "load", "names"]

@@ -43,7 +43,11 @@ def folder(root, layout, splits="two", count=24, size=(40, 60), grey=False, size
     random = np.random.default_rng(seed)
     for place, split in enumerate(SPLITS[splits]):
         base = root / split if split else root
-        table = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "disc"}]}
+        table = {
+            "images": [],
+            "annotations": [],
+            "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "disc"}],
+        }
         for number in range(2 * count // (1 + place)):
             kind, name = number % 2, f"{split or 'p'}{number:04d}"
             own = tuple(int(n * random.uniform(0.7, 1.3)) for n in size) if sizes_differ else size

@@ -101,7 +101,9 @@ def run(
         if entry is None:
             tasks.append(Task(notebook, parameters, key, _expected(notebook, chosen)))
         else:
-            outcome = Outcome(notebook, entry.result, judge(notebook, chosen, entry.result, parameters), True, parameters)
+            outcome = Outcome(
+                notebook, entry.result, judge(notebook, chosen, entry.result, parameters), True, parameters
+            )
             _keep(chosen, outcome, entry.notebook, entry.when)
             outcomes[notebook.id] = outcome
     jobs = jobs if jobs is not None else chosen.jobs
@@ -293,7 +295,9 @@ class _Runner:
             lambda progress: self.events.put(Event(task, "progress", progress)),
             self.cancel,
         )
-        outcome = Outcome(notebook, result, judge(notebook, self.profile, result, task.parameters), False, task.parameters)
+        outcome = Outcome(
+            notebook, result, judge(notebook, self.profile, result, task.parameters), False, task.parameters
+        )
         if result.status == "cancelled":
             return outcome
         if result.status != "passed" and path.is_file() and path.stat().st_mtime < started - 2:

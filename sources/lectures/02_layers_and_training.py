@@ -385,7 +385,7 @@ for ax in axes[:2]:
 # %%
 outputs = [2, 5, 10, 30, 100, 300, 1000]
 first_loss = {"images scaled to 0 ... 1": [], "images left at 0 ... 255": []}
-some = images[:200].reshape(200, -1) / 255.0
+some = images[:200].reshape(len(images[:200]), -1) / 255.0
 for classes_ in outputs:
     fresh = keras.Sequential([keras.Input(some.shape[1:]), layers.Dense(64, activation="relu"), layers.Dense(classes_)])
     truth = np.random.default_rng(seed).integers(0, classes_, len(some))

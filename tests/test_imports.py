@@ -1,4 +1,6 @@
-"""Who imports whom, read from the files: `course` and `utils` know nothing of each other, and inside `utils` an import runs down."""
+"""Who imports whom, read from the files: `course` and `utils` know nothing of each other, and inside `utils` an import
+runs down.
+"""
 
 import ast
 import subprocess

@@ -13,7 +13,8 @@ from utils.introspection.gradient import Run, kept_for
 
 
 def parts(model):
-    """Every layer and operation of a model by its path, "conv1" or "backbone/conv1", in the order of the model; inputs are left out.
+    """Every layer and operation of a model by its path, "conv1" or "backbone/conv1", in the order of the model; inputs
+    are left out.
 
     A nested model, or a layer that holds layers, comes after its parts.
     """
@@ -245,7 +246,9 @@ def class_scores(model, x):
 
 
 def class_probabilities(model, scores):
-    """Probabilities (B, classes) from `class_scores`: softmax; for one output or a final sigmoid, each score's own sigmoid."""
+    """Probabilities (B, classes) from `class_scores`: softmax; for one output or a final sigmoid, each score's own
+    sigmoid.
+    """
     if ending(model)[0] == "sigmoid" or len(scores.shape) != 2:
         return ops.sigmoid(scores)
     single = getattr(model, "outputs", None) and model.outputs[0].shape[-1] == 1

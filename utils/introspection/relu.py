@@ -14,8 +14,8 @@ def rectifying(model, rule, only=None):
 
     Args:
         model: keras.Model.
-        rule: None, back-propagation itself: where the unit was active; "deconvnet": what is positive of that which comes from above; "guided":
-            both conditions; "open": everything.
+        rule: None, back-propagation itself: where the unit was active; "deconvnet": what is positive of that which
+            comes from above; "guided": both conditions; "open": everything.
         only: layers to which this is confined; None: all of them.
 
     Raises:

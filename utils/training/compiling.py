@@ -6,8 +6,8 @@ from keras import ops
 
 
 def jit_compile():
-    """What to pass as `compile(jit_compile=...)`: False on TensorFlow without a GPU, where XLA costs start-up time and memory and gains
-    nothing; "auto" elsewhere."""
+    """What to pass as `compile(jit_compile=...)`: False on TensorFlow without a GPU, where XLA costs start-up time and
+    memory and gains nothing; "auto" elsewhere."""
     slow = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
     return False if slow else "auto"
 
@@ -51,8 +51,8 @@ def filled_batches(arrays, size):
 class WarmupHoldDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate that rises linearly to its peak, stays there, and falls linearly to its end value.
 
-    A function of the step alone, so that a run is budgeted by steps and repeats exactly (`keras.optimizers.schedules.CosineDecay` has a
-    warm-up too, but holds no plateau).
+    A function of the step alone, so that a run is budgeted by steps and repeats exactly
+    (`keras.optimizers.schedules.CosineDecay` has a warm-up too, but holds no plateau).
 
     Args:
         peak: learning rate of the plateau.

@@ -109,7 +109,8 @@ def look_at_classes(root, folder):
     loose = [path for path in visible(folder) if path.is_file() and is_picture(path)]
     if loose:
         raise ValueError(
-            f"{root}: {len(loose)} pictures lie outside the class folders: {', '.join(path.name for path in loose[:LISTED])}"
+            f"{root}: {len(loose)} pictures lie outside the class folders: "
+            f"{', '.join(path.name for path in loose[:LISTED])}"
         )
     for child in children:
         if inner := subfolders(child):
@@ -117,7 +118,8 @@ def look_at_classes(root, folder):
             raise ValueError(f"{root}: there is a folder inside the class {child.name!r}: {inner[0].name}{advice}")
     if len(children) < 2:
         raise ValueError(
-            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per class, or images and masks, or "
+            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per "
+            "class, or images and masks, or "
             "pictures with annotations in COCO's or Pascal VOC's form"
         )
     return {child.name: [path for path in visible(child) if path.is_file()] for child in children}

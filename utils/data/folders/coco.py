@@ -1,6 +1,6 @@
 """Pictures with an annotation file in COCO's form.
 
-    pictures/annotations.json  pictures/*.jpg                                 split here: 70 % train, 15 % validation, 15 % test
+    pictures/annotations.json  pictures/*.jpg                                 split here, 70 / 15 / 15 %
     pictures/train/_annotations.coco.json  pictures/train/*.jpg  ...          split by whoever made it
     pictures/annotations/instances_val2017.json  pictures/val2017/*.jpg  ...  likewise, by the names of the files
 
@@ -21,7 +21,6 @@ import textwrap
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from utils.boxes import convert
 from utils.data.folders.common import (
     ORDER,
     SPLITS,
@@ -336,7 +335,9 @@ def checked_files(root, files, places):
 
 
 def find_images(root, split, annotations, table):
-    """{position in the table: file or None}: pictures are looked for beside the annotations, in `images` and in the split's folder."""
+    """{position in the table: file or None}: pictures are looked for beside the annotations, in `images` and in the
+    split's folder.
+    """
     stem = re.sub(r"^(instances|person_keypoints)_", "", annotations.stem)
     inner = ["", "images", stem, f"images/{stem}"]
     for name in (name for name, meant in SPLITS.items() if meant == split):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.boxes import clip
 from utils.data.description import Description
 from utils.data.folders.pictures import is_picture, is_turned, read, stored_size, visible
 from utils.data.sources import OneByOne
@@ -301,8 +300,11 @@ def checked_box(box, height, width):
         height, width: of the image.
 
     Returns:
-        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut at the edge.
+        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut
+        at the edge.
     """
+    from utils.boxes import clip  # imports Keras, which most of utils.data does without
+
     box = np.asarray(box, np.float64)
     shown = "[" + ", ".join(f"{value:g}" for value in box) + "]"
     if not np.isfinite(box).all():

@@ -1,7 +1,8 @@
 """Pictures and their masks, in two folders: `images` and `masks` (or `labels`, `annotations`, ..., if they hold pictures).
 
     pictures/images/a.jpg  pictures/masks/a.png                   split here: 70 % train, 15 % validation, 15 % test
-    pictures/train/images/a.jpg  pictures/train/masks/a.png  ...  split by whoever made it; also images/train/a.jpg, masks/train/a.png
+    pictures/train/images/a.jpg  pictures/train/masks/a.png  ...  split by whoever made it; also images/train/a.jpg,
+    masks/train/a.png
 
 A mask has its picture's name (`a.png`, or with one of the common endings, `a_mask.png`, `a_label.png`, `a_segmentation.png`) and its size.
 What its values mean:
@@ -12,9 +13,9 @@ What its values mean:
 
 All masks of a folder speak one language, that of most of them: one that does not is named, and changes nothing for the others.
 
-`classes.txt` in the folder names the values from 0 on, one a line; the first names the background. In colours a line is a name and three
-numbers, "road 128 64 128". With one line, it names the one class of masks of 0 and 1, or 0 and 255. Without the file, the classes are
-called by the values found, 1, 2, ... or "#804080", in rising order.
+`classes.txt` in the folder names the values from 0 on, one a line; the first names the background. In colours a line is
+a name and three numbers, "road 128 64 128". With one line, it names the one class of masks of 0 and 1, or 0 and 255.
+Without the file, the classes are called by the values found, 1, 2, ... or "#804080", in rising order.
 """
 
 import functools
@@ -84,7 +85,8 @@ def pairs(path, on_error="raise"):
     """The source of a folder of pictures with masks.
 
     Raises:
-        ValueError: pictures or masks that do not decode, have no partner, or differ in size; values that `classes.txt` does not name.
+        ValueError: pictures or masks that do not decode, have no partner, or differ in size; values that `classes.txt`
+            does not name.
     """
     root = pathlib.Path(path).expanduser()
     unusable, matched, count = {}, {}, 0
@@ -391,7 +393,8 @@ def meaning_of(found, language, lines, root):
         raise ValueError(f"{root}: no mask has anything but background")
     if len(objects) > MOST:
         raise ValueError(
-            f"{root}: {len(objects)} different values in the masks: these are no classes (numbers of objects? colours smeared by resizing?); "
+            f"{root}: {len(objects)} different values in the masks: these are no classes (numbers of objects? colours "
+            "smeared by resizing?); "
             "name the classes in classes.txt if they are"
         )
     names = tuple(f"#{value:06x}" if in_colours else str(value) for value in objects)

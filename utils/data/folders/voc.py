@@ -59,8 +59,8 @@ def voc(path, on_error="raise"):
     """The source of a folder with annotations in Pascal VOC's form.
 
     Raises:
-        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown class, without area,
-            or outside their image.
+        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown
+            class, without area, or outside their image.
     """
     root = pathlib.Path(path).expanduser()
     unusable, entries, count = {}, {}, 0
@@ -117,7 +117,8 @@ def voc(path, on_error="raise"):
             if upright is None:
                 height, width = shapes[picture][:2]
                 unusable[picture] = (
-                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x width)"
+                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x "
+                    "width)"
                 )
                 continue
             objects = []
@@ -165,8 +166,8 @@ def read_xml(file):
     """What an xml file says.
 
     Returns:
-        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong, whether it is difficult)];
-        or words that say why the file cannot be used.
+        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong,
+        whether it is difficult)]; or words that say why the file cannot be used.
     """
     try:
         tree = xml.etree.ElementTree.parse(file).getroot()

@@ -33,8 +33,10 @@ def embed(model, images, layer=None, batch_size=128, cache=None):
         model: keras.Model on images; the batch norms use their running statistics.
         images: (N, H, W, C) as the model takes them.
         layer: name of the layer, "backbone/conv1" for one of a nested model; None: the model's output.
-        batch_size: images at a time. The last batch is filled up, so that every batch has one shape and the network is traced once.
-        cache: folder in which features are kept, by the content of images and weights; the second call reads them. None: nothing is kept.
+        batch_size: images at a time. The last batch is filled up, so that every batch has one shape and the network is
+            traced once.
+        cache: folder in which features are kept, by the content of images and weights; the second call reads them.
+            None: nothing is kept.
 
     Returns:
         (N, D) float32.
@@ -207,7 +209,8 @@ def linear_probe(features, labels, kind="logistic", C=None):
 def clone(model):
     """A copy of a model with weights of its own, equal to the model's: fine-tuning it leaves the model as it is.
 
-    With the weights goes all that a layer keeps beside them, such as the mean and variance of an adapted `Normalization`.
+    With the weights goes all that a layer keeps beside them, such as the mean and variance of an adapted
+    `Normalization`.
 
     Raises:
         ValueError: the model is not built, or a layer cannot be copied; the message names it.

@@ -46,7 +46,9 @@ def count(name, macs):
 
 @pytest.fixture(scope="session")
 def outline_of():
-    """Function from the name of an architecture to its default form without values, built once for all tests: leave it as it is."""
+    """Function from the name of an architecture to its default form without values, built once for all tests: leave it
+    as it is.
+    """
     return outlined
 
 

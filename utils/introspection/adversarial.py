@@ -49,7 +49,8 @@ def fool(model, image, target=None, step=1.0, steps=20, limit=None, limits=(0, 2
         Fooled; it stops when the class has changed (to the target, where there is one).
 
     Raises:
-        ValueError: no such class, the target is the winner already, or a step that is not above 0; the model's logits are not to be found.
+        ValueError: no such class, the target is the winner already, or a step that is not above 0; the model's logits
+            are not to be found.
     """
     image = np.asarray(image, "float32")
     image = inside.as_images(model, image if image.ndim == 4 else image[None])

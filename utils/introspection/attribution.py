@@ -18,9 +18,10 @@ def saliency(model, images, class_index=None, reduce="max", of="logit", batch_si
     """The gradient of a class's score with respect to every pixel (Simonyan, Vedaldi and Zisserman, "Deep inside
     convolutional networks", 2014).
 
-    Of the logit, not of the probability: softmax rises also when the scores of other classes fall, so its gradient shows their pixels as
-    well; and where the net is sure it is flat, its gradient p (1 - p) times differences of logits, next to 0. When a model ends in softmax
-    or sigmoid, as a layer, an activation or an operation, the tensor in front of it is taken.
+    Of the logit, not of the probability: softmax rises also when the scores of other classes fall, so its gradient
+    shows their pixels as well; and where the net is sure it is flat, its gradient p (1 - p) times differences of
+    logits, next to 0. When a model ends in softmax or sigmoid, as a layer, an activation or an operation, the tensor in
+    front of it is taken.
 
     Args:
         model: keras.Model on images that gives (B, classes).
@@ -34,8 +35,9 @@ def saliency(model, images, class_index=None, reduce="max", of="logit", batch_si
         (N, H, W) float32, or (N, H, W, C) for reduce=None.
 
     Raises:
-        ValueError: no such class or reduction, or the model does not give one number a class; or the model gives probabilities, `of` is "logit",
-            and the logits are not to be found, as in a subclassed model that calls softmax itself.
+        ValueError: no such class or reduction, or the model does not give one number a class; or the model gives
+            probabilities, `of` is "logit", and the logits are not to be found, as in a subclassed model that calls
+            softmax itself.
     """
     if of not in ("logit", "probability"):
         raise ValueError(f"of must be 'logit' or 'probability', got {of!r}")
@@ -126,8 +128,8 @@ def integrated_gradients(model, images, class_index=None, baseline=0.0, steps=32
 def score_gradients(model, images, weights, batch_size, of="logit", rule=None, fixed=False):
     """Gradient of the weighted sum of the scores, weights (N, classes), with respect to images (N, H, W, C).
 
-    `of`: "logit", "probability", or "output", the model's own. `fixed`: batches of exactly `batch_size`, however few the images.
-    """
+    `of`: "logit", "probability", or "output", the model's own. `fixed`: batches of exactly `batch_size`, however few
+    the images."""
     if rule is not None:
         relus(model)
 

@@ -26,8 +26,8 @@ def effective_receptive_field(model, layer=None, inputs=100, seed=0, batch_size=
         (H, W) float64 array, H and W the input's, that sums to 1.
 
     Raises:
-        ValueError: the model is not built or has several inputs or outputs; the layer has no places (a dense one), the input size is not defined, there are no inputs to average over, or the
-            gradient is 0 everywhere.
+        ValueError: the model is not built or has several inputs or outputs; the layer has no places (a dense one), the
+            input size is not defined, there are no inputs to average over, or the gradient is 0 everywhere.
     """
     output = models.single_output(model) if layer is None else models.output_of(model, layer)
     shape, places = models.single_input(model).shape[1:], output.shape[1:-1]

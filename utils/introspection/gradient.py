@@ -48,8 +48,8 @@ class Nudge(keras.Model):
     def __init__(self, function, shape, model=None):
         # In single precision whatever the policy: under mixed_float16 Keras would cast the images and scale the loss.
         super().__init__(name="gradient", dtype="float32")
-        # A function and a tuple of another object's, which Keras does not look into: the weights of a model inside stay out of the
-        # optimizer's reach.
+        # A function and a tuple of another object's, which Keras does not look into: the weights of a model inside stay
+        # out of the optimizer's reach.
         self.function, self._watched = function, _Hidden(model)
         self.nudge = self.add_weight(shape=shape, initializer="zeros", name="nudge")
         self.compile(keras.optimizers.SGD(1.0), jit_compile=keras.backend.backend() == "jax" and model is not None)

@@ -65,7 +65,8 @@ def maximise(
         Maximised.
 
     Raises:
-        ValueError: no such layer or channel, or the size of the image is not known; of a class, the logits are not to be found.
+        ValueError: no such layer or channel, or the size of the image is not known; of a class, the logits are not to
+            be found.
     """
     low, high = map(float, limits)
     random = np.random.default_rng(seed)

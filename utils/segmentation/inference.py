@@ -201,7 +201,8 @@ def overlap_tile(model, image, tile=188, batch_size=8, scores=False):
         labels (H, W), uint8, or probabilities (H, W, classes), float32.
 
     Raises:
-        ValueError: the model is not built, or has several inputs or outputs; its logits are not smaller than the tile on all sides alike.
+        ValueError: the model is not built, or has several inputs or outputs; its logits are not smaller than the tile
+            on all sides alike.
     """
     models.check_single(model)
     inner = model.compute_output_shape((1, tile, tile, image.shape[-1]))[1]

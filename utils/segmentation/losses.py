@@ -5,12 +5,13 @@ Each loss is a free function of labels (B, H, W) and logits (B, H, W, classes), 
 label that is neither a class nor `ignore` makes the loss NaN, for a compiled loss cannot raise an error:
 `metrics.check_labels` says beforehand which label it is.
 
-All of it is computed in float32 at least: logits in float16 or bfloat16, as `mixed_float16` gives them, are cast first, for the sums over the
-pixels of an image leave the range of float16.
+All of it is computed in float32 at least: logits in float16 or bfloat16, as `mixed_float16` gives them, are cast first,
+for the sums over the pixels of an image leave the range of float16.
 
-Of Keras's own losses, `SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)` is right, and `CrossEntropy` without weights equals
-it; `keras.losses.dice` is right, and used here on one-hot labels. Keras's Tversky loss exchanges alpha and beta (its alpha weighs false
-negatives; the paper and Keras's own documentation say false positives), and its focal loss clips probabilities, so that a pixel that is wrong
+Of Keras's own losses, `SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)` is right, and `CrossEntropy`
+without weights equals it; `keras.losses.dice` is right, and used here on one-hot labels. Keras's Tversky loss exchanges
+alpha and beta (its alpha weighs false negatives; the paper and Keras's own documentation say false positives), and its
+focal loss clips probabilities, so that a pixel that is wrong
 by more than 16 nats has no gradient: both are written here anew.
 """
 
@@ -20,7 +21,8 @@ from keras import ops
 from scipy import ndimage
 
 from utils import models
-from utils.segmentation.metrics import IGNORE, check_labels
+from utils.labels import IGNORED
+from utils.segmentation.metrics import check_labels
 
 
 def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORED):
@@ -258,7 +260,8 @@ class Tversky(_Loss):
 
 @keras.saving.register_keras_serializable("convnets")
 class Sum(_Loss):
-    """A weighted sum of losses: `Sum(CrossEntropy(), Dice())`. Cross-entropy guides every pixel, Dice asks for the small classes.
+    """A weighted sum of losses: `Sum(CrossEntropy(), Dice())`. Cross-entropy guides every pixel, Dice asks for the
+    small classes.
 
     Args:
         losses: keras.losses.Loss, each of one number.

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from utils import models
+from utils.labels import IGNORED
 from utils.training import filled_batches
 
 
@@ -245,8 +246,8 @@ def evaluate(model, data, classes, batch_size=32, ignore=IGNORED, tolerance=None
         dict as `Confusion.scores` gives it, and `confusion`, the matrix.
 
     Raises:
-        ValueError: there are no images, the model gives another number of classes, or a mask holds an undeclared label; the model is not
-            built, or has several inputs or outputs.
+        ValueError: there are no images, the model gives another number of classes, or a mask holds an undeclared label;
+            the model is not built, or has several inputs or outputs.
     """
     models.check_single(model)
     total = Confusion(classes, ignore, tolerance)

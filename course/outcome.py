@@ -17,8 +17,8 @@ GIGABYTE = 10**9
 class CellResult:
     """How one code cell ended.
 
-    `index`: its place in the notebook as given; `name` and `message`: the error's class and text; `traceback`: plain text.
-    """
+    `index`: its place in the notebook as given; `name` and `message`: the error's class and text; `traceback`: plain
+    text."""
 
     index: int
     id: str
@@ -34,9 +34,9 @@ class CellResult:
 class Result:
     """How it ended.
 
-    `error` is None when it passed, else: `cell` (position in the notebook as given, papermill's own cell not counted; None
-    when no cell had begun), `cell_id`, `name`, `value`, `traceback` (plain text) and `source` (first line of the cell).
-    """
+    `error` is None when it passed, else: `cell` (position in the notebook as given, papermill's own cell not counted;
+    None when no cell had begun), `cell_id`, `name`, `value`, `traceback` (plain text) and `source` (first line of the
+    cell)."""
 
     notebook: str
     status: str  # "passed", "failed", "timeout", "died", "flooded" or "cancelled"

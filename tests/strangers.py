@@ -9,7 +9,9 @@ SPLITS = {"whole": (None,), "two": ("train", "val"), "one": ("train",)}
 
 
 def scene(random, size, kind, grey=False):
-    """A dim ground with a bright square (kind 0) or disc (kind 1), and where it lies: image (H, W, 3), (x1, y1, x2, y2), inside (H, W) bool."""
+    """A dim ground with a bright square (kind 0) or disc (kind 1), and where it lies: image (H, W, 3), (x1, y1, x2,
+    y2), inside (H, W) bool.
+    """
     height, width = size
     image = random.integers(20, 90, (height, width, 3)).astype(np.uint8)
     side = int(min(size) * random.uniform(0.3, 0.6))
@@ -77,9 +79,10 @@ def folder(root, layout, splits="two", count=24, size=(40, 60), grey=False, size
             elif layout == "voc":
                 (base / "Annotations").mkdir(exist_ok=True)
                 (base / "Annotations" / f"{name}.xml").write_text(
-                    f"<annotation><filename>{name}.png</filename><size><height>{own[0]}</height><width>{own[1]}</width></size>"
-                    f"<object><name>{'disc' if kind else 'square'}</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
-                    f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object></annotation>"
+                    f"<annotation><filename>{name}.png</filename>"
+                    f"<size><height>{own[0]}</height><width>{own[1]}</width></size>"
+                    f"<object><name>{'disc' if kind else 'square'}</name>"
+                    f"<bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object></annotation>"
                 )
         if layout == "coco":
             (base / "annotations.json").write_text(json.dumps(table))

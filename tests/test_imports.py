@@ -1,4 +1,6 @@
-"""Who imports whom, read from the files: `course` and `utils` know nothing of each other, and inside `utils` an import runs down."""
+"""Who imports whom, read from the files: `course` and `utils` know nothing of each other, and inside `utils` an import
+runs down.
+"""
 
 import ast
 import subprocess
@@ -12,7 +14,7 @@ BACKENDS = {"tensorflow", "tensorflow_datasets", "jax", "jaxlib", "torch", "kera
 
 # The floors of `utils`, from the ground up. An import goes to a lower floor, or along its own without a circle.
 FLOORS = [
-    {"startup", "boxes", "models", "results"},
+    {"startup", "boxes", "labels", "models", "results"},
     {"layers", "training", "plots", "session"},
     {"data"},
     {"architectures", "arithmetic", "introspection", "pretrained"},

@@ -16,10 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {
     "classes, train and val": {"layout": "classes"},
     "classes, 12 each": {"layout": "classes", "splits": "whole", "count": 12},
-    "classes, grey and tiny, one split": {"layout": "classes", "splits": "one", "count": 12, "grey": True, "size": (14, 10)},
+    "classes, grey and tiny, one split": {
+        "layout": "classes", "splits": "one", "count": 12, "grey": True, "size": (14, 10),
+    },
     "classes, large, of many sizes": {"layout": "classes", "count": 30, "size": (200, 260), "sizes_differ": True},
     "pairs, train and val": {"layout": "pairs"},
-    "pairs, grey, one split, of many sizes": {"layout": "pairs", "splits": "one", "count": 12, "grey": True, "sizes_differ": True},
+    "pairs, grey, one split, of many sizes": {
+        "layout": "pairs", "splits": "one", "count": 12, "grey": True, "sizes_differ": True,
+    },
     "coco, train and val": {"layout": "coco"},
     "coco, not split": {"layout": "coco", "splits": "whole", "count": 12},
     "voc, train and val": {"layout": "voc"},

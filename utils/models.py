@@ -1,5 +1,6 @@
-"""What functions that take a model ask of it: a copy with all its state, one input, one output, the tensor behind a layer; and its numbers
-in single precision."""
+"""What functions that take a model ask of it: a copy with all its state, one input, one output, the tensor behind a
+layer; and its numbers in single precision.
+"""
 
 import functools
 import inspect
@@ -17,9 +18,10 @@ from keras import layers
 def clone(model):
     """A copy of a model with variables of its own that computes what the model computes.
 
-    `keras.models.clone_model` makes the layers anew, and `set_weights` brings the weights. A layer may hold more than that: the mean that an
-    adapted `Normalization` subtracts, the vocabulary of a lookup, the state of a dropout's random numbers, what a layer of your own keeps in
-    numbers and arrays. This copy holds all of it, in nested models and wrappers too.
+    `keras.models.clone_model` makes the layers anew, and `set_weights` brings the weights. A layer may hold more than
+    that: the mean that an adapted `Normalization` subtracts, the vocabulary of a lookup, the state of a dropout's
+    random numbers, what a layer of your own keeps in numbers and arrays. This copy holds all of it, in nested models
+    and wrappers too.
 
     Args:
         model: keras.Model, built.
@@ -43,8 +45,8 @@ def remade(model, clone_function=None):
         clone_function: from a layer to the layer that stands for it; None: a new one with the same configuration.
 
     Returns:
-        keras.Model. What a preprocessing layer has learned by `adapt` and what a layer keeps beside its variables are no weights of the
-        network's: they are kept.
+        keras.Model. What a preprocessing layer has learned by `adapt` and what a layer keeps beside its variables are
+        no weights of the network's: they are kept.
 
     Raises:
         ValueError: the model is not built, or a layer cannot be copied; the message names it.
@@ -66,7 +68,8 @@ def remade(model, clone_function=None):
 
 
 def copy_state(source, target):
-    """Give a model the state of another one with as many layers of the same shapes: weights, random states, and what follows from them.
+    """Give a model the state of another one with as many layers of the same shapes: weights, random states, and what
+    follows from them.
 
     Raises:
         ValueError: a layer of the one does not fit its counterpart; the message names it.
@@ -91,7 +94,9 @@ def _named(make, model):
 
 
 def _again(layer):
-    """A new layer with the same configuration. Its functions are the very same: a configuration cannot hold all of them."""
+    """A new layer with the same configuration. Its functions are the very same: a configuration cannot hold all of
+    them.
+    """
     if isinstance(layer, layers.Lambda):
         return layers.Lambda(
             layer.function,
@@ -143,7 +148,9 @@ def _own_variables(layer):
 
 
 def _copy_kept(layer, other):
-    """What a layer of the user's own keeps beside its variables: attributes that are numbers, text, arrays, constant tensors, or lists of them."""
+    """What a layer of the user's own keeps beside its variables: attributes that are numbers, text, arrays, constant
+    tensors, or lists of them.
+    """
     if type(layer).__module__.startswith("keras."):
         return
     common = _names_of_keras(isinstance(layer, keras.Model))
@@ -188,7 +195,8 @@ def _plain_copy(value):
 
 
 def is_half(dtype):
-    """Whether a dtype is float16 or bfloat16: a sum over an image overflows the one and loses the other's last digits."""
+    """Whether a dtype is float16 or bfloat16: a sum over an image overflows the one and loses the other's last
+    digits."""
     return keras.backend.standardize_dtype(dtype) in ("float16", "bfloat16")
 
 
@@ -209,7 +217,8 @@ def check_built(model):
 
 
 def check_single(model, inputs=True, outputs=True):
-    """Raises ValueError in one line for a model that is not built, or has several inputs or outputs where one is needed.
+    """Raises ValueError in one line for a model that is not built, or has several inputs or outputs where one is
+    needed.
 
     Args:
         model: keras.Model.
@@ -224,7 +233,8 @@ def check_single(model, inputs=True, outputs=True):
 
 
 def check_graph(model):
-    """Raises ValueError in one line for a model without a graph of layers: one that is not built, or a subclassed one."""
+    """Raises ValueError in one line for a model without a graph of layers: one that is not built, or a subclassed
+    one."""
     check_built(model)
     if not getattr(model, "inputs", None):
         raise ValueError(f"{model.name} is a subclassed model: expected a functional or Sequential one")
@@ -278,7 +288,8 @@ def _example(model):
 
 
 def last_call(model, layer):
-    """Keras's node of the last call of a layer or operation in a model's graph: a layer may have been called in other models' too.
+    """Keras's node of the last call of a layer or operation in a model's graph: a layer may have been called in other
+    models' too.
 
     Raises:
         ValueError: the model's output does not depend on the layer.

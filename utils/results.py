@@ -12,11 +12,12 @@ MIME = "application/vnd.course.results+json"
 def record(**metrics):
     """Show metrics as a small table, and leave them in the notebook for `course run` to compare with their bands.
 
-    `record(accuracy=.93, seconds=41)` shows two rows. A name recorded again later in the notebook replaces the earlier value.
-    Outside a notebook the table is printed.
+    `record(accuracy=.93, seconds=41)` shows two rows. A name recorded again later in the notebook replaces the earlier
+    value. Outside a notebook the table is printed.
 
     Args:
-        **metrics: name=value. A value is one finite number: Python's, NumPy's, or a tensor with a single element and no axes.
+        **metrics: name=value. A value is one finite number: Python's, NumPy's, or a tensor with a single element and no
+            axes.
 
     Raises:
         TypeError: a value is not a single number (text, bool, list, array with axes), or there is none at all.

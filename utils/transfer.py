@@ -1,8 +1,10 @@
-"""Transfer learning: features of a pretrained network, linear classifiers on them, freezing, fine-tuning, learning curves by data size.
+"""Transfer learning: features of a pretrained network, linear classifiers on them, freezing, fine-tuning, learning
+curves by data size.
 
 The rule of Keras that decides most of it: `layer.trainable = False` takes a layer's weights out of training, and puts a
-BatchNormalization into inference mode as well, so that it uses and keeps its running mean and variance even in `fit`. A frozen part therefore
-computes the same in training and in use. What is frozen is read when the model is compiled: compile again after every change.
+BatchNormalization into inference mode as well, so that it uses and keeps its running mean and variance even in `fit`. A
+frozen part therefore computes the same in training and in use. What is frozen is read when the model is compiled:
+compile again after every change.
 """
 
 import contextlib
@@ -18,6 +20,7 @@ import numpy as np
 from keras import layers
 
 from utils import models, training
+from utils.training.resuming import model_digest
 
 # Features
 
@@ -31,8 +34,10 @@ def embed(model, images, layer=None, batch_size=128, cache=None):
         model: keras.Model on images; the batch norms use their running statistics.
         images: (N, H, W, C) as the model takes them.
         layer: name of the layer, "backbone/conv1" for one of a nested model; None: the model's output.
-        batch_size: images at a time. The last batch is filled up, so that every batch has one shape and the network is traced once.
-        cache: folder in which features are kept, by the content of images and weights; the second call reads them. None: nothing is kept.
+        batch_size: images at a time. The last batch is filled up, so that every batch has one shape and the network is
+            traced once.
+        cache: folder in which features are kept, by the content of images and weights; the second call reads them.
+            None: nothing is kept.
 
     Returns:
         (N, D) float32.
@@ -58,7 +63,8 @@ def embed(model, images, layer=None, batch_size=128, cache=None):
 
 
 def predict(model, images, batch_size=128):
-    """A model's outputs in batches of one shape: `model.predict` without the odd batch at the end, which would be traced anew.
+    """A model's outputs in batches of one shape: `model.predict` without the odd batch at the end, which would be
+    traced anew.
 
     Args:
         model: keras.Model.
@@ -97,7 +103,7 @@ def _in_batches(model, images, batch_size):
 
 
 def _key(features, images):
-    total = hashlib.sha256(training._model_digest(features).encode())
+    total = hashlib.sha256(model_digest(features).encode())
     for array in (images, *(keras.ops.convert_to_numpy(variable) for variable in features.weights)):
         array = np.ascontiguousarray(array)
         total.update(f"{array.dtype} {array.shape}".encode())
@@ -132,7 +138,8 @@ def project(features, method="tsne", seed=0):
 
     Args:
         features: (N, D).
-        method: "pca", or "tsne" (van der Maaten and Hinton 2008), which keeps neighbours together and gives distances no meaning.
+        method: "pca", or "tsne" (van der Maaten and Hinton 2008), which keeps neighbours together and gives distances
+            no meaning.
         seed: of t-SNE.
 
     Returns:
@@ -150,7 +157,7 @@ def project(features, method="tsne", seed=0):
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes).astype("float32")
 
 
-def nearest(features, queries, k=5):
+def neighbours(features, queries, k=5):
     """The nearest neighbours of queries among features, by the angle between them.
 
     Args:
@@ -174,7 +181,8 @@ def linear_probe(features, labels, kind="logistic", C=None):
         features: (N, D) of the training images.
         labels: (N,) int.
         kind: "logistic" (softmax regression) or "svm" (linear, one against one).
-        C: inverse strength of the penalty; None: 1 for "logistic", .1 for "svm", which a hundred to a thousand standardised features suit.
+        C: inverse strength of the penalty; None: 1 for "logistic", .1 for "svm", which a hundred to a thousand
+            standardised features suit.
 
     Returns:
         Fitted scikit-learn pipeline: `predict(features)`, `score(features, labels)`.
@@ -202,7 +210,8 @@ def linear_probe(features, labels, kind="logistic", C=None):
 def clone(model):
     """A copy of a model with weights of its own, equal to the model's: fine-tuning it leaves the model as it is.
 
-    With the weights goes all that a layer keeps beside them, such as the mean and variance of an adapted `Normalization`.
+    With the weights goes all that a layer keeps beside them, such as the mean and variance of an adapted
+    `Normalization`.
 
     Raises:
         ValueError: the model is not built, or a layer cannot be copied; the message names it.
@@ -229,7 +238,9 @@ def reinitialise(model, seed=0):
 
 @contextlib.contextmanager
 def _seeds_of_initialisers(seed):
-    """Keras's initialisers and dropout layers without a seed of their own draw it from Python's generator, which is put back after."""
+    """Keras's initialisers and dropout layers without a seed of their own draw it from Python's generator, which is put
+    back after.
+    """
     state = random.getstate()
     random.seed(f"new layers, {seed}")  # not what `session.start(seed)` begins with
     try:
@@ -242,8 +253,9 @@ def classifier(backbone, classes, dropout=0.2, name="classifier"):
     """A copy of a backbone with global average pooling, dropout and a new dense layer "logits" on top.
 
     Args:
-        backbone: keras.Model giving feature maps (B, h, w, D) or features (B, D). Its layers keep their names and lie flat in the
-            result; its weights are copied, so training the classifier does not change it. Frozen layers stay frozen.
+        backbone: keras.Model giving feature maps (B, h, w, D) or features (B, D). Its layers keep their names and lie
+            flat in the result; its weights are copied, so training the classifier does not change it. Frozen layers
+            stay frozen.
         classes: number of classes.
         dropout: rate before the dense layer.
         name: of the model.
@@ -265,12 +277,14 @@ def classifier(backbone, classes, dropout=0.2, name="classifier"):
 def freeze(model, up_to=None, batch_norm=False):
     """Freeze a model's layers from the input up to a named one; those behind it become trainable.
 
-    A frozen BatchNormalization is in inference mode: it uses its running statistics and does not change them. Compile the model afterwards.
+    A frozen BatchNormalization is in inference mode: it uses its running statistics and does not change them. Compile
+    the model afterwards.
 
     Args:
         model: keras.Model; nested models are looked into.
         up_to: name of the last frozen layer; None: all layers are frozen. "" freezes none.
-        batch_norm: whether the batch norms behind it are frozen too, which is what to do with few images or small batches.
+        batch_norm: whether the batch norms behind it are frozen too, which is what to do with few images or small
+            batches.
 
     Returns:
         The model.
@@ -306,9 +320,11 @@ def discriminative_rates(starts, factor=10):
 
 
 def copy_layers(source, target, n):
-    """Copy the weights of the first n convolutions or dense layers, each with the batch norm behind it, into another network.
+    """Copy the weights of the first n convolutions or dense layers, each with the batch norm behind it, into another
+    network.
 
-    For "how transferable are features by depth" (Yosinski et al. 2014): copy n layers, freeze them or not, train the rest.
+    For "how transferable are features by depth" (Yosinski et al. 2014): copy n layers, freeze them or not, train the
+    rest.
 
     Args:
         source, target: keras.Models of the same architecture in those layers.
@@ -348,8 +364,9 @@ def _first(model, n):
 def recalibrate_batch_norm(model, images, batch_size=128):
     """Set the running mean and variance of the trainable batch norms to those of these images.
 
-    After a short training, or with few images, running averages are still on their way from 0 and 1, and a network that fits its training
-    images predicts at chance. One pass over the training images puts that right: the average over the batches replaces the running one.
+    After a short training, or with few images, running averages are still on their way from 0 and 1, and a network that
+    fits its training images predicts at chance. One pass over the training images puts that right: the average over the
+    batches replaces the running one.
 
     Args:
         model: keras.Model, trained.
@@ -404,8 +421,8 @@ def draw(labels, per_class, seed=0):
 def repeat(images, labels, steps, batch_size=32, seed=0, augment=None):
     """A small training set written out as so many batches: pass after pass, each in a new order.
 
-    One `model.fit(x, y, batch_size=batch_size, shuffle=False)` on them is `steps` steps of one shape, whatever the number of images; an
-    epoch of ten images would be one odd batch.
+    One `model.fit(x, y, batch_size=batch_size, shuffle=False)` on them is `steps` steps of one shape, whatever the
+    number of images; an epoch of ten images would be one odd batch.
 
     Args:
         images: (N, H, W, C).
@@ -440,10 +457,11 @@ def fine_tune(
     seed=0,
     recalibrate=False,
 ):
-    """Train a classifier on a copy of a backbone for a number of steps: AdamW, a tenth of warm-up, the last half falling to 0.
+    """Train a classifier on a copy of a backbone for a number of steps: AdamW, a tenth of warm-up, the last half
+    falling to 0.
 
-    The same function trains from scratch (`fine_tune(reinitialise(backbone), ...)`), the top alone (`up_to=None`), the upper layers
-    (`up_to="conv4_relu"`), or everything with a rate for each group (`multipliers`).
+    The same function trains from scratch (`fine_tune(reinitialise(backbone), ...)`), the top alone (`up_to=None`), the
+    upper layers (`up_to="conv4_relu"`), or everything with a rate for each group (`multipliers`).
 
     Args:
         backbone: keras.Model giving feature maps.
@@ -477,16 +495,17 @@ def learning_curve(methods, labels, test_labels, per_class=(1, 2, 5, 10, 20), se
     """Accuracy by the number of training images, for several methods on the same small training sets.
 
     Args:
-        methods: dict of name -> (inputs, test inputs, fit). The inputs are what the method learns from, images or features, (N, ...) and
-            (M, ...); `fit(inputs, labels, seed)` gives something whose `predict(inputs)` gives labels (M,) or scores (M, classes).
+        methods: dict of name -> (inputs, test inputs, fit). The inputs are what the method learns from, images or
+            features, (N, ...) and (M, ...); `fit(inputs, labels, seed)` gives something whose `predict(inputs)` gives
+            labels (M,) or scores (M, classes).
         labels: (N,) int.
         test_labels: (M,) int.
         per_class: numbers of training images a class.
         seeds: of the choice of images (`draw`), and handed to `fit`.
 
     Returns:
-        pandas.DataFrame with a row for each run: method, per_class, seed, accuracy, seconds (fit and predict, by the clock). For
-        `plots.learning_curve`.
+        pandas.DataFrame with a row for each run: method, per_class, seed, accuracy, seconds (fit and predict, by the
+        clock). For `plots.learning_curve`.
     """
     import pandas as pd
 

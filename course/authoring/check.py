@@ -388,7 +388,9 @@ def counts(page: Page) -> Spots:
 
 
 def calibrated(page: Page) -> Spots:
-    """A band is as wide as what the stored values of `course calibrate` carry, and no wider than what the metric can be."""
+    """A band is as wide as what the stored values of `course calibrate` carry, and no wider than what the metric can
+    be.
+    """
     if page.kind == "lab":
         return
     try:

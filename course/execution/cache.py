@@ -1,10 +1,9 @@
 """Results of earlier runs, found by content: what has run before with the same content is not run again.
 
 Standard library only, and no notebook library: a warm run of the whole course answers within seconds. The content of a
-notebook is its code cells, its parameters, the files of the course that it imports, directly or through others, the lock,
-Python, the threads of its kernel, and the data it is given from outside. Text cells are not: an entry found is brought up
-to date with them. Only successes are stored, and an entry that cannot be read is one that is not there.
-"""
+notebook is its code cells, its parameters, the files of the course that it imports, directly or through others, the
+lock, Python, the threads of its kernel, and the data it is given from outside. Text cells are not: an entry found is
+brought up to date with them. Only successes are stored, and an entry that cannot be read is one that is not there."""
 
 from __future__ import annotations
 
@@ -106,7 +105,8 @@ class Cache:
     # ----------------------------------------------------------------------------------------------- dependencies
 
     def dependencies(self, folder: Path, cells: Iterable[str]) -> list[Path]:
-        """The files that these cells, run in that folder, import from it or from the course, and those that these import.
+        """The files that these cells, run in that folder, import from it or from the course, and those that these
+        import.
 
         A package brings its `__init__` and the files beside it that are no code, such as weights.
         """
@@ -141,7 +141,8 @@ class Cache:
         return self._imports.of(source, ".".join(parts[:-1]))
 
     def _resolve(self, folder: Path, name: str) -> list[Path]:
-        """The files that importing `name` runs, as far as they lie in the folder or in the course; `a.*` is all of `a`."""
+        """The files that importing `name` runs, as far as they lie in the folder or in the course; `a.*` is all of
+        `a`."""
         parts = name.split(".")
         for base in (folder, self.root):
             found: list[Path] = []
@@ -277,7 +278,8 @@ def _written(notebook: dict[str, Any]) -> bytes:
 
 
 def _imported(source: str, package: str) -> Iterator[str]:
-    """Dotted names that this code may import, in functions too; `package` is the one that relative imports start from."""
+    """Dotted names that this code may import, in functions too; `package` is the one that relative imports start
+    from."""
     try:
         tree = ast.parse("\n".join(_python(source)))
     except (SyntaxError, ValueError, RecursionError):

@@ -1,7 +1,8 @@
-"""papermill's client with limits: a cell that hangs, prints without end or takes its kernel down stops its own notebook.
+"""papermill's client with limits: a cell that hangs, prints without end or takes its kernel down stops its own
+notebook.
 
-Imports papermill, half a second's work, so `course.execution.worker` imports it only in the process that runs a notebook.
-"""
+Imports papermill, half a second's work, so `course.execution.worker` imports it only in the process that runs a
+notebook."""
 
 from __future__ import annotations
 
@@ -76,8 +77,8 @@ class CourseClient(PapermillNotebookClient):
     def create_kernel_manager(self) -> Any:
         manager = super().create_kernel_manager()
         manager.connection_file = str(self.run.scratch / "kernel.json")
-        # Sockets in our own folder: no two kernels ever meet at a port, and nobody else reaches them. Their paths are short
-        # by the system's rule.
+        # Sockets in our own folder: no two kernels ever meet at a port, and nobody else reaches them. Their paths are
+        # short by the system's rule.
         if os.name == "posix" and len(str(self.run.scratch)) < 80:
             manager.transport = "ipc"
             manager.ip = str(self.run.scratch / "kernel")

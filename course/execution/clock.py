@@ -1,8 +1,7 @@
 """A clock for limits: it goes as fast as the machine has time for everything that wants to run.
 
-A limit in seconds is there to end what hangs. On a machine with more to do than cores a healthy notebook takes longer for
-no fault of its own, so this clock goes slower by as much as there is more to do.
-"""
+A limit in seconds is there to end what hangs. On a machine with more to do than cores a healthy notebook takes longer
+for no fault of its own, so this clock goes slower by as much as there is more to do."""
 
 from __future__ import annotations
 

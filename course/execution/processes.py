@@ -43,7 +43,8 @@ def dies_with_parent(signal: int) -> Callable[[], None] | None:
 
 
 def adopt_orphans() -> None:
-    """On Linux: a process whose parent ends becomes this one's child, however it was detached, so that it can be found."""
+    """On Linux: a process whose parent ends becomes this one's child, however it was detached, so that it can be
+    found."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
@@ -80,9 +81,8 @@ def end_marked(name: str, value: str) -> None:
 class Usage:
     """CPU seconds and peak memory of this process and all below it, from `with` to its end.
 
-    Memory is the sum of the resident sets, sampled; the system's own peak of the largest single process counts where that
-    is more, so that a short peak is not missed.
-    """
+    Memory is the sum of the resident sets, sampled; the system's own peak of the largest single process counts where
+    that is more, so that a short peak is not missed."""
 
     def __init__(self, interval: float = 0.2, rescan: float = 1.0) -> None:
         self.cpu_seconds = 0.0

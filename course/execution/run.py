@@ -78,8 +78,8 @@ def run(
         one Outcome for each notebook, in their order; with `keep_going` false those that did not run are "cancelled".
 
     Raises:
-        CourseError: for a parameter or a notebook that is not as it should be, before anything is executed; for a folder that
-            cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when the processes have ended.
+        CourseError: for a parameter or a notebook that is not as it should be, before anything is executed; for a
+            folder that cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when the processes have ended.
     """
     from course.reporting import junit as xml
     from course.reporting.progress import Board

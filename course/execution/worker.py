@@ -1,9 +1,8 @@
 """Executes one notebook in a process of its own, within limits, and says how it ended.
 
-`spawn` starts `python -m course.execution.worker`, sends it the request on its standard input and reads lines of JSON from its
-standard output. The process lives no longer than its standard input is open: when the parent ends, in whichever way, it
-takes its kernel along, and everything that the notebook started.
-"""
+`spawn` starts `python -m course.execution.worker`, sends it the request on its standard input and reads lines of JSON
+from its standard output. The process lives no longer than its standard input is open: when the parent ends, in
+whichever way, it takes its kernel along, and everything that the notebook started."""
 
 from __future__ import annotations
 
@@ -35,8 +34,8 @@ RESULTS = "application/vnd.course.results+json"
 START_SECONDS = 120.0  # for the kernel to start: the first one on a cold disk takes long
 END_SECONDS = 20.0  # for the process to end its kernel and write the notebook
 MARK = "COURSE_EXECUTION"  # in the environment of every process of one execution
-# A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable, ipykernel
-# lets the output of subprocesses go by.
+# A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable,
+# ipykernel lets the output of subprocesses go by.
 NOT_FOR_KERNELS = ("MPLBACKEND", "PYTHONSTARTUP", "PYTEST_CURRENT_TEST", "JPY_SESSION_NAME")
 PACKAGES = {"keras": ("keras",), "tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 
@@ -65,7 +64,8 @@ class Request:
 
 
 def execute(request: Request, on_progress: Progress | None = None) -> Result:
-    """Execute the notebook with a kernel of this process, and write it with the outputs it has by then, unless cancelled.
+    """Execute the notebook with a kernel of this process, and write it with the outputs it has by then, unless
+    cancelled.
 
     CourseError when it cannot be read or written. Use `spawn` unless this process exists for this one notebook.
     """
@@ -75,9 +75,8 @@ def execute(request: Request, on_progress: Progress | None = None) -> Result:
 def spawn(request: Request, on_progress: Progress | None = None, cancel: Flag | None = None) -> Result:
     """Execute the notebook in a process of its own, and return when nothing of it is left.
 
-    Whatever the notebook does comes back as a Result, "cancelled" when `cancel` was set. CourseError when the notebook cannot be
-    read or its output cannot be written.
-    """
+    Whatever the notebook does comes back as a Result, "cancelled" when `cancel` was set. CourseError when the notebook
+    cannot be read or its output cannot be written."""
     request = _absolute(request)
     mark = uuid.uuid4().hex
     started = time.monotonic()
@@ -194,7 +193,9 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
 
 
 def kernel_environment(request: Request, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of the kernel: threads fixed, since they change results, and nothing of a personal IPython set-up."""
+    """The environment of the kernel: threads fixed, since they change results, and nothing of a personal IPython
+    set-up.
+    """
     threads = str(request.threads)
     environment = {name: value for name, value in base.items() if name not in NOT_FOR_KERNELS}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -320,7 +321,8 @@ def read_metrics(cells: list[Any]) -> dict[str, float]:
     return metrics
 
 
-# ------------------------------------------------------------------------------------- python -m course.execution.worker
+# ------------------------------------------------------------------------------------- python -m
+# course.execution.worker
 
 
 def main() -> None:

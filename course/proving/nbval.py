@@ -1,8 +1,9 @@
-"""`pytest --nbval-lax` on one prepared notebook, in a process of its own (`python -m course.proving.nbval`), told cell by cell.
+"""`pytest --nbval-lax` on one prepared notebook, in a process of its own (`python -m course.proving.nbval`), told cell
+by cell.
 
-nbval is pytest's plugin for notebooks: it runs every cell and compares the outputs of those tagged `nbval-check-output` with
-the stored ones. Here it gets the kernel that `course run` gives a notebook: the same folder, environment and guards.
-"""
+nbval is pytest's plugin for notebooks: it runs every cell and compares the outputs of those tagged `nbval-check-output`
+with the stored ones. Here it gets the kernel that `course run` gives a notebook: the same folder, environment and
+guards."""
 
 from __future__ import annotations
 
@@ -57,10 +58,11 @@ class Report:
 
 
 def validate(request: Request, cancel: Flag | None = None) -> Report:
-    """Run nbval over `request.notebook`, a notebook that needs no parameters any more, and return when nothing of it is left.
+    """Run nbval over `request.notebook`, a notebook that needs no parameters any more, and return when nothing of it is
+    left.
 
-    `request.output` and `request.parameters` are not used: nbval writes nothing, and the parameters stand in the notebook.
-    """
+    `request.output` and `request.parameters` are not used: nbval writes nothing, and the parameters stand in the
+    notebook."""
     mark, started = uuid.uuid4().hex, time.monotonic()
     scratch = tempfile.mkdtemp(prefix="course-")
     try:
@@ -115,7 +117,9 @@ def _read(process: subprocess.Popen[bytes], report: Report) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Let the process end by itself, which the end of its input tells it to, and look that nothing with its mark is left."""
+    """Let the process end by itself, which the end of its input tells it to, and look that nothing with its mark is
+    left.
+    """
     from course.execution import processes
 
     assert process.stdin is not None
@@ -151,7 +155,8 @@ class Reporter:
             self.error = str(report.longrepr).strip().splitlines()[-1]
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
-        """After set-up, run and end of each cell; `makereport` knows the cell and its outputs, the later hooks do not."""
+        """After set-up, run and end of each cell; `makereport` knows the cell and its outputs, the later hooks do
+        not."""
         from course.execution.client import plain
 
         error = None if call.excinfo is None else call.excinfo.value

@@ -1,8 +1,7 @@
 """The proof of a lab: it fails first at its first gap, and its checks catch wrong answers.
 
-The rules stand here, as functions of cells and of what happened to them; `course.proving.test` has the cells executed. Standard
-library only.
-"""
+The rules stand here, as functions of cells and of what happened to them; `course.proving.test` has the cells executed.
+Standard library only."""
 
 from __future__ import annotations
 
@@ -30,7 +29,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a proof failed: in which cell (its index among all cells; None: in no single one), in one line, and what to show below."""
+    """Why a proof failed: in which cell (its index among all cells; None: in no single one), in one line, and what to
+    show below.
+    """
 
     cell: int | None
     message: str
@@ -45,8 +46,8 @@ def judge_handed_out(
 ) -> Problem | None:
     """What is wrong with the first error of a lab as the student gets it; None when it is as it should be.
 
-    The first error must be the first gap's own NotImplementedError, and must come in the first gap's cell or in the first
-    cell that uses a name which the gap defines (`awaited`). A lab without a gap must run to its end.
+    The first error must be the first gap's own NotImplementedError, and must come in the first gap's cell or in the
+    first cell that uses a name which the gap defines (`awaited`). A lab without a gap must run to its end.
 
     Args:
         lab: its cells.
@@ -96,7 +97,8 @@ def stub_words(source: str) -> list[str]:
 
 
 def parse(source: str) -> ast.Module:
-    """The cell as Python, without IPython's own lines (`%matplotlib inline`, `!ls`); an empty module when it is none."""
+    """The cell as Python, without IPython's own lines (`%matplotlib inline`, `!ls`); an empty module when it is
+    none."""
     lines = ["pass" if line.startswith(("%", "!", "?")) else line for line in source.split("\n")]
     try:
         return ast.parse("\n".join(lines))
@@ -135,10 +137,10 @@ def defined(source: str) -> set[str]:
 def awaited(lab: Sequence[Cell], gap: int, answer: str) -> list[int]:
     """Indices of the cells in which the stub of a gap may be reached first; `answer` is the solution's cell.
 
-    They are the gap's own cell, and the cells after it up to the first that uses a name of the gap's while it runs. What
-    stands in the body of a function runs later: a cell that has the name only there passes the mark on to the function, and
-    whatever uses that may reach the stub or not. The same goes for a class and its objects.
-    """
+    They are the gap's own cell, and the cells after it up to the first that uses a name of the gap's while it runs.
+    What
+    stands in the body of a function runs later: a cell that has the name only there passes the mark on to the function,
+    and whatever uses that may reach the stub or not. The same goes for a class and its objects."""
     names = defined(answer) | defined(lab[gap]["source"])
     nodes = [*parse(answer).body, *parse(lab[gap]["source"]).body]
     classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
@@ -186,7 +188,9 @@ def uses(source: str, marked: set[str]) -> bool:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong answer to a gap: the whole cell, why somebody would write it, and where it stands (`sources/wrong/x.py:12`)."""
+    """A wrong answer to a gap: the whole cell, why somebody would write it, and where it stands
+    (`sources/wrong/x.py:12`).
+    """
 
     gap: str
     why: str
@@ -198,9 +202,9 @@ class Wrong:
 class Step:
     """One cell of the proof's notebook.
 
-    `role`: "cell" for a cell of the solution as it is; "answer", "between" and "check" in a trial; "note" and "restore" around
-    one. `cell`: the index of the solution's cell (of the gap, where there is no other); `answer`: the wrong answer on trial.
-    """
+    `role`: "cell" for a cell of the solution as it is; "answer", "between" and "check" in a trial; "note" and "restore"
+    around one. `cell`: the index of the solution's cell (of the gap, where there is no other); `answer`: the wrong
+    answer on trial."""
 
     role: str
     source: str
@@ -216,12 +220,13 @@ class Step:
 def plan(solution: Sequence[Cell], wrong: Sequence[Wrong]) -> list[Step]:
     """One run of the solution, with every wrong answer on trial just before the right one.
 
-    A trial: the wrong answer stands in the gap's place, then come the code cells from the gap to its last check. Those that are
-    no check run too, since a check may use what they make (other gaps with their right answers); other gaps' checks do not.
+    A trial: the wrong answer stands in the gap's place, then come the code cells from the gap to its last check. Those
+    that are no check run too, since a check may use what they make (other gaps with their right answers); other gaps'
+    checks do not.
 
     Around each trial the global names and the generators of random numbers are noted and put back, so that
-    `images = images / 255` is safe in a gap. What is changed in place stays changed (`images /= 255`, the weights of a model):
-    a gap makes anew what it changes, or the cell after it does.
+    `images = images / 255` is safe in a gap. What is changed in place stays changed (`images /= 255`, the weights of a
+    model): a gap makes anew what it changes, or the cell after it does.
 
     After its trials the gap's right answer runs, and the solution goes on as in any run, hidden checks included.
     """
@@ -269,10 +274,11 @@ def judge_wrong_answers(
 ) -> Verdict:
     """What is wrong with the checks, given the steps of `plan` and the failures of those that failed, by index.
 
-    A wrong answer is caught when a check of its own gap is the first to fail, by AssertionError (a check that fails by another
-    exception is passed over for the gap's next one). It is not caught when every check passes, when no check fails by
-    AssertionError, or when the answer itself or a cell between gap and check fails first: such a message tells a student
-    nothing.
+    A wrong answer is caught when a check of its own gap is the first to fail, by AssertionError (a check that fails by
+    another exception is passed over for the gap's next one). It is not caught when every check passes, when no check
+    fails by
+    AssertionError, or when the answer itself or a cell between gap and check fails first: such a message tells a
+    student nothing.
 
     Args:
         stopped: the step at which the execution ended before its time; later steps are not judged.

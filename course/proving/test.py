@@ -1,4 +1,5 @@
-"""`course test`: stored outputs are what the cells print, labs fail first at their first gap, checks catch wrong answers.
+"""`course test`: stored outputs are what the cells print, labs fail first at their first gap, checks catch wrong
+answers.
 
 Everything runs with the smoke parameters, each notebook in a process of its own, and stays below `build/test/`.
 """
@@ -84,7 +85,8 @@ def folder(notebook: Notebook, part: str) -> Path:
 
 
 def request(manifest: Manifest, notebook: Notebook, path: Path, output: Path, longer: int = 0) -> Request:
-    """How `course run` executes the notebook in the smoke profile; into its limit fit as many trials as `longer` says."""
+    """How `course run` executes the notebook in the smoke profile; into its limit fit as many trials as `longer`
+    says."""
     order = run.request(notebook, manifest.profile(PROFILE), parameters(notebook), output)
     order.notebook = str(path)
     order.wall_seconds = (LIMIT + longer) * order.cell_seconds
@@ -99,7 +101,8 @@ def parameters(notebook: Notebook) -> dict[str, Any]:
 
 
 def prepare(notebook: Notebook, path: Path) -> list[int | None]:
-    """Write the notebook with its smoke parameters as papermill does; for each cell there, its index in the notebook."""
+    """Write the notebook with its smoke parameters as papermill does; for each cell there, its index in the
+    notebook."""
     import nbformat
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
@@ -318,9 +321,8 @@ def printed(cell: dict[str, Any]) -> tuple[str, str]:
 def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
     """Execute the notebook with its smoke parameters and store what its checked cells printed; all of them or none.
 
-    Afterwards the notebook is what `course build` makes of its source. That a checked text is the same in every profile is for
-    its author to see to.
-    """
+    Afterwards the notebook is what `course build` makes of its source. That a checked text is the same in every profile
+    is for its author to see to."""
     outcome = Outcome("outputs", notebook)
     path = folder(notebook, "update") / f"{notebook.stem}.ipynb"
     order = request(manifest, notebook, notebook.path, path)
@@ -356,8 +358,9 @@ def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None =
 
 
 class Proved:
-    """The proofs that passed, by content: what `course run` takes for a notebook's content, the stored outputs, what else the
-    proof reads, and the rules of the proof themselves. One entry for each proof, below `build/test/proved`."""
+    """The proofs that passed, by content: what `course run` takes for a notebook's content, the stored outputs, what
+    else the proof reads, and the rules of the proof themselves. One entry for each proof, below `build/test/proved`.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self.cache = Cache(manifest.root, manifest.profile(PROFILE))
@@ -425,8 +428,8 @@ def test(
 ) -> list[str]:
     """Prove these notebooks and tell of each proof as it ends; the problems, a line each.
 
-    A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as it is
-    handed out. With `update`, stored outputs are written anew instead.
+    A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as
+    it is handed out. With `update`, stored outputs are written anew instead.
 
     Args:
         parts: which of PARTS to do.

@@ -192,7 +192,8 @@ def why(error: dict[str, Any]) -> str:
 
 
 def explain(outcome: Any, profile: Profile) -> list[str]:
-    """What is wrong with this notebook, in words, and how to see it again. Nothing when all is well or it did not run."""
+    """What is wrong with this notebook, in words, and how to see it again. Nothing when all is well or it did not
+    run."""
     result, notebook = outcome.result, outcome.notebook
     if outcome.good or result.status == "cancelled":
         return []

@@ -1,8 +1,7 @@
 """What the last run of a profile left behind, as pages to read: `build/report/index.html`.
 
-The folder is self-contained: no page loads anything or runs a script, pictures and style are inside, links are relative.
-It is written beside the old report and takes its place when it is whole.
-"""
+The folder is self-contained: no page loads anything or runs a script, pictures and style are inside, links are
+relative. It is written beside the old report and takes its place when it is whole."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ for ax, method in zip(axes, ("pca", "tsne")):
 
 # %%
 queries = transfer.draw(test_labels, 1, seed)[:5]
-indices, _ = transfer.nearest(codes, test_codes[queries], k=5)
+indices, _ = transfer.neighbours(codes, test_codes[queries], k=5)
 rows = np.concatenate([np.stack([test_images[q], *images[found]]) for q, found in zip(queries, indices)])
 wanted = np.repeat(test_labels[queries], 6)
 nearby = np.concatenate([[test_labels[q], *labels[found]] for q, found in zip(queries, indices)])

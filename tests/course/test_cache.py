@@ -27,7 +27,8 @@ WITHIN = {
     "utils/pretrained/glyphs.json": "{}",
     "utils/pretrained/more/shapes.npz": "weights",
     "utils/pretrained/train.py": "import utils.unused\n",
-    "utils/architectures/__init__.py": "import importlib\n\ndef build(name):\n    return importlib.import_module('.' + name, __name__)\n",
+    "utils/architectures/__init__.py": "import importlib\n\ndef build(name):\n    return importlib.import_module('.' + "
+    "name, __name__)\n",
     "utils/architectures/vgg.py": "",
     "utils/loop/__init__.py": "from utils.loop import one\n",
     "utils/loop/one.py": "from utils.loop import two\nimport utils.loop.two as again\n",

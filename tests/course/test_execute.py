@@ -1,4 +1,4 @@
-"""Execution of single notebooks, good and bad, with real kernels; each costs a second or two, so they run side by side."""
+"""Execution of single notebooks, good and bad, with real kernels; each costs a second or two, so they run at once."""
 
 import contextlib
 import errno
@@ -92,7 +92,10 @@ BAD = {
     "stops early": ("sys.exit(0)", {}, "failed", "0"),
     "asks": ("input('name?')", {}, "failed", "input"),
 }
-FIRST = "import os, signal, subprocess, sys\nfrom IPython.display import clear_output, display\nprint('one')\nprint('two', flush=True)"
+FIRST = (
+    "import os, signal, subprocess, sys\nfrom IPython.display import clear_output, display\n"
+    "print('one')\nprint('two', flush=True)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +270,9 @@ def short_folder():
 
 
 def test_no_output_is_lost_when_the_reader_connects_late(tmp_path, short_folder):
-    """A busy machine may connect the reader after the kernel has begun: the queue of that connection is without end too."""
+    """A busy machine may connect the reader after the kernel has begun: the queue of that connection is without end
+    too.
+    """
     from jupyter_client.manager import KernelManager
 
     kernel = KernelManager(connection_file=str(tmp_path / "kernel.json"), transport="ipc", ip=f"{short_folder}/kernel")

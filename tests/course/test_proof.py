@@ -154,7 +154,8 @@ def test_a_wrong_answer_that_passes_is_told_with_its_words_and_place():
     verdict = prove(solution, [MINUS, wrong("add", "def add(a, b):\n    return b", "forgets a")])
     assert verdict.caught == 1 and verdict.problems[0].cell == 1
     assert messages(verdict) == [
-        "gap 'add': the wrong answer 'subtracts' (sources/wrong/01.py:1) passes every check: strengthen the check, or take the "
+        "gap 'add': the wrong answer 'subtracts' (sources/wrong/01.py:1) passes every check: strengthen the check, or "
+        "take the "
         "answer away if it is right"
     ]
 

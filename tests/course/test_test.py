@@ -1,4 +1,6 @@
-"""`course test` on the mini course, whole and broken on purpose. A kernel takes two seconds, so each run shows several things."""
+"""`course test` on the mini course, whole and broken on purpose. A kernel takes two seconds, so each run shows several
+things.
+"""
 
 import json
 import os
@@ -108,7 +110,8 @@ def test_a_stale_output_and_a_cell_that_raises_are_told_each_once(mini):
     assert problems == [
         'lectures/01_addition.ipynb: cell 5 ("print(2 + 1)"): prints something else than is stored; '
         "if that is meant: `course test --update 01/lecture`",
-        "lectures/01_addition.ipynb: cell 6 (\"total = summ([2 + 1] * repeats)\"): NameError: name 'summ' is not defined",
+        "lectures/01_addition.ipynb: cell 6 (\"total = summ([2 + 1] * repeats)\"): NameError: name 'summ' is not "
+        "defined",
     ], "and the cells after it, which would only fail with it, are not told"
     assert "expected: 5" in said and "got:      3" in said
     assert "----> 1 total = summ(" in said and "2 problems in 1 proof: " in said
@@ -194,7 +197,8 @@ def test_a_report_that_breaks_off_is_no_success(mini, monkeypatch):
         assert lines(test.nbval_suite(manifest, one(manifest, "lecture"))) == [f"lectures/01_addition.ipynb: {told}"]
 
 
-# -------------------------------------------------------------------------------------------------------------- --update
+# --------------------------------------------------------------------------------------------------------------
+# --update
 
 
 def test_update_stores_what_the_smoke_parameters_print_as_build_would_have_it(mini):
@@ -280,7 +284,8 @@ def test_a_lab_whose_kernel_dies_or_hangs_is_told_so(mini):
     assert "cell 3" in message and "KernelDied: the kernel ended by itself with exit code 7" in message
 
 
-# ----------------------------------------------------------------------------------------------------------- wrong answers
+# ----------------------------------------------------------------------------------------------------------- wrong
+# answers
 
 
 def test_every_kind_of_wrong_answer_that_proves_nothing_is_told(mini):
@@ -384,7 +389,8 @@ def test_a_wrong_answer_that_never_ends_is_stopped_at_the_limit_of_a_cell(mini, 
     assert "'subtracts'" in message and "ends the proof: Timeout: still running after 2 s" in message
 
 
-# ---------------------------------------------------------------------------------------------------------- proved before
+# ---------------------------------------------------------------------------------------------------------- proved
+# before
 
 
 SOLUTION, WRONG = "sources/solutions/01_addition.py", "sources/wrong/01_addition.py"
@@ -449,7 +455,8 @@ def test_only_a_success_is_remembered_and_only_while_nothing_changes(mini):
     assert proved.get("lab", lab) is None
 
 
-# ----------------------------------------------------------------------------------------------- interruptions and input
+# ----------------------------------------------------------------------------------------------- interruptions and
+# input
 
 
 def test_a_notebook_that_is_missing_or_broken_is_one_line_before_anything_runs(mini, monkeypatch):
@@ -466,7 +473,8 @@ def test_a_notebook_that_is_missing_or_broken_is_one_line_before_anything_runs(m
     edit(mini / "course.toml", "[topics.solution]", "[topics.solution]\nparameters.smoke = { mots = 3 }")
     with pytest.raises(
         CourseError,
-        match=r"solutions/01_addition.ipynb: parameters.smoke in course.toml: unknown parameter mots \(.*did you mean most\?",
+        match=r"solutions/01_addition.ipynb: parameters.smoke in course.toml: unknown parameter mots \(.*did you mean "
+        r"most\?",
     ):
         run(load(mini))
 

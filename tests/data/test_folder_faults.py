@@ -1,4 +1,6 @@
-"""Folders as people and their tools leave them: what is odd is told by name, or read as it was meant, and changes nothing else."""
+"""Folders as people and their tools leave them: what is odd is told by name, or read as it was meant, and changes
+nothing else.
+"""
 
 import json
 
@@ -390,7 +392,9 @@ STORED, BOX = (48, 60), (48, 28, 60, 40)  # height and width as stored, and wher
 
 @pytest.mark.parametrize("layout", ["voc", "coco", "pairs"])
 def test_what_one_picture_shows_of_its_orientation_holds_for_all(tmp_path, layout):
-    """`quarter` is turned by a quarter, and its annotation fits the stored pixels; `half` is turned by half, and fits both ways."""
+    """`quarter` is turned by a quarter, and its annotation fits the stored pixels; `half` is turned by half, and fits
+    both ways.
+    """
     tags = {"quarter": 6, "half": 3}
     for name, tag in tags.items():
         turned_picture(tmp_path / "images" / f"{name}.png", tag, BOX, STORED)

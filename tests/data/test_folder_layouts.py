@@ -268,7 +268,9 @@ def test_coco_without_outlines_and_with_crowds(tmp_path):
 
 @pytest.mark.parametrize("outlined", [True, False])
 def test_crowds_are_carried_and_their_pixels_are_neither_object_nor_background(tmp_path, outlined):
-    """The crowd covers all of image b, or its box, and lies under the object there, though it is larger or smaller than that."""
+    """The crowd covers all of image b, or its box, and lies under the object there, though it is larger or smaller than
+    that.
+    """
     table = coco_table()
     crowd = table["annotations"][4]
     crowd["iscrowd"] = 1

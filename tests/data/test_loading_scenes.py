@@ -1,4 +1,6 @@
-"""`load` and `arrays` of images with masks, boxes, keypoints and captions: all of it moves together, on scenes drawn here."""
+"""`load` and `arrays` of images with masks, boxes, keypoints and captions: all of it moves together, on scenes drawn
+here.
+"""
 
 import hashlib
 import itertools
@@ -19,7 +21,9 @@ SIDES = {"even": (24, 32, 3), "mixed": (None, None, 3)}
 
 
 def scene(kind, index, largest=4):
-    """A scene of `index % (largest + 1)` bright rectangles on dark ground, that do not hide each other's edges; keypoints: top left and centre."""
+    """A scene of `index % (largest + 1)` bright rectangles on dark ground, that do not hide each other's edges;
+    keypoints: top left and centre.
+    """
     random = np.random.default_rng(index)
     height, width = SIDES[kind][:2] if kind == "even" else random.integers(16, 50, 2)
     count = index % (largest + 1)

@@ -46,14 +46,16 @@ def count(name, macs):
 
 @pytest.fixture(scope="session")
 def outline_of():
-    """Function from the name of an architecture to its default form without values, built once for all tests: leave it as it is."""
+    """Function from the name of an architecture to its default form without values, built once for all tests: leave it
+    as it is.
+    """
     return outlined
 
 
 @pytest.fixture(scope="session")
 def counts_of():
-    """Function from the name of an architecture to what its default form counts, built once for all tests: `params`, `name`,
-    `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
+    """Function from the name of an architecture to what its default form counts, built once for all tests: `params`,
+    `name`, `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
     return counted
 
 
@@ -70,7 +72,9 @@ class Compiled(keras.Model):
 
 @pytest.fixture
 def compiled():
-    """Function that runs another one, of tensors whose first axis is that of a batch, in a compiled graph: `compiled(function, *arrays)`."""
+    """Function that runs another one, of tensors whose first axis is that of a batch, in a compiled graph:
+    `compiled(function, *arrays)`.
+    """
 
     def run(function, *arrays, jit_compile="auto"):
         model = Compiled(function)

@@ -1,4 +1,4 @@
-"""Every architecture on the list: published counts, equality with `keras.applications`, training, saving, feature maps."""
+"""Every architecture on the list: published counts, equality with `keras.applications`, training, saving."""
 
 import math
 import warnings
@@ -114,7 +114,8 @@ def small(family):
     return architectures.build(name, shape, classes=4 if name != "lenet5" else 10, **options)
 
 
-# On the other backends those with layers of their own, which are what could differ there; JAX compiles every layer for minutes.
+# On the other backends those with layers of their own, which are what could differ there; JAX compiles every layer for
+# minutes.
 PORTABLE = [family for family in SMALL if BACKEND == "tensorflow" or family in ("lenet", "resnet_cifar", "shufflenet")]
 
 

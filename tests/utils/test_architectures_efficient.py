@@ -1,4 +1,6 @@
-"""The wider, split and mobile families: counts from tables and by arithmetic, what each block does, equality with `keras.applications`."""
+"""The wider, split and mobile families: counts from tables and by arithmetic, what each block does, equality with
+`keras.applications`.
+"""
 
 import math
 import os
@@ -164,7 +166,12 @@ def test_a_pyramid_grows_evenly_to_its_alpha():
 @pytest.mark.once
 @pytest.mark.parametrize(
     "name, columns, printed",
-    [("fractalnet5_thin", 1, 0.3), ("fractalnet10_thin", 2, 0.8), ("fractalnet20_thin", 3, 2.1), ("fractalnet40_thin", 4, 4.8)],
+    [
+        ("fractalnet5_thin", 1, 0.3),
+        ("fractalnet10_thin", 2, 0.8),
+        ("fractalnet20_thin", 3, 2.1),
+        ("fractalnet40_thin", 4, 4.8),
+    ],
 )  # fmt: skip
 def test_fractalnet_by_hand(name, columns, printed):
     """Larsson et al. 2017, the study of depth, 100 classes."""
@@ -211,7 +218,8 @@ def test_shufflenet_has_the_macs_of_its_table(groups, printed):
 
 # MobileNet
 
-# Howard et al. 2017, table 1: (type, stride, channels out, size of the input); the last depthwise row with its true stride.
+# Howard et al. 2017, table 1: (type, stride, channels out, size of the input); the last depthwise row with its true
+# stride.
 TABLE_1 = [("Conv2D", 2, 32, 224)]
 for size, channels, stride, out in (
     (112, 32, 1, 64), (112, 64, 2, 128), (56, 128, 1, 128), (56, 128, 2, 256), (28, 256, 1, 256), (28, 256, 2, 512),
@@ -526,7 +534,8 @@ def test_bad_input_is_told_in_one_line(name, options, message):
 
 
 def shallow(name, monkeypatch):
-    """Makes Keras's network of this name shallow, where it repeats one kind of block many times; our options for the same.
+    """Makes Keras's network of this name shallow, where it repeats one kind of block many times; our options for the
+    same.
 
     What its full depth holds is compared by counts and shapes, in test_architectures.py.
     """

@@ -346,7 +346,9 @@ def ones(kind, *arguments, **keywords):
 
 
 def support(model):
-    """first[u], last[u] for every unit of a linear one-dimensional model with positive weights: the pixels it depends on."""
+    """first[u], last[u] for every unit of a linear one-dimensional model with positive weights: the pixels it depends
+    on.
+    """
     n = model.input_shape[1]
     y = ops.convert_to_numpy(
         model(np.eye(n, dtype="float32")[..., None])

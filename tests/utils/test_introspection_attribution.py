@@ -245,7 +245,8 @@ def test_smooth_grad_of_a_linear_model_is_its_saliency():
 
 
 def test_smooth_grad_averages_over_noise_of_the_stated_width():
-    # Score x ** 2 and -x ** 2 of one pixel: the gradient at x + noise is 2 (x + noise); each image has its own range of values.
+    # Score x ** 2 and -x ** 2 of one pixel: the gradient at x + noise is 2 (x + noise); each image has its own range of
+    # values.
     image = keras.Input((2, 1, 1))
     squares = ops.sum(ops.square(image), axis=(1, 2))
     model = keras.Model(image, ops.concatenate([squares, -squares], axis=-1))

@@ -128,7 +128,9 @@ def test_patches_of_a_layer_that_sees_everything_are_whole_images():
 
 
 def corner_net():
-    """Class 1 is sure where the upper left quarter is bright, class 2 where the lower right is, and more so; class 0 else."""
+    """Class 1 is sure where the upper left quarter is bright, class 2 where the lower right is, and more so; class 0
+    else.
+    """
     net = keras.Sequential([keras.Input((8, 8, 1)), layers.AveragePooling2D(4), layers.Flatten(), layers.Dense(3)])
     net.set_weights(
         [np.array([[0, 10, 0], [0, 0, 0], [0, 0, 0], [0, 0, 4]], "float32"), np.array([2, 0, 0], "float32")]
@@ -175,7 +177,7 @@ def test_positions_reach_the_edge_and_each_image_has_its_own_class_and_colour():
 
 
 def channel_net():
-    """Class 0 depends on the mean of channel 0 alone, class 1 on that of channel 1, class 2 on minus that of channel 0."""
+    """Class 0 depends on the mean of channel 0 alone, class 1 on that of 1, class 2 on minus that of 0."""
     image = keras.Input((8, 8, 2))
     maps = layers.AveragePooling2D(2, name="maps")(image)
     scores = layers.Dense(3, use_bias=False, name="scores")(layers.GlobalAveragePooling2D(name="mean")(maps))

@@ -1,4 +1,6 @@
-"""Parameters, multiply-accumulates and memory: published counts, counts by hand, every network of Keras, TensorFlow's profiler."""
+"""Parameters, multiply-accumulates and memory: published counts, counts by hand, every network of Keras, TensorFlow's
+profiler.
+"""
 
 import math
 import warnings
@@ -86,8 +88,8 @@ def test_counts_agree_with_other_libraries(golden, name):
         expected["params"] -= statistics // 2  # Keras's batch normalisation has no scale here
     if name.startswith("ResNet"):
         expected["params"] += statistics // 2  # Keras's convolutions have a bias in front of the batch normalisation
-        # Keras strides in the first 1x1 of a stage, the others in its 3x3: there the 1x1 works on four times the places,
-        # three times its own cost more. timm has the same pair with SE blocks on top.
+        # Keras strides in the first 1x1 of a stage, the others in its 3x3: there the 1x1 works on four times the
+        # places, three times its own cost more. timm has the same pair with SE blocks on top.
         saved = sum(3 * places**2 * 2 * inner * inner for inner, places in ((128, 28), (256, 14), (512, 7)))
         assert saved == counts["timm"]["seresnet50"]["macs"] - counts["timm"]["legacy_seresnet50"]["macs"]
         expected["macs"] -= saved
@@ -487,7 +489,9 @@ def test_a_layer_derived_from_a_known_one_counts_as_that():
 
 
 def profiled(model, shape):
-    """Half the floating-point operations of convolutions and matrix products that TensorFlow's profiler finds in the graph."""
+    """Half the floating-point operations of convolutions and matrix products that TensorFlow's profiler finds in the
+    graph.
+    """
     import tensorflow as tf
 
     concrete = tf.function(lambda x: model(x, training=False)).get_concrete_function(tf.TensorSpec((1, *shape)))

@@ -107,8 +107,9 @@ def test_nothing_counted_and_one_class_only():
 def test_boundary_f_of_a_shifted_square_by_hand():
     truth, found = np.zeros((20, 20), int), np.zeros((20, 20), int)
     truth[5:11, 5:11], found[5:11, 8:14] = 1, 1
-    # Each square has 20 boundary pixels. The upper and lower sides share the columns 8 to 10: 6 pixels. Within a pixel of the other
-    # outline there are 4 more: the next one along these two sides, and the next ones down and up the side that lies in the other square.
+    # Each square has 20 boundary pixels. The upper and lower sides share the columns 8 to 10: 6 pixels. Within a pixel
+    # of the other outline there are 4 more: the next one along these two sides, and the next ones down and up the side
+    # that lies in the other square.
     assert metrics.boundary_f(truth, found, 2, tolerance=0)[1] == pytest.approx(6 / 20)
     assert metrics.boundary_f(truth, found, 2, tolerance=1)[1] == pytest.approx(10 / 20)
     np.testing.assert_allclose(metrics.boundary_f(truth, found, 2, tolerance=3), 1)

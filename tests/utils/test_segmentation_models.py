@@ -1,4 +1,6 @@
-"""FCN, SegNet and DeepLab: counts, what their parts compute, images of any size; prediction by windows, tiles and flips."""
+"""FCN, SegNet and DeepLab: counts, what their parts compute, images of any size; prediction by windows, tiles and
+flips.
+"""
 
 import warnings
 from itertools import pairwise
@@ -42,7 +44,9 @@ def test_the_papers_fcn_on_vgg16(build, extra):
 
 @pytest.mark.once
 def test_the_papers_segnet():
-    """Weights and biases of 26 convolutions with batch normalisation (scale, shift): VGG16's down, their mirror image up."""
+    """Weights and biases of 26 convolutions with batch normalisation (scale, shift): VGG16's down, their mirror image
+    up.
+    """
     model = without_weights(segnet, (360, 480, 3), 11)
     down = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
     up = down[:0:-1]

@@ -119,7 +119,7 @@ def test_hog_sees_the_orientation_of_an_edge():
 @pytest.mark.once
 def test_neighbours_are_found_by_angle():
     features = np.array([[1.0, 0], [0, 5], [3, 3.1], [-1, 0]])
-    indices, distances = transfer.nearest(features, [[10.0, 0]], 3)
+    indices, distances = transfer.neighbours(features, [[10.0, 0]], 3)
     assert indices.tolist() == [[0, 2, 1]]
     np.testing.assert_allclose(distances, [[0, 1 - 3 / np.hypot(3, 3.1), 1]], atol=1e-6)
 
@@ -246,7 +246,9 @@ def test_copy_layers_copies_the_first_blocks_and_names_where_they_end():
 
 
 def test_recalibrated_statistics_are_those_of_the_images(digits):
-    """By hand for the first batch norm, whose input depends on no other statistics: mean and variance of the convolution's output."""
+    """By hand for the first batch norm, whose input depends on no other statistics: mean and variance of the
+    convolution's output.
+    """
     images = digits[0][:100]
     model = transfer.recalibrate_batch_norm(net(), images, batch_size=25)
     before = keras.Model(model.input, model.get_layer("conv1").output)
@@ -266,7 +268,9 @@ def test_recalibrated_statistics_are_those_of_the_images(digits):
 
 
 def test_recalibration_rescues_a_short_training_from_scratch(digits):
-    """With MobileNet's momentum of .999, 40 steps move the running averages by 4 %. The same weights, recalibrated, predict well."""
+    """With MobileNet's momentum of .999, 40 steps move the running averages by 4 %. The same weights, recalibrated,
+    predict well.
+    """
     images, labels = digits
     chosen = transfer.draw(labels, 20)
     model = transfer.fine_tune(net(momentum=0.999), images[chosen], labels[chosen], steps=40, learning_rate=3e-2)

@@ -34,18 +34,19 @@ def chosen(name, target="label", on_error="raise", classes=2, most=None):
     if len(description.classes) < classes:
         what = "class" if len(description.classes) == 1 else "classes"
         raise ValueError(
-            f"this notebook tells at least {classes} classes apart, and {description.name} has {len(description.classes)} {what} "
-            f"({', '.join(description.classes)}): choose other data"
+            f"this notebook tells at least {classes} classes apart, and {description.name} has "
+            f"{len(description.classes)} {what} ({', '.join(description.classes)}): choose other data"
         )
     if most is not None and len(description.classes) > most:
         raise ValueError(
-            f"this notebook tells at most {most} classes apart, and {description.name} has {len(description.classes)}: choose other data"
+            f"this notebook tells at most {most} classes apart, and {description.name} has "
+            f"{len(description.classes)}: choose other data"
         )
     empty = [split for split in ("train", "validation", "test") if not description.splits.get(split)]
     if empty:
         raise ValueError(
-            f"this notebook needs images to train, to validate and to test with, and {description.name} has none for {', '.join(empty)}: "
-            f"{sum(description.splits.values())} in all are too few"
+            f"this notebook needs images to train, to validate and to test with, and {description.name} has none for "
+            f"{', '.join(empty)}: {sum(description.splits.values())} in all are too few"
         )
     if str(name).partition("/")[0] not in names() and description.note:
         print(f"{description.name}: {description.note}")

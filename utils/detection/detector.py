@@ -1,6 +1,7 @@
 """What all detectors of the course share: they are trained from batches of `utils.data.load`, and they detect.
 
-A detector is a `keras.Model` that takes such a batch, the dict whole. So the truth reaches the loss by the same way on all three
+A detector is a `keras.Model` that takes such a batch, the dict whole. So the truth reaches the loss by the same way on
+all three
 backends: `call` looks at the images alone, `compute_loss` reads the boxes and labels from `x`.
 """
 
@@ -14,13 +15,15 @@ from utils.training import filled_batches, jit_compile
 
 
 class Detector(keras.Model):
-    """Base of the detectors. A detector of its own has `network`, a functional keras.Model from images to whatever its head gives,
-    `names_of_losses`, and the two methods `losses_of` and `candidates`.
+    """Base of the detectors. A detector of its own has `network`, a functional keras.Model from images to whatever its
+    head gives, `names_of_losses`, and the two methods `losses_of` and `candidates`.
 
     Args:
-        network: keras.Model on images (B, H, W, C), 0 to 255, preprocessing inside. Height and width are known, so that anchors are constants.
+        network: keras.Model on images (B, H, W, C), 0 to 255, preprocessing inside. Height and width are known, so that
+            anchors are constants.
         classes: number of classes, C, without a background.
-        arguments: dict of what the constructor was called with, for saving and loading. `backbone` may be a keras.Model. `weights` are not
+        arguments: dict of what the constructor was called with, for saving and loading. `backbone` may be a
+            keras.Model. `weights` are not
             loaded again: those of the saved detector follow.
         name: of the model.
 
@@ -44,7 +47,8 @@ class Detector(keras.Model):
         self.classes = classes
         self.image_shape = tuple(network.input_shape[1:])
         self.trackers = [keras.metrics.Mean(name=name) for name in self.names_of_losses]
-        # Neither is tracked: the one holds models with this one inside, the other may hold the backbone, whose layers `network` has.
+        # Neither is tracked: the one holds models with this one inside, the other may hold the backbone, whose layers
+        # `network` has.
         object.__setattr__(self, "_detecting", {})
         object.__setattr__(self, "_arguments", dict(arguments))
         self.built = True
@@ -57,8 +61,8 @@ class Detector(keras.Model):
         """The losses of a batch, each a scalar in float32, by the names of `names_of_losses`.
 
         Args:
-            batch: dict of `image` (B, H, W, C), `boxes` (B, M, 4), M at least 1, `xyxy` pixels, `labels` (B, M) padded with -1, and perhaps `ignored`
-                (B, M) bool, `masks`, `keypoints`.
+            batch: dict of `image` (B, H, W, C), `boxes` (B, M, 4), M at least 1, `xyxy` pixels, `labels` (B, M) padded
+                with -1, and perhaps `ignored` (B, M) bool, `masks`, `keypoints`.
             outputs: what `call` gave.
         """
         raise NotImplementedError(f"{type(self).__name__}.losses_of")
@@ -70,7 +74,8 @@ class Detector(keras.Model):
             outputs: what `call` gave.
 
         Returns:
-            boxes (B, N, 4), or (B, N, C, 4) if each class has its own, float32 `xyxy` pixels; scores (B, N, C) float32 in [0, 1].
+            boxes (B, N, 4), or (B, N, C, 4) if each class has its own, float32 `xyxy` pixels; scores (B, N, C) float32
+            in [0, 1].
         """
         raise NotImplementedError(f"{type(self).__name__}.candidates")
 
@@ -129,8 +134,8 @@ class Detector(keras.Model):
             batch_size: images at a time; the last batch is filled up, so that no odd one is compiled anew.
 
         Returns:
-            dict of NumPy arrays, by falling score: `boxes` (B, K, 4) float32 `xyxy` pixels, cut to the image, `labels` (B, K) int32 padded
-            with -1, `scores` (B, K) float32, 0 in the padding.
+            dict of NumPy arrays, by falling score: `boxes` (B, K, 4) float32 `xyxy` pixels, cut to the image, `labels`
+            (B, K) int32 padded with -1, `scores` (B, K) float32, 0 in the padding.
 
         Raises:
             ValueError: images of another shape.

@@ -12,8 +12,8 @@ from utils.introspection.attribution import score_gradients
 class Fooled:
     """An image (H, W, C) float32 after the step, and the way there.
 
-    `path` (steps + 1, classes): the probabilities after each step, those of the image as it was first. `before` and `after`: the winning
-    classes of its two ends. `largest`: the largest change of a value.
+    `path` (steps + 1, classes): the probabilities after each step, those of the image as it was first. `before` and
+    `after`: the winning classes of its two ends. `largest`: the largest change of a value.
     """
 
     image: np.ndarray
@@ -28,8 +28,9 @@ class Fooled:
 
 
 def fool(model, image, target=None, step=1.0, steps=20, limit=None, limits=(0, 255), random=False, seed=0):
-    """Change an image by small steps of equal size in every value, along the sign of the gradient, until the class changes (Goodfellow,
-    Shlens and Szegedy, "Explaining and harnessing adversarial examples", 2015; in several steps: Kurakin et al. 2017).
+    """Change an image by small steps of equal size in every value, along the sign of the gradient, until the class
+    changes (Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", 2015; in several steps:
+    Kurakin et al. 2017).
 
     What climbs is the logit of the target less that of the present winner.
 
@@ -48,7 +49,8 @@ def fool(model, image, target=None, step=1.0, steps=20, limit=None, limits=(0, 2
         Fooled; it stops when the class has changed (to the target, where there is one).
 
     Raises:
-        ValueError: no such class, the target is the winner already, or a step that is not above 0; the model's logits are not to be found.
+        ValueError: no such class, the target is the winner already, or a step that is not above 0; the model's logits
+            are not to be found.
     """
     image = np.asarray(image, "float32")
     image = inside.as_images(model, image if image.ndim == 4 else image[None])

@@ -15,12 +15,13 @@ REDUCTIONS = {
 
 
 def saliency(model, images, class_index=None, reduce="max", of="logit", batch_size=32):
-    """The gradient of a class's score with respect to every pixel (Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks",
-    2014).
+    """The gradient of a class's score with respect to every pixel (Simonyan, Vedaldi and Zisserman, "Deep inside
+    convolutional networks", 2014).
 
-    Of the logit, not of the probability: softmax rises also when the scores of other classes fall, so its gradient shows their pixels as
-    well; and where the net is sure it is flat, its gradient p (1 - p) times differences of logits, next to 0. When a model ends in softmax
-    or sigmoid, as a layer, an activation or an operation, the tensor in front of it is taken.
+    Of the logit, not of the probability: softmax rises also when the scores of other classes fall, so its gradient
+    shows their pixels as well; and where the net is sure it is flat, its gradient p (1 - p) times differences of
+    logits, next to 0. When a model ends in softmax or sigmoid, as a layer, an activation or an operation, the tensor in
+    front of it is taken.
 
     Args:
         model: keras.Model on images that gives (B, classes).
@@ -34,8 +35,9 @@ def saliency(model, images, class_index=None, reduce="max", of="logit", batch_si
         (N, H, W) float32, or (N, H, W, C) for reduce=None.
 
     Raises:
-        ValueError: no such class or reduction, or the model does not give one number a class; or the model gives probabilities, `of` is "logit",
-            and the logits are not to be found, as in a subclassed model that calls softmax itself.
+        ValueError: no such class or reduction, or the model does not give one number a class; or the model gives
+            probabilities, `of` is "logit", and the logits are not to be found, as in a subclassed model that calls
+            softmax itself.
     """
     if of not in ("logit", "probability"):
         raise ValueError(f"of must be 'logit' or 'probability', got {of!r}")
@@ -45,10 +47,11 @@ def saliency(model, images, class_index=None, reduce="max", of="logit", batch_si
 
 
 def guided_backpropagation(model, images, class_index=None, reduce="max", batch_size=32):
-    """Saliency in which a ReLU lets back only what is positive and came through it (Springenberg et al., "Striving for simplicity", 2015).
+    """Saliency in which a ReLU lets back only what is positive and came through it (Springenberg et al., "Striving for
+    simplicity", 2015).
 
-    Sharp pictures; but they hardly change when the upper layers are given random weights (Adebayo et al., "Sanity checks for saliency maps",
-    2018), so they show edges more than reasons.
+    Sharp pictures; but they hardly change when the upper layers are given random weights (Adebayo et al., "Sanity
+    checks for saliency maps", 2018), so they show edges more than reasons.
 
     Arguments, results and errors: as `saliency`; and ValueError for a model without a ReLU.
     """
@@ -87,9 +90,11 @@ def smooth_grad(model, images, class_index=None, samples=25, noise=0.15, reduce=
 
 
 def integrated_gradients(model, images, class_index=None, baseline=0.0, steps=32, batch_size=32):
-    """What each pixel adds to a class's score, on the way from a baseline to the image (Sundararajan, Taly and Yan 2017).
+    """What each pixel adds to a class's score, on the way from a baseline to the image (Sundararajan, Taly and Yan
+    2017).
 
-    The values of an image add up to the score of the image less that of the baseline (but for the error of a sum in place of an integral).
+    The values of an image add up to the score of the image less that of the baseline (but for the error of a sum in
+    place of an integral).
 
     Args:
         model, images, class_index, batch_size: as in `saliency`.
@@ -123,8 +128,8 @@ def integrated_gradients(model, images, class_index=None, baseline=0.0, steps=32
 def score_gradients(model, images, weights, batch_size, of="logit", rule=None, fixed=False):
     """Gradient of the weighted sum of the scores, weights (N, classes), with respect to images (N, H, W, C).
 
-    `of`: "logit", "probability", or "output", the model's own. `fixed`: batches of exactly `batch_size`, however few the images.
-    """
+    `of`: "logit", "probability", or "output", the model's own. `fixed`: batches of exactly `batch_size`, however few
+    the images."""
     if rule is not None:
         relus(model)
 

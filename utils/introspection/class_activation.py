@@ -9,14 +9,15 @@ from utils.introspection.gradient import Nudge, kept_for
 
 
 def grad_cam(model, images, class_index=None, layer=None, upsample=True, batch_size=32):
-    """Gradient-weighted class activation mapping (Selvaraju et al., "Grad-CAM", 2017): relu(sum_k a_k A_k), where a_k is the mean over the
-    places of the gradient of the class's logit with respect to map A_k.
+    """Gradient-weighted class activation mapping (Selvaraju et al., "Grad-CAM", 2017): relu(sum_k a_k A_k), where a_k
+    is the mean over the places of the gradient of the class's logit with respect to map A_k.
 
     Args:
         model: keras.Model on images that gives (B, classes).
         images: (N, H, W, C).
         class_index: int, or N of them; None: the winner of each image.
-        layer: name of a layer with maps (B, h, w, K), nested ones too; None: the last one with maps of more than one place.
+        layer: name of a layer with maps (B, h, w, K), nested ones too; None: the last one with maps of more than one
+            place.
         upsample: whether the map is brought to the image's size, bilinearly.
         batch_size: int, images at a time.
 

@@ -57,20 +57,22 @@ _PRODUCTS = ["Multiply", "Divide", "TrueDivide"]  # linear when it is by a numbe
 
 
 def deconvnet(model, images, layer, channel, place=None, batch_size=32):
-    """The pattern in the pixels that excited a unit, by a way back through the net (Zeiler and Fergus, "Visualizing and understanding
-    convolutional networks", 2014).
+    """The pattern in the pixels that excited a unit, by a way back through the net (Zeiler and Fergus, "Visualizing and
+    understanding convolutional networks", 2014).
 
-    All units of the layer but one are set to zero, and its activation goes down: through a max pool to where the maximum was (the switches,
-    recorded on the way up), through a ReLU as ReLU of what comes from above, through a convolution as the transposed convolution, without
-    biases. Batch normalisation is a scale per channel, as in inference; local response normalisation and dropout let everything pass; a final softmax is left out. Apart
-    from the ReLU this is how gradients go (Simonyan et al. 2014, section 4), and it is computed as such.
+    All units of the layer but one are set to zero, and its activation goes down: through a max pool to where the
+    maximum was (the switches, recorded on the way up), through a ReLU as ReLU of what comes from above, through a
+    convolution as the transposed convolution, without biases. Batch normalisation is a scale per channel, as in
+    inference; local response normalisation and dropout let everything pass; a final softmax is left out. Apart from the
+    ReLU this is how gradients go (Simonyan et al. 2014, section 4), and it is computed as such.
 
     Args:
         model: keras.Model on images.
         images: (N, H, W, C).
         layer: name of the layer.
         channel: int.
-        place: (row, column) of the unit; None: where the channel is strongest, image by image. Without meaning for a dense layer.
+        place: (row, column) of the unit; None: where the channel is strongest, image by image. Without meaning for a
+            dense layer.
         batch_size: int, images at a time.
 
     Returns:

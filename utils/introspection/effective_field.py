@@ -10,10 +10,10 @@ from utils.introspection.gradient import gradients
 def effective_receptive_field(model, layer=None, inputs=100, seed=0, batch_size=8):
     """How much the pixels of the input sway the central unit of a layer: the mean absolute gradient over random inputs.
 
-    The theoretical field says which pixels count at all; this one is a blob in its middle (Luo et al., "Understanding the effective
-    receptive field in deep convolutional neural networks", NIPS 2016). The gradient is that of the sum over the channels of unit
-    (H // 2, W // 2), and is summed over the channels of the input; the inputs are drawn from the normal distribution of mean 0 and
-    variance 1; the model is in inference mode.
+    The theoretical field says which pixels count at all; this one is a blob in its middle (Luo et al., "Understanding
+    the effective receptive field in deep convolutional neural networks", NIPS 2016). The gradient is that of the sum
+    over the channels of unit (H // 2, W // 2), and is summed over the channels of the input; the inputs are drawn from
+    the normal distribution of mean 0 and variance 1; the model is in inference mode.
 
     Args:
         model: functional or Sequential `keras.Model` with one input of defined size (height, width, channels).
@@ -26,8 +26,8 @@ def effective_receptive_field(model, layer=None, inputs=100, seed=0, batch_size=
         (H, W) float64 array, H and W the input's, that sums to 1.
 
     Raises:
-        ValueError: the model is not built or has several inputs or outputs; the layer has no places (a dense one), the input size is not defined, there are no inputs to average over, or the
-            gradient is 0 everywhere.
+        ValueError: the model is not built or has several inputs or outputs; the layer has no places (a dense one), the
+            input size is not defined, there are no inputs to average over, or the gradient is 0 everywhere.
     """
     output = models.single_output(model) if layer is None else models.output_of(model, layer)
     shape, places = models.single_input(model).shape[1:], output.shape[1:-1]

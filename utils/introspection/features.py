@@ -18,13 +18,13 @@ def activations(model, images, layers=None, batch_size=32):
     Args:
         model: keras.Model on images.
         images: (N, H, W, C).
-        layers: names; a nested layer as "backbone/conv1", or "conv1" where no other is called so. One name, a list of them, or None: all
-            layers (of a nested model, those inside it).
+        layers: names; a nested layer as "backbone/conv1", or "conv1" where no other is called so. One name, a list of
+            them, or None: all layers (of a nested model, those inside it).
         batch_size: int, images at a time.
 
     Returns:
-        dict of name -> (N, ...) array, in the order asked for; for one name, the array. Of a layer that is called several times, the last
-        output.
+        dict of name -> (N, ...) array, in the order asked for; for one name, the array. Of a layer that is called
+        several times, the last output.
 
     Raises:
         ValueError: there is no such layer, or no run passes through it.
@@ -58,8 +58,9 @@ def map_of(model, images, layer, batch_size=32):
 class Patches:
     """The patches of images that excite a channel of a layer most, strongest first.
 
-    `patches` (k, h, w, C), of the images' type: what the unit could see; 0 where that hangs over the edge. `values` (k,) its activations; `indices` (k,) of the images; `places` (k, 2) row and column of the unit; `boxes` (k, 4) xyxy pixels,
-    not cut at the edge.
+    `patches` (k, h, w, C), of the images' type: what the unit could see; 0 where that hangs over the edge. `values`
+    (k,) its activations; `indices` (k,) of the images; `places` (k, 2) row and column of the unit; `boxes` (k, 4) xyxy
+    pixels, not cut at the edge.
     """
 
     layer: str
@@ -71,15 +72,17 @@ class Patches:
     boxes: np.ndarray
 
     def crop(self, images):
-        """The same boxes cut out of other images (k, H, W, C), one for each patch, such as the deconvnet's of `images[patches.indices]`."""
+        """The same boxes cut out of other images (k, H, W, C), one for each patch, such as the deconvnet's of
+        `images[patches.indices]`.
+        """
         if len(images) != len(self.boxes):
             raise ValueError(f"{len(self.boxes)} patches, but {len(images)} images to cut them out of")
         return np.stack([_crop(image, box) for image, box in zip(np.asarray(images), self.boxes)])
 
 
 def top_patches(model, images, layer, channel, k=9, batch_size=32):
-    """Where a channel of a layer is excited most: its k best images, each with the receptive field of its best unit (Zeiler and Fergus,
-    "Visualizing and understanding convolutional networks", 2014, figure 2).
+    """Where a channel of a layer is excited most: its k best images, each with the receptive field of its best unit
+    (Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2014, figure 2).
 
     Args:
         model: keras.Model on images, functional or Sequential (nested too), so that receptive fields can be counted.

@@ -13,7 +13,8 @@ from utils.introspection.gradient import Run, kept_for
 
 
 def parts(model):
-    """Every layer and operation of a model by its path, "conv1" or "backbone/conv1", in the order of the model; inputs are left out.
+    """Every layer and operation of a model by its path, "conv1" or "backbone/conv1", in the order of the model; inputs
+    are left out.
 
     A nested model, or a layer that holds layers, comes after its parts.
     """
@@ -99,7 +100,9 @@ def _attribute(layer, name, value):
 
 
 def recorded(model, x, layers):
-    """The outputs of layers (a dict of name -> layer) in one run of a model on x, half precision as float32, and the model's own output."""
+    """The outputs of layers (a dict of name -> layer) in one run of a model on x, half precision as float32, and the
+    model's own output.
+    """
     seen = {}
 
     def record(name):
@@ -138,10 +141,9 @@ def as_images(model, images):
 def ending(model):
     """What a classifier ends in: ("softmax" or "sigmoid" or "logits", the layer or operation that does it).
 
-    It is recognised by what it computes, not by its name: the last steps of the model are run on a few numbers, from the output backwards,
-    and those that hand their input on (a cast, a reshape, a dropout in inference) are passed over. "logits" stands for everything that is
-    neither softmax, its logarithm, nor sigmoid.
-    """
+    It is recognised by what it computes, not by its name: the last steps of the model are run on a few numbers, from
+    the output backwards, and those that hand their input on (a cast, a reshape, a dropout in inference) are passed
+    over. "logits" stands for everything that is neither softmax, its logarithm, nor sigmoid."""
     return kept_for(model, "ending", lambda: _ending(model))
 
 
@@ -235,7 +237,9 @@ def without_ending(model):
 
 
 def class_scores(model, x):
-    """Logits (B, classes) of a batch, float32, in front of the final softmax or sigmoid. A single output z counts as two classes of -z and z."""
+    """Logits (B, classes) of a batch, float32, in front of the final softmax or sigmoid. A single output z counts as
+    two classes of -z and z.
+    """
     with replaced(**without_ending(model)):
         z = model(x, training=False)
     if len(z.shape) != 2:
@@ -245,7 +249,9 @@ def class_scores(model, x):
 
 
 def class_probabilities(model, scores):
-    """Probabilities (B, classes) from `class_scores`: softmax; for one output or a final sigmoid, each score's own sigmoid."""
+    """Probabilities (B, classes) from `class_scores`: softmax; for one output or a final sigmoid, each score's own
+    sigmoid.
+    """
     if ending(model)[0] == "sigmoid" or len(scores.shape) != 2:
         return ops.sigmoid(scores)
     single = getattr(model, "outputs", None) and model.outputs[0].shape[-1] == 1
@@ -255,9 +261,8 @@ def class_probabilities(model, scores):
 class Answers(NamedTuple):
     """What a classifier says of images: `scores` and `probabilities` (N, classes) float32.
 
-    `hidden`: None; or "probabilities" or "log-probabilities", which the model gives without that the logits in front of them were found. The
-    scores are log-probabilities then.
-    """
+    `hidden`: None; or "probabilities" or "log-probabilities", which the model gives without that the logits in front of
+    them were found. The scores are log-probabilities then."""
 
     scores: np.ndarray
     probabilities: np.ndarray
@@ -267,8 +272,8 @@ class Answers(NamedTuple):
         """Raises ValueError where the logits are hidden."""
         if self.hidden:
             raise ValueError(
-                f"{model.name} gives {self.hidden}, and the logits in front of them were not found: end the model in a layer or operation "
-                "that is a softmax or sigmoid and nothing else"
+                f"{model.name} gives {self.hidden}, and the logits in front of them were not found: end the model in a "
+                "layer or operation that is a softmax or sigmoid and nothing else"
             )
 
 
@@ -290,7 +295,8 @@ def predict(model, images, batch_size=64):
     outputs = scores[:, 1:] if single else scores
     hidden = _hidden(outputs)
     if hidden:
-        # Logits may lie between 0 and 1 by chance. Those of images a hundred times as strong, and of their negatives, do not.
+        # Logits may lie between 0 and 1 by chance. Those of images a hundred times as strong, and of their negatives,
+        # do not.
         extreme = np.concatenate([images[:4] * factor for factor in (100, -100)])
         strong = run.outputs_of([extreme], batch_size)[0]
         strong = strong[np.isfinite(strong).all(axis=-1)]

@@ -11,8 +11,9 @@ from utils.introspection import inside
 class Occlusion:
     """What a classifier says with a square hidden, for every position of the square.
 
-    `probability` (N, rows, columns) of the class `classes` (N,); `winner` (N, rows, columns) the class that wins there; `plain` (N,) the
-    probability with nothing hidden. `tops` (rows,) and `lefts` (columns,) are the square's first pixels, `size` its side, `shape` the image's.
+    `probability` (N, rows, columns) of the class `classes` (N,); `winner` (N, rows, columns) the class that wins there;
+    `plain` (N,) the probability with nothing hidden. `tops` (rows,) and `lefts` (columns,) are the square's first
+    pixels, `size` its side, `shape` the image's.
     """
 
     classes: np.ndarray
@@ -38,16 +39,16 @@ class Occlusion:
 
 
 def occlusion(model, images, class_index=None, size=16, stride=8, value=None, batch_size=64):
-    """Hide a square of the image, at every position in turn, and look at the probability of the class and at the class that wins (Zeiler and
-    Fergus, "Visualizing and understanding convolutional networks", 2014, figure 7).
+    """Hide a square of the image, at every position in turn, and look at the probability of the class and at the class
+    that wins (Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2014, figure 7).
 
     Args:
         model: keras.Model on images that gives (B, classes), logits or probabilities.
         images: (N, H, W, C).
         class_index: int, or N of them; None: the winner of each image with nothing hidden.
         size: int, side of the square in pixels.
-        stride: int, pixels from one position to the next; the last row and column of squares touch the edge, so that every pixel is hidden
-            somewhere (as long as stride <= size).
+        stride: int, pixels from one position to the next; the last row and column of squares touch the edge, so that
+            every pixel is hidden somewhere (as long as stride <= size).
         value: number, or one for each channel, to hide with; None: the image's mean colour.
         batch_size: int, squares at a time.
 

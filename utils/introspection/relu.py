@@ -14,8 +14,8 @@ def rectifying(model, rule, only=None):
 
     Args:
         model: keras.Model.
-        rule: None, back-propagation itself: where the unit was active; "deconvnet": what is positive of that which comes from above; "guided":
-            both conditions; "open": everything.
+        rule: None, back-propagation itself: where the unit was active; "deconvnet": what is positive of that which
+            comes from above; "guided": both conditions; "open": everything.
         only: layers to which this is confined; None: all of them.
 
     Raises:
@@ -41,8 +41,8 @@ def rectifying(model, rule, only=None):
 def relus(model):
     """Pairs (part, "is" or "has") of the parts of a model that are ReLUs or end in one.
 
-    They are told by what they compute, so this is asked once, before a backend traces the model: a traced function gives no numbers.
-    """
+    They are told by what they compute, so this is asked once, before a backend traces the model: a traced function
+    gives no numbers."""
 
     def found():
         parts = {id(part): part for part in inside.leaves(model).values()}.values()

@@ -9,8 +9,8 @@ from utils.introspection import inside
 
 
 def randomise(model, last=None, seed=0):
-    """A copy of a model in which the kernels of its last layers are shuffled (Adebayo et al., "Sanity checks for saliency maps", 2018, who
-    draw them anew; shuffled, they keep their mean and spread).
+    """A copy of a model in which the kernels of its last layers are shuffled (Adebayo et al., "Sanity checks for
+    saliency maps", 2018, who draw them anew; shuffled, they keep their mean and spread).
 
     A map that explains the net must change; a map that stays shows the image, not the reasons.
 
@@ -45,7 +45,8 @@ def rank_correlation(maps, others):
         maps, others: (N, H, W) arrays.
 
     Returns:
-        (N,) float64 in [-1, 1]: 1 for the same order of pixels, about 0 for unrelated maps; NaN where a map is constant.
+        (N,) float64 in [-1, 1]: 1 for the same order of pixels, about 0 for unrelated maps; NaN where a map is
+        constant.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,8 +1,8 @@
 """Figures: images, filters, feature maps, curves with their baselines, confusion matrices, matrices of numbers.
 
-Every function draws with matplotlib and shows nothing itself: a notebook shows what was drawn at the end of the cell. A function that
-draws one pair of axes takes `ax` (None: a new figure) and returns the Axes; one that draws several returns the Figure. Images are
-(H, W), (H, W, 1) or (H, W, 3); uint8, or float in [0, 1] or [0, 255].
+Every function draws with matplotlib and shows nothing itself: a notebook shows what was drawn at the end of the cell. A
+function that draws one pair of axes takes `ax` (None: a new figure) and returns the Axes; one that draws several
+returns the Figure. Images are (H, W), (H, W, 1) or (H, W, 3); uint8, or float in [0, 1] or [0, 255].
 """
 
 from utils.plots.arithmetic import (

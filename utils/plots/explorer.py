@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 def explore(draw, **sliders):
     """Draw one still picture, or, where somebody can move them, sliders that draw it anew.
 
-    Sliders appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval) gets the
+    Sliders appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert,
+    nbval) gets the
     picture alone: a page of a finished run has no kernel that could answer a slider.
 
     Args:
@@ -42,7 +43,8 @@ def _has_reader():
 
     from IPython import get_ipython
 
-    # Jupyter's server names the notebook to the kernels it starts; nbclient, which papermill, nbconvert and nbval use, does not.
+    # Jupyter's server names the notebook to the kernels it starts; nbclient, which papermill, nbconvert and nbval use,
+    # does not.
     shell = get_ipython()
     in_vscode = shell is not None and "__vsc_ipynb_file__" in shell.user_ns
     return "google.colab" in sys.modules or in_vscode or bool(os.environ.get("JPY_SESSION_NAME"))

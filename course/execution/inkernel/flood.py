@@ -1,9 +1,9 @@
 """How much one cell may print, counted twice: where the output is made and where it is read.
 
-In the kernel (`install`, run there by `runpy`, so it imports the standard library only) output past the limit is dropped
-before it is buffered, encoded or queued: a cell that prints without end, or prints one giant text, costs no memory while it
-waits for its interrupt. In the process that reads, `Meter` counts again, for a kernel without this guard.
-"""
+In the kernel (`install`, run there by `runpy`, so it imports the standard library only) output past the limit is
+dropped
+before it is buffered, encoded or queued: a cell that prints without end, or prints one giant text, costs no memory
+while it waits for its interrupt. In the process that reads, `Meter` counts again, for a kernel without this guard."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def install(limit: int) -> None:
         return write_within_limit
 
     def before_the_first_cell() -> None:
-        # By default a queue longer than 1000 messages loses the rest in silence, a metric among them, say. With the guard
-        # no queue grows large. ZeroMQ changes connections that there are, not those to come, so this must wait for the
-        # reader, which asks for nothing before it hears.
+        # By default a queue longer than 1000 messages loses the rest in silence, a metric among them, say. With the
+        # guard no queue grows large. ZeroMQ changes connections that there are, not those to come, so this must wait
+        # for the reader, which asks for nothing before it hears.
         thread = socket.io_thread
         thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))
         for stream in (sys.stdout, sys.stderr):
@@ -120,8 +120,8 @@ def install(limit: int) -> None:
         shell.events.unregister("pre_execute", before_the_first_cell)
 
     session.send = guarded
-    # IPython 9 keeps a copy of all that is printed, and puts the streams' `write` back at the end of each cell, of which
-    # the one that calls this function is one.
+    # IPython 9 keeps a copy of all that is printed, and puts the streams' `write` back at the end of each cell, of
+    # which the one that calls this function is one.
     shell._tee = lambda channel: contextlib.nullcontext()
     shell.events.register("pre_execute", before_the_first_cell)
 

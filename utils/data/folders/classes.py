@@ -1,7 +1,8 @@
 """One subfolder per class.
 
 pictures/cat/*.jpg  pictures/dog/*.jpg                        split here: 70 % train, 15 % validation, 15 % test
-pictures/train/cat/*.jpg  pictures/test/cat/*.jpg  ...        split by whoever made it; "val" and "valid" are read as "validation"; what is
+pictures/train/cat/*.jpg  pictures/test/cat/*.jpg  ...        split by whoever made it; "val" and "valid" are read as
+"validation"; what is
                                                               missing of the three splits is cut from the others
 """
 
@@ -89,8 +90,8 @@ def look(root):
         bare = [child.name for child in children if not subfolders(child)]
         if bare:
             raise ValueError(
-                f"{root}: {', '.join(bare)} {'is a split' if len(bare) == 1 else 'are splits'} by name, but without class folders: without a class a "
-                "picture teaches nothing"
+                f"{root}: {', '.join(bare)} {'is a split' if len(bare) == 1 else 'are splits'} by name, but without "
+                "class folders: without a class a picture teaches nothing"
             )
         return {split: look_at_classes(root, child) for split, child in split_folders(root).items()}
     return {None: look_at_classes(root, root)}
@@ -103,13 +104,15 @@ def look_at_classes(root, folder):
     parts = [[names[name] for name in sorted(names) if name in known] for known in (PICTURES, TRUTH)]
     if all(parts):
         raise ValueError(
-            f"{root}: {', '.join(parts[0] + parts[1])} look like pictures and what belongs to them, not like classes. Masks are pictures in a "
-            "folder masks (or labels), one for each picture in images; boxes are in COCO's or Pascal VOC's form"
+            f"{root}: {', '.join(parts[0] + parts[1])} look like pictures and what belongs to them, not like classes. "
+            "Masks are pictures in a folder masks (or labels), one for each picture in images; boxes are in COCO's or "
+            "Pascal VOC's form"
         )
     loose = [path for path in visible(folder) if path.is_file() and is_picture(path)]
     if loose:
         raise ValueError(
-            f"{root}: {len(loose)} pictures lie outside the class folders: {', '.join(path.name for path in loose[:LISTED])}"
+            f"{root}: {len(loose)} pictures lie outside the class folders: "
+            f"{', '.join(path.name for path in loose[:LISTED])}"
         )
     for child in children:
         if inner := subfolders(child):
@@ -117,7 +120,8 @@ def look_at_classes(root, folder):
             raise ValueError(f"{root}: there is a folder inside the class {child.name!r}: {inner[0].name}{advice}")
     if len(children) < 2:
         raise ValueError(
-            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per class, or images and masks, or "
+            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per "
+            "class, or images and masks, or "
             "pictures with annotations in COCO's or Pascal VOC's form"
         )
     return {child.name: [path for path in visible(child) if path.is_file()] for child in children}

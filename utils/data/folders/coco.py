@@ -1,14 +1,14 @@
 """Pictures with an annotation file in COCO's form.
 
-    pictures/annotations.json  pictures/*.jpg                                 split here: 70 % train, 15 % validation, 15 % test
+    pictures/annotations.json  pictures/*.jpg                                 split here, 70 / 15 / 15 %
     pictures/train/_annotations.coco.json  pictures/train/*.jpg  ...          split by whoever made it
     pictures/annotations/instances_val2017.json  pictures/val2017/*.jpg  ...  likewise, by the names of the files
 
-Where every object has an outline (polygons, or run lengths), there are instance masks and a semantic mask, in which smaller objects lie
-over larger ones. What labelling tools write into the list of categories beside the classes is left out, if no object is of it: the project
-as the category above all others, and the background. Crowds (`iscrowd`) are `ignored`: their pixels are 255 in the semantic mask, where no object lies over them, and a crowd
-without an outline fills its box. The form: cocodataset.org/#format-data.
-"""
+Where every object has an outline (polygons, or run lengths), there are instance masks and a semantic mask, in which
+smaller objects lie over larger ones. What labelling tools write into the list of categories beside the classes is left
+out, if no object is of it: the project as the category above all others, and the background. Crowds (`iscrowd`) are
+`ignored`: their pixels are 255 in the semantic mask, where no object lies over them, and a crowd without an outline
+fills its box. The form: cocodataset.org/#format-data."""
 
 import functools
 import json
@@ -21,7 +21,6 @@ import textwrap
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from utils.boxes import convert
 from utils.data.folders.common import (
     ORDER,
     SPLITS,
@@ -35,7 +34,7 @@ from utils.data.folders.common import (
     split_items,
 )
 from utils.data.folders.pictures import inspect_all, stored_size, visible
-from utils.data.geometry import IGNORED
+from utils.labels import IGNORED
 
 
 def annotation_files(root):
@@ -98,9 +97,10 @@ def coco(path, on_error="raise"):
     """The source of a folder with annotations in COCO's form.
 
     Raises:
-        ValueError: an annotation file without categories or of other ones; an id or a file name that stands for two pictures or categories;
-            pictures that are missing, do not decode, have another size or stand in no annotation file; objects of an unknown class or
-            image, without area, outside their image, or whose outline is for another size; a value of a wrong type.
+        ValueError: an annotation file without categories or of other ones; an id or a file name that stands for two
+            pictures or categories; pictures that are missing, do not decode, have another size or stand in no
+            annotation file; objects of an unknown class or image, without area, outside their image, or whose outline
+            is for another size; a value of a wrong type.
     """
     root = pathlib.Path(path).expanduser()
     files, _ = annotation_files(root)
@@ -191,10 +191,12 @@ def coco(path, on_error="raise"):
 
 
 def checked_table(root, where, table):
-    """A table with what is read of it in the right types: numbers that some tools write as text ("40") are read as numbers.
+    """A table with what is read of it in the right types: numbers that some tools write as text ("40") are read as
+    numbers.
 
     Raises:
-        ValueError: a value of another type, or an id that stands for two images or categories. The message names file, object and value.
+        ValueError: a value of another type, or an id that stands for two images or categories. The message names file,
+            object and value.
     """
 
     def converted(kind, number, entry, rules):
@@ -292,7 +294,8 @@ NO_CLASSES = ("_background_", "__background__", "background", "__ignore__")  # u
 def categories(root, files, tables):
     """Names of the classes in the order of their ids, {id: label}, and the names that are left out.
 
-    Exporters put into the list what is no class: Roboflow the project, with id 0, as the supercategory of all others; labelme the background.
+    Exporters put into the list what is no class: Roboflow the project, with id 0, as the supercategory of all others;
+        labelme the background.
 
     Raises:
         ValueError: files disagree on the categories, or a name stands there twice.
@@ -336,7 +339,9 @@ def checked_files(root, files, places):
 
 
 def find_images(root, split, annotations, table):
-    """{position in the table: file or None}: pictures are looked for beside the annotations, in `images` and in the split's folder."""
+    """{position in the table: file or None}: pictures are looked for beside the annotations, in `images` and in the
+    split's folder.
+    """
     stem = re.sub(r"^(instances|person_keypoints)_", "", annotations.stem)
     inner = ["", "images", stem, f"images/{stem}"]
     for name in (name for name, meant in SPLITS.items() if meant == split):
@@ -363,6 +368,8 @@ def read_object(annotation, size, index_of):
     """
     if annotation["category_id"] not in index_of:
         return f"unknown class {annotation['category_id']}"
+    from utils.boxes import convert  # imports Keras, which most of utils.data does without
+
     outline = annotation.get("segmentation") or None
     if outline:
         if reason := wrong_outline(outline, size):
@@ -389,7 +396,9 @@ def read_object(annotation, size, index_of):
 
 
 def wrong_outline(outline, size):
-    """Words that say why an outline cannot be used, or "". pycocotools checks nothing: it reads memory that is not the mask's."""
+    """Words that say why an outline cannot be used, or "". pycocotools checks nothing: it reads memory that is not the
+    mask's.
+    """
     if isinstance(outline, list):
         for points in outline:
             if not isinstance(points, list) or not all(
@@ -397,7 +406,8 @@ def wrong_outline(outline, size):
             ):
                 return "its outline cannot be read (a polygon is a list of numbers)"
             if len(points) % 2 or len(points) < 6:
-                return f"its outline cannot be read (a polygon of {len(points)} numbers: x and y of at least 3 points are expected)"
+                expected = "x and y of at least 3 points are expected"
+                return f"its outline cannot be read (a polygon of {len(points)} numbers: {expected})"
         return ""
     try:
         sides = tuple(side(value) for value in outline["size"])
@@ -415,8 +425,8 @@ def wrong_outline(outline, size):
 
 
 def runs_of(letters):
-    """The run lengths in COCO's compressed text: 5 bits a letter, the sixth says that more follow; from the third on, the difference to the run
-    before the last (`rleFrString` of the COCO API).
+    """The run lengths in COCO's compressed text: 5 bits a letter, the sixth says that more follow; from the third on,
+    the difference to the run before the last (`rleFrString` of the COCO API).
 
     Raises:
         ValueError: a letter that has no place in it, or a text that ends within a number.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.boxes import clip
 from utils.data.description import Description
 from utils.data.folders.pictures import is_picture, is_turned, read, stored_size, visible
 from utils.data.sources import OneByOne
@@ -128,11 +127,13 @@ def checked_on_error(on_error):
 
 
 def split_items(items, group=lambda item: ""):
-    """Train, validation and test from what is there; where all three are there, they stay. In each, the order is that of the hashes.
+    """Train, validation and test from what is there; where all three are there, they stay. In each, the order is that
+    of the hashes.
 
-    Pictures that are not split, or all in one split: 70, 15 and 15 %. No test: one half of the validation split. No validation: 15 % of the
-    training split. No training split: what the validation split has beyond 15 %. Where that gives no picture at all, the test is 15 % of the
-    training split, and the validation one half of the test. No picture is ever in two splits.
+    Pictures that are not split, or all in one split: 70, 15 and 15 %. No test: one half of the validation split. No
+    validation: 15 % of the training split. No training split: what the validation split has beyond 15 %. Where that
+    gives no picture at all, the test is 15 % of the training split, and the validation one half of the test. No picture
+    is ever in two splits.
 
     Args:
         items: {split or None: [Item]}.
@@ -181,7 +182,9 @@ def split_items(items, group=lambda item: ""):
 
 
 def halves(classes, part, rest):
-    """One half of each class as split `part`, the other one as `rest`, by the hashes of the file names; an odd file goes to `rest`."""
+    """One half of each class as split `part`, the other one as `rest`, by the hashes of the file names; an odd file
+    goes to `rest`.
+    """
     tree = {part: {}, rest: {}}
     for name, files in classes.items():
         files = sorted(files, key=name_hash)
@@ -245,7 +248,8 @@ def pictures_in(folder):
 def orientations(sizes, shapes):
     """Whether truth belongs to the pictures upright, or as they are stored, by the sizes that it was made for.
 
-    A picture that is turned by half, or square, or whose truth has no size, fits both ways. What the other pictures of the folder show holds
+    A picture that is turned by half, or square, or whose truth has no size, fits both ways. What the other pictures of
+    the folder show holds
     for it too: tools turn all pictures or none.
 
     Args:
@@ -253,8 +257,8 @@ def orientations(sizes, shapes):
         shapes: {file: (height, width, channels) upright}.
 
     Returns:
-        {file: True for upright, False for as stored, None if the size is neither}; a sentence that names the files for which nothing shows
-        it, which are taken to be upright, or "".
+        {file: True for upright, False for as stored, None if the size is neither}; a sentence that names the files for
+        which nothing shows it, which are taken to be upright, or "".
     """
     found, open_ = {}, []
     for file, size in sizes.items():
@@ -274,8 +278,8 @@ def orientations(sizes, shapes):
     names = ", ".join(file.name for file in open_[:LISTED]) + (", ..." if len(open_) > LISTED else "")
     why = "the others show both" if shown else "nothing shows which"
     return found, (
-        f"The EXIF data of {names} turn the picture, and the annotations fit it turned and as it is stored ({why}): they are taken for the picture "
-        "upright."
+        f"The EXIF data of {names} turn the picture, and the annotations fit it turned and as it is stored ({why}): "
+        "they are taken for the picture upright."
     )
 
 
@@ -301,8 +305,11 @@ def checked_box(box, height, width):
         height, width: of the image.
 
     Returns:
-        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut at the edge.
+        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut
+        at the edge.
     """
+    from utils.boxes import clip  # imports Keras, which most of utils.data does without
+
     box = np.asarray(box, np.float64)
     shown = "[" + ", ".join(f"{value:g}" for value in box) + "]"
     if not np.isfinite(box).all():

@@ -1,20 +1,24 @@
-"""Pictures and their masks, in two folders: `images` and `masks` (or `labels`, `annotations`, ..., if they hold pictures).
+"""Pictures and their masks, in two folders: `images` and `masks` (or `labels`, `annotations`, ..., if they hold
+pictures).
 
     pictures/images/a.jpg  pictures/masks/a.png                   split here: 70 % train, 15 % validation, 15 % test
-    pictures/train/images/a.jpg  pictures/train/masks/a.png  ...  split by whoever made it; also images/train/a.jpg, masks/train/a.png
+    pictures/train/images/a.jpg  pictures/train/masks/a.png  ...  split by whoever made it; also images/train/a.jpg,
+    masks/train/a.png
 
-A mask has its picture's name (`a.png`, or with one of the common endings, `a_mask.png`, `a_label.png`, `a_segmentation.png`) and its size.
-What its values mean:
+A mask has its picture's name (`a.png`, or with one of the common endings, `a_mask.png`, `a_label.png`,
+`a_segmentation.png`) and its size. What its values mean:
 
-- grey or with a palette: the value is the class; 0 is the background and 255 is ignored. If masks hold nothing but 0 and 255, 255 is the
-  one class;
-- in colours: each colour is a class; black is the background. Beside masks with one palette, a colour of it is its index.
+- grey or with a palette: the value is the class; 0 is the background and 255 is ignored. If masks hold nothing but 0
+  and 255, 255 is the one class;
+- in colours: each colour is a class; black is the background. Beside masks with one palette, a colour of it is its
+  index.
 
-All masks of a folder speak one language, that of most of them: one that does not is named, and changes nothing for the others.
+All masks of a folder speak one language, that of most of them: one that does not is named, and changes nothing for the
+    others.
 
-`classes.txt` in the folder names the values from 0 on, one a line; the first names the background. In colours a line is a name and three
-numbers, "road 128 64 128". With one line, it names the one class of masks of 0 and 1, or 0 and 255. Without the file, the classes are
-called by the values found, 1, 2, ... or "#804080", in rising order.
+`classes.txt` in the folder names the values from 0 on, one a line; the first names the background. In colours a line is
+a name and three numbers, "road 128 64 128". With one line, it names the one class of masks of 0 and 1, or 0 and 255.
+Without the file, the classes are called by the values found, 1, 2, ... or "#804080", in rising order.
 """
 
 import functools
@@ -37,7 +41,7 @@ from utils.data.folders.common import (
     split_items,
 )
 from utils.data.folders.pictures import FORMATS, inspect_all
-from utils.data.geometry import IGNORED
+from utils.labels import IGNORED
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")
 MASKS = ("masks", "mask")
@@ -47,7 +51,8 @@ OTHER_MASKS = (  # these may hold text as well: they count where they hold pictu
 )
 # What tools append to a picture's name.
 ENDING = re.compile(
-    r"[ _.-](masks?|labels?|label_?ids|train_?ids|segmentation|seg|segm|gt|ground_?truth|gt_?fine_label_?ids|annotation|annot|anno|matte)$",
+    r"[ _.-](masks?|labels?|label_?ids|train_?ids|gt_?fine_label_?ids|segmentation|segm?|gt|ground_?truth|annotation|"
+    r"annot|anno|matte)$",
     re.IGNORECASE,
 )
 MOST = 64  # classes that are believed without a classes.txt
@@ -84,7 +89,8 @@ def pairs(path, on_error="raise"):
     """The source of a folder of pictures with masks.
 
     Raises:
-        ValueError: pictures or masks that do not decode, have no partner, or differ in size; values that `classes.txt` does not name.
+        ValueError: pictures or masks that do not decode, have no partner, or differ in size; values that `classes.txt`
+            does not name.
     """
     root = pathlib.Path(path).expanduser()
     unusable, matched, count = {}, {}, 0
@@ -168,8 +174,8 @@ def pairs(path, on_error="raise"):
 def by_stem(files, unusable, images=None):
     """{name without suffix: file}; of two with one name, both are unusable.
 
-    Of masks, `images` has the names of the pictures: where none is called like the mask, the common endings are left off the mask's name.
-    """
+    Of masks, `images` has the names of the pictures: where none is called like the mask, the common endings are left
+    off the mask's name."""
     found = {}
     for file in files:
         stem = file.stem
@@ -187,8 +193,9 @@ def by_stem(files, unusable, images=None):
 
 @dataclass(frozen=True)
 class Coding:
-    """What a mask holds: its (height, width); its `kind`, "grey", "palette" or "colour"; its values in rising order (of a palette the indices);
-    of a palette, {index: colour} of those."""
+    """What a mask holds: its (height, width); its `kind`, "grey", "palette" or "colour"; its values in rising order (of
+    a palette the indices); of a palette, {index: colour} of those.
+    """
 
     size: tuple
     kind: str
@@ -222,8 +229,8 @@ def read_mask(file):
     """Reads a mask as it is.
 
     Returns:
-        values (H, W) int64, a colour as red * 65536 + green * 256 + blue; "grey", "palette" or "colour"; of a palette its (256,) colours.
-        Colours that are all grey are "grey".
+        values (H, W) int64, a colour as red * 65536 + green * 256 + blue; "grey", "palette" or "colour"; of a palette
+        its (256,) colours. Colours that are all grey are "grey".
 
     Raises:
         ValueError: a JPEG of more than black and white: its values are smeared.
@@ -258,8 +265,9 @@ WEIGHTS = np.array([1 << 16, 1 << 8, 1])
 
 @dataclass(frozen=True)
 class Language:
-    """How the masks of a folder say what they say: in colours or in numbers; `binary`: the numbers are 0 and 255, and 255 is the object.
-    `indices`, {colour: index}: that of the palette in which colours are looked up."""
+    """How the masks of a folder say what they say: in colours or in numbers; `binary`: the numbers are 0 and 255, and
+    255 is the object. `indices`, {colour: index}: that of the palette in which colours are looked up.
+    """
 
     in_colours: bool
     binary: bool
@@ -391,7 +399,8 @@ def meaning_of(found, language, lines, root):
         raise ValueError(f"{root}: no mask has anything but background")
     if len(objects) > MOST:
         raise ValueError(
-            f"{root}: {len(objects)} different values in the masks: these are no classes (numbers of objects? colours smeared by resizing?); "
+            f"{root}: {len(objects)} different values in the masks: these are no classes (numbers of objects? colours "
+            "smeared by resizing?); "
             "name the classes in classes.txt if they are"
         )
     names = tuple(f"#{value:06x}" if in_colours else str(value) for value in objects)

@@ -4,10 +4,11 @@
     pictures/a.xml  pictures/a.jpg                                xml beside images, as labelling tools write it
     pictures/train/...  pictures/test/...                         either of the two, split by whoever made it
 
-Without folders for splits, `ImageSets/Main/train.txt`, `val.txt` and `test.txt` split it; without these it is split here: 70 % train,
-15 % validation, 15 % test; what is missing of the three is cut from the others. Classes are the names that occur, sorted, or the lines of `classes.txt`. VOC counts pixels from 1 and means the
-last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are `ignored`.
-"""
+Without folders for splits, `ImageSets/Main/train.txt`, `val.txt` and `test.txt` split it; without these it is split
+here: 70 % train, 15 % validation, 15 % test; what is missing of the three is cut from the others. Classes are the names
+that occur, sorted, or the lines of `classes.txt`. VOC counts pixels from 1 and means the
+last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are
+`ignored`."""
 
 import os
 import pathlib
@@ -59,8 +60,8 @@ def voc(path, on_error="raise"):
     """The source of a folder with annotations in Pascal VOC's form.
 
     Raises:
-        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown class, without area,
-            or outside their image.
+        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown
+            class, without area, or outside their image.
     """
     root = pathlib.Path(path).expanduser()
     unusable, entries, count = {}, {}, 0
@@ -117,7 +118,8 @@ def voc(path, on_error="raise"):
             if upright is None:
                 height, width = shapes[picture][:2]
                 unusable[picture] = (
-                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x width)"
+                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x "
+                    "width)"
                 )
                 continue
             objects = []
@@ -165,8 +167,8 @@ def read_xml(file):
     """What an xml file says.
 
     Returns:
-        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong, whether it is difficult)];
-        or words that say why the file cannot be used.
+        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong,
+        whether it is difficult)]; or words that say why the file cannot be used.
     """
     try:
         tree = xml.etree.ElementTree.parse(file).getroot()
@@ -215,7 +217,8 @@ def by_image_sets(root, entries, unusable):
         twice = [name for name in names if name in taken]
         if twice:
             raise ValueError(
-                f"{root}: {', '.join(twice[:3])} stand{'s' * (len(twice) == 1)} in {taken[twice[0]].name} and in {file.name}"
+                f"{root}: {', '.join(twice[:3])} stand{'s' * (len(twice) == 1)} in {taken[twice[0]].name} and in "
+                f"{file.name}"
             )
         taken |= dict.fromkeys(names, file)
         result[split] = [known[name] for name in names if name in known]
@@ -223,8 +226,9 @@ def by_image_sets(root, entries, unusable):
 
 
 def listed_name(line, known):
-    """The picture that a line of a list means: the whole line, which may have blanks; the line without a picture's ending; or what stands before
-    the 1, 0 or -1 that says in VOC's lists of one class whether the picture has it."""
+    """The picture that a line of a list means: the whole line, which may have blanks; the line without a picture's
+    ending; or what stands before the 1, 0 or -1 that says in VOC's lists of one class whether the picture has it.
+    """
     for name in (line, re.sub(r"\s+(-1|0|1)$", "", line)):
         for one in (name, os.path.splitext(name)[0]):
             if one in known:

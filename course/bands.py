@@ -30,12 +30,14 @@ Range = tuple[float, float]
 class Run:
     """What a notebook recorded with one seed.
 
-    `content` is a hash of what the values depend on besides the seed (code, imported files, lock, threads).
+    `content` is a hash of what the values depend on besides the seed: code, lock, threads, and the `files` that the notebook read,
+    by their paths below the root.
     """
 
     profile: str
     seed: int
     content: str
+    files: list[str]
     metrics: dict[str, float]
     versions: dict[str, str]
 

@@ -219,6 +219,10 @@ def _by_profile(values: Mapping[str, float], profile: str) -> float:
 
 def find_root(start: str | Path | None = None) -> Path:
     """The folder of the course: `start` if given, else COURSE_ROOT, else upward from here to the first course.toml."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise CourseError("the current folder is gone: go to the folder of the course") from None
     given = start if start is not None else os.environ.get("COURSE_ROOT") or None
     if given is not None:
         root = Path(given).expanduser().absolute()
@@ -226,7 +230,6 @@ def find_root(start: str | Path | None = None) -> Path:
             said = "--root" if start is not None else "COURSE_ROOT"
             raise CourseError(f"no {MANIFEST} in {given} ({said} must name the folder of the course)")
         return Path(os.path.normpath(root))
-    here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / MANIFEST).is_file():
             return folder

@@ -47,6 +47,11 @@ class Result:
     cells: list[CellResult] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)  # metrics that are no finite number, as they were recorded
+    files: dict[str, str] = field(
+        default_factory=dict
+    )  # what the notebook read, by path: digests; "" where it has changed
+    kernel: str = ""  # "forked", or "cold: " and why there was no template to fork
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Result:
@@ -96,10 +101,14 @@ def judge(
     bands = notebook.bands(profile.name, parameters)
     for name, band in bands.items():
         value = result.metrics.get(name)
+        if name in result.unreadable:
+            continue
         if value is None:
             problems.append(f"metric {name} is declared in course.toml, but no cell recorded it")
         elif band is not None and not band[0] <= value <= band[1]:
             problems.append(f"metric {name} is {number(value, 6)}, outside its band {limits(band)}")
+    for name, text in result.unreadable.items():
+        problems.append(f"metric {name}: expected a finite number, but a cell recorded {text}")
     for name in result.metrics:
         if name not in bands:
             problems.append(f"metric {name} was recorded, but course.toml does not declare it")
@@ -108,8 +117,11 @@ def judge(
 
 def number(value: float, digits: int = 4) -> str:
     """Whole numbers whole, `15,470,264,320`; others to so many digits."""
-    whole = math.isfinite(value) and abs(value) < 1e15 and value == int(value)
-    return f"{int(value):,}" if whole else f"{value:.{digits}g}"
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "-∞")
+    if abs(value) < 1e15 and value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def limits(band: tuple[float, float]) -> str:

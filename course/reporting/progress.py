@@ -129,7 +129,7 @@ class Board:
         minutes, memory = result.cpu_seconds / 120, result.peak_rss_bytes / GIGABYTE
         budget, most = notebook.minutes(name), notebook.memory_gb(name)
         bands, other = notebook.bands(name, outcome.parameters), notebook.on_other_data(name, outcome.parameters)
-        expected = bands if result.status == "passed" else {}  # one that broke off is not asked for what came later
+        expected = bands if result.status == "passed" else {}  # cells after the one that failed recorded nothing
         metrics = [
             _metric(metric, result.metrics.get(metric), bands.get(metric))
             for metric in {**expected, **result.metrics}

@@ -43,9 +43,7 @@ _ = importlib.import_module("utils")
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 repeats: int = 3  # [1, 10] runs of each training, each with its own initial weights and order of images
 digits: str = "digits"  # what LeNet-5 reads: a data set of at most ten classes, by name or the path of its folder
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 per_class: int = 100  # [10, 1000] training images of each class for LeNet-5
 reading: int = 240  # [2, 5000] steps of 50 images that each LeNet-5 is trained for
 pictures: str = "shapes_crops"  # what the newer designs are compared on: a data set with labels, by name or path

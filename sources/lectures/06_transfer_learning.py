@@ -44,9 +44,7 @@ source: str = "glyphs"  # {glyphs, imagenet} what the network was trained on bef
 target: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
 distant: str = "faces"  # a data set from another domain
 unrelated: str = "textures"  # a data set that has nothing to do with letters
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 32  # [16, 224] height and width that the images are brought to
 scratch_size: int = 32  # [16, 224] the same for the small network that is trained from scratch
 grid: int = 2  # [1, 8] a feature map is averaged over grid x grid parts of the image
@@ -57,7 +55,9 @@ draws: int = 3  # [1, 20] small training sets of each size, each drawn with anot
 untrained: int = 3  # [1, 10] networks with random weights beside the pretrained one, on data from far away
 steps: int = 60  # [2, 2000] training steps of a network on a small training set
 epochs: int = 25  # [2, 200] most epochs of the fine-tuning that is watched
+alphabet: int | None = None  # pictures of letters to learn from; None: all that there are
 pretraining_steps: int = 100  # [10, 5000] steps of the pretraining that is watched
+looks: int = 10  # [2, 10] times that it is looked at
 depth_steps: int = 200  # [5, 5000] steps of training for each half of the alphabet
 depths: list[int] = [0, 2, 4, 6]  # how many convolutions are copied; begins with 0
 
@@ -152,7 +152,7 @@ ax.set_axis_off()
 # below, our target.
 
 # %%
-letters, letter_labels = data.arrays("glyphs", "train")
+letters, letter_labels = data.arrays("glyphs", f"train[:{alphabet}]" if alphabet else "train")
 letter_classes = data.describe("glyphs").classes
 plots.show_images(letters[:20], letter_labels[:20], classes=letter_classes, columns=10)
 
@@ -184,7 +184,7 @@ reader = pretrained.backbone(letters.shape[1:], len(letter_classes), include_top
 rate = training.WarmupHoldDecay(2e-3, pretraining_steps, warmup=pretraining_steps // 10)
 training.compile_classifier(reader, keras.optimizers.AdamW(rate, weight_decay=1e-3))
 x, y = transfer.repeat(letters, letter_labels, pretraining_steps, batch_size=64, seed=seed)
-portion = len(x) // 10  # ten portions, each as long as an "epoch" of the curve
+portion = len(x) // looks  # what the curve calls an epoch
 held_out = data.arrays("glyphs", "validation[:256]")
 
 # %%
@@ -192,7 +192,7 @@ live = training.LiveCurves(["accuracy"], baselines={"accuracy": {"chance": 1 / 5
 watched = training.fit(
     reader,
     lambda epoch: (x[epoch * portion : (epoch + 1) * portion], y[epoch * portion : (epoch + 1) * portion]),
-    epochs=10,
+    epochs=looks,
     batch_size=64,
     seed=seed,
     validation_data=held_out,
@@ -200,9 +200,10 @@ watched = training.fit(
 )
 
 # %% [markdown]
-# A point of the curve is a tenth of the run. The whole run, ten times as long and with letters that are zoomed and
-# turned, gave the file that this course ships; the card says how it was made. ImageNet's weights come from
-# `keras.applications`; they took days on GPUs and nobody repeats that for a classifier of ten classes.
+# The run has `looks` equal parts, and the curve a point for each. The whole run, ten times as long as the 100 steps of
+# the profile `cpu` and with letters that are zoomed and turned, gave the file that this course ships; the card says
+# how it was made. ImageNet's weights come from `keras.applications`; they took days on GPUs and nobody repeats that
+# for a classifier of ten classes.
 
 # %%
 del reader

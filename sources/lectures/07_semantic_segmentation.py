@@ -41,9 +41,7 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 source: str = "shapes"  # a data set with masks, by name, or the path of a folder of images and masks
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 64  # [32, 1024] height and width that its images are brought to
 most: int = 4000  # [20, ] training images, at most
 tested: int = 500  # [10, ] images for validation, at most
@@ -51,6 +49,7 @@ tile: int = 64  # [32, 512] side of the pieces that they are cut into for traini
 stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
 rare: str = "shapes/small"  # a data set in which most pixels are background
 rare_size: int = 96  # [32, 1024] height and width of its images
+rare_widths: list[int] = [16, 32, 64]  # filters of the network for these, stage by stage
 rare_tile: int = 48  # [16, 512] side of their pieces; divides rare_size
 encoder: str = "crops"  # {crops, MobileNetV2} the network with image labels only: made here, or ImageNet's
 patch_steps: int = 500  # [10, 10000] steps of the classifier of patches
@@ -950,7 +949,7 @@ def train(model, images, masks, steps, loss, rate=2e-3, batch_size=8):
 loss_scores, loss_labels = {}, {}
 for name, loss in loss_functions.items():
     keras.utils.set_random_seed(seed)
-    model = unet((rare_tile, rare_tile, 3), len(rare_classes), widths=(16, 32, 64))
+    model = unet((rare_tile, rare_tile, 3), len(rare_classes), widths=rare_widths)
     train(model, rare_images, rare_masks, loss_steps, loss)
     loss_scores[name] = metrics.evaluate(model, (rare_val_images, rare_val_masks), len(rare_classes))
     loss_labels[name] = inference.predict(model, rare_val_images[:400], batch_size=32)

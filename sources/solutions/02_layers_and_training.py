@@ -45,9 +45,7 @@ image_size: int = 8  # [8, 64] height and width that the images are brought to
 per_class: int = 100  # [10, 6000] training images of each class
 epochs: int = 30  # [1, 200] most passes over them
 largest: int = 60_000  # [1000, ] parameters that your network may have
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.95  # [0, 1] share of the test images that your network must get right
 
 # %%

@@ -44,9 +44,7 @@ image_size: int = 32  # [32, 48] height and width that they are brought to
 per_class: int = 600  # [20, 1600] training images of each class
 steps: int = 350  # [10, 5000] steps of each training
 repeats: int = 3  # [1, 10] trainings of each network, each with its own initial weights and order of images
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.9  # [0, 1] share of the test images that each network must get right, on average over its trainings
 
 # %%

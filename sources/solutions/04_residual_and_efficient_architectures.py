@@ -43,9 +43,7 @@ image_size: int = 24  # [16, 48] height and width of the images
 blocks: list[int] = [2, 6]  # blocks in each of three stages, of the shallower and of the deeper network
 steps: int = 400  # [10, 100000] training steps of 32 images
 looks: int = 10  # [2, 50] points of a training curve
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.55  # [0, 1] share of the test images that the shallower residual network must get right
 
 # %%

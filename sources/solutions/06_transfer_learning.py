@@ -44,9 +44,7 @@ image_size: int = 32  # [16, 224] height and width that the images are brought t
 per_class: int = 10  # [2, 200] training images of each class
 epochs: int = 30  # [1, 200] most passes over them when fine-tuning
 rate: float = 3e-3  # [1e-6, 0.1] learning rate of the classifier on top when fine-tuning
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.9  # [0, 1] share of the test images that your classifier must get right
 
 # %%

@@ -46,9 +46,7 @@ tested: int = 500  # [4, ] most test images
 stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
 steps: int = 1100  # [2, 100000] training steps
 batch_size: int = 16  # [1, 64] images in each
-on_error: str = (
-    "raise"  # {raise, skip} what becomes of files of a folder that cannot be used: an error, or they are left out
-)
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.75  # [0, 1] mean IoU that your network must reach on the test images
 
 # %%

@@ -113,7 +113,7 @@ CASES = [
         "nbval-check-output",
         "nbval-check-outputs",
         "tags",
-        "unknown tag 'nbval-check-outputs': did you mean nbval-check-output?",
+        "did you mean nbval-check-output?",
     ),
     (
         LECTURE,

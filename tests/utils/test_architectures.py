@@ -256,27 +256,19 @@ def test_every_golden_net_is_compared_or_explained(golden):
         ("lenet5", {"c3": "partial", "subsampling": "trainable", "output": "rbf"}, 60_000, None),
         ("alexnet", {"groups": 1}, 62_378_344, 1_135_256_096),
         ("googlenet", {"auxiliary": True}, 13_378_280, None),
-        ("resnet50", {"conv_bias": True}, 25_583_592, None),
-        ("resnet101", {"conv_bias": True}, 44_601_832, None),
-        ("resnet152", {"conv_bias": True}, 60_268_520, None),
+        ("resnet50", {"conv_bias": True}, 25_583_592, None),  # and 101 and 152, beside Keras's, below
         *(
             (name, {"include_top": False}, params, None)
             for name, params in (
-                ("resnet18", 11_176_512),
                 ("resnet34", 21_284_672),
                 ("resnet50", 23_508_032),
-                ("resnet101", 42_500_160),
-                ("resnet152", 58_143_808),
             )
         ),
         *(
             (name, {"stem": "3x3", "classes": 10, "input_shape": (32, 32, 3)}, params, None)
             for name, params in (
                 ("resnet18", 11_173_962),
-                ("resnet34", 21_282_122),
                 ("resnet50", 23_520_842),
-                ("resnet101", 42_512_970),
-                ("resnet152", 58_156_618),
             )
         ),
         ("vgg16", {"classes": 2}, 134_268_738, None),

@@ -291,6 +291,20 @@ def test_receptive_fields_and_tables_know_them():
     assert totals["macs"] == 11 * 11 * 4 * 9 * 8
 
 
+def test_position_vectors_are_added_place_by_place_and_learnt(tmp_path):
+    cells = keras.Input((5, 3))
+    model = keras.Model(cells, layers.PositionEmbedding(name="places")(cells))
+    vectors = model.get_layer("places").vectors
+    assert len(model.trainable_weights) == 1 and 0 < np.std(numpy_of(vectors)) < 0.1
+    vectors.assign(np.arange(15).reshape(5, 3))
+    x = random(2, 5, 3)
+    np.testing.assert_allclose(model.predict_on_batch(x), x + np.arange(15).reshape(5, 3), rtol=1e-6)
+    model.save(tmp_path / "places.keras")
+    loaded = keras.models.load_model(tmp_path / "places.keras")
+    np.testing.assert_allclose(loaded.predict_on_batch(x), model.predict_on_batch(x), rtol=1e-6)
+    assert arithmetic.totals(model)["params"] == 15 and arithmetic.totals(model)["macs"] == 0
+
+
 @pytest.mark.parametrize("factor", [1, 2, 3, 8])
 @pytest.mark.parametrize("known", [True, False])
 def test_enlarge_is_bilinear_interpolation(factor, known):

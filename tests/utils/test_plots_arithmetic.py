@@ -244,3 +244,21 @@ def test_explore_with_a_reader_shows_sliders_that_draw_anew(monkeypatch):
     assert {name: (s.value, s.min, s.max) for name, s in sliders.items()} == {"n": (8, 1, 16), "f": (3, 1, 7)}
     sliders["f"].value = 5
     assert calls[-1] == {"n": 8, "f": 5}
+
+
+def test_explore_has_a_menu_for_choices(monkeypatch):
+    calls, shown = [], []
+
+    def draw(**values):
+        calls.append(values)
+
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    plots.explore(draw, kind=["tanh", "relu"], n=(8, 1, 16))
+    assert calls == [{"kind": "tanh", "n": 8}]
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/student/12.ipynb")
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    plots.explore(draw, kind=["tanh", "relu"], n=(8, 1, 16))
+    menu = shown[0].children[0].children[0]
+    assert menu.options == ("tanh", "relu") and menu.value == "tanh"
+    menu.value = "relu"
+    assert calls[-1] == {"kind": "relu", "n": 8}

@@ -38,10 +38,10 @@ class RetinaNet(Detector):
         octaves, ratios: of the anchors.
         alpha, gamma: of the focal loss.
         box_loss: "smooth_l1" (as the paper, with beta 1 / 9, of the authors' code) or "giou".
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("class_loss", "box_loss")
+    loss_names = ("class_loss", "box_loss")
 
     def __init__(
         self,
@@ -61,10 +61,13 @@ class RetinaNet(Detector):
         gamma=2.0,
         box_loss="smooth_l1",
         name="retinanet",
+        **kwargs,
     ):
         if box_loss not in ("smooth_l1", "giou"):
             raise ValueError(f"box_loss is 'smooth_l1' or 'giou', not {box_loss!r}")
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         body = build_backbone(backbone, image_shape, levels=levels, weights=weights, **(backbone_options or {}))
         pyramid = fpn(keras.tree.flatten(body.output), levels, channels, top)
         per_place = len(octaves) * len(ratios)
@@ -76,7 +79,9 @@ class RetinaNet(Detector):
             "logits": layers.Concatenate(1, name="logits")(logits),
             "deltas": layers.Concatenate(1, name="deltas")(deltas),
         }
-        super().__init__(keras.Model(body.input, outputs, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(body.input, outputs, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.alpha, self.gamma, self.box_loss = alpha, gamma, box_loss
         strides = [2**level for level in pyramid]
         sizes = [[scale * stride * octave for octave in octaves] for stride in strides]
@@ -106,7 +111,7 @@ class RetinaNet(Detector):
             return losses.giou_loss(boxes, coding.decode(deltas, self.anchors))
         return ops.sum(losses.smooth_l1(coding.encode(boxes, self.anchors), deltas, beta=1 / 9), axis=-1)
 
-    def candidates(self, outputs):
+    def boxes_and_scores(self, outputs):
         """Boxes (B, N, 4) and scores (B, N, C): one box for all classes of an anchor."""
         return coding.decode(outputs["deltas"], self.anchors), ops.sigmoid(ops.cast(outputs["logits"], "float32"))
 

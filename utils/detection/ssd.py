@@ -128,10 +128,10 @@ class SSD(Detector):
         sides: of the default boxes, one for each map and one more, in pixels of an image of 300; they are scaled to
             this image.
         ratios: for each map a list of numbers above 1.
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("class_loss", "box_loss")
+    loss_names = ("class_loss", "box_loss")
 
     def __init__(
         self,
@@ -145,8 +145,11 @@ class SSD(Detector):
         sides=SIDES,
         ratios=RATIOS,
         name="ssd",
+        **kwargs,
     ):
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         if backbone is None:
             image, maps = paper_body(image_shape)
         else:
@@ -169,7 +172,9 @@ class SSD(Detector):
             "logits": layers.Concatenate(1, name="logits")(logits),
             "deltas": layers.Concatenate(1, name="deltas")(deltas),
         }
-        super().__init__(keras.Model(image, outputs, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(image, outputs, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.anchors = boxes  # (N, 4)
 
     def losses_of(self, batch, outputs):
@@ -184,7 +189,7 @@ class SSD(Detector):
         targets = coding.encode(boxes, self.anchors, WEIGHTS)
         return multibox_loss(labels, outputs["deltas"], targets, outputs["logits"])
 
-    def candidates(self, outputs):
+    def boxes_and_scores(self, outputs):
         """Boxes (B, N, 4) and scores (B, N, C), softmax with a background, which is left out."""
         scores = ops.softmax(ops.cast(outputs["logits"], "float32"), axis=-1)[..., 1:]
         return coding.decode(outputs["deltas"], self.anchors, WEIGHTS), scores

@@ -4,6 +4,7 @@ All of them take images as (batch, height, width, channels), run on every backen
 with a model.
 """
 
+from utils.layers.attention import PositionEmbedding
 from utils.layers.normalization import LocalResponseNormalization
 from utils.layers.pooling import (
     DilatedMaxPooling,
@@ -24,6 +25,7 @@ __all__ = [
     "MaxPoolingWithIndices",
     "MaxUnpooling",
     "PadToStride",
+    "PositionEmbedding",
     "Spread",
     "StochasticDepth",
     "cropped",

@@ -3,27 +3,34 @@
 import matplotlib.pyplot as plt
 
 
-def explore(draw, **sliders):
-    """Draw one still picture, or, where somebody can move them, sliders that draw it anew.
+def explore(draw, still=None, **sliders):
+    """Draw one still picture, or, where somebody can move them, sliders and menus that draw it anew.
 
-    Sliders appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert,
-    nbval) gets the
+    They appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval) gets the
     picture alone: a page of a finished run has no kernel that could answer a slider.
 
     Args:
         draw: function of the named numbers that draws with matplotlib.
-        **sliders: name=(start, low, high), ints.
+        still: function without arguments that draws what takes the sliders' place, such as a strip of several positions;
+            None: `draw` at the first positions.
+        **sliders: name=(start, low, high), ints; or name=[choice, choice, ...], the first being the start.
     """
     if not _has_reader():
-        draw(**{name: start for name, (start, _, _) in sliders.items()})
+        if still is None:
+            draw(**{name: entry[0] for name, entry in sliders.items()})
+        else:
+            still()
         return
     import ipywidgets
     from IPython.display import display
 
-    controls = {
-        name: ipywidgets.IntSlider(value=start, min=low, max=high, description=name, continuous_update=False)
-        for name, (start, low, high) in sliders.items()
-    }
+    def control(name, entry):
+        if isinstance(entry, list):
+            return ipywidgets.Dropdown(options=entry, value=entry[0], description=name)
+        start, low, high = entry
+        return ipywidgets.IntSlider(value=start, min=low, max=high, description=name, continuous_update=False)
+
+    controls = {name: control(name, entry) for name, entry in sliders.items()}
 
     def redraw(**values):
         draw(**values)

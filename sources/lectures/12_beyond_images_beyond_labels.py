@@ -1,0 +1,1370 @@
+# %% [markdown]
+# # 12 Beyond images, beyond labels
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/12_beyond_images_beyond_labels.ipynb)
+#
+# **A convnet is a block of compute with a few million parameters.** So far images went in and labels, boxes or masks
+# came out. Nothing in the block asks for that. In this lecture sentences come out, and moves of a game, and images;
+# and sentences and sounds go in. One question goes with us: what does convolution assume, and when does the assumption
+# pay?
+#
+# You will be able to
+#
+# - change the output of a network to fit the question, and count what that costs;
+# - build a network that describes a picture in words, search for its best sentence, and see where it looks;
+# - train a deep Q-network that plays a small game from pixels, and judge it beside chance and an oracle;
+# - compress images with an autoencoder, remove noise, and draw new images from a variational autoencoder;
+# - convolve along time: words, tones, rhythms, spoken words; and compute how far back such a network hears;
+# - compare a small vision transformer with a convnet, on equal time and by number of images.
+#
+# It takes about two hours to read and five to ten minutes to run.
+
+# %% tags=["setup"]
+# On Colab this installs the course; anywhere else it only looks whether the course is there.
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
+    address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    importlib.invalidate_caches()
+found = importlib.util.find_spec("utils")
+if found is None:
+    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+folders = list(found.submodule_search_locations or [])
+if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
+    hiding = found.origin or folders[0]
+    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+_ = importlib.import_module("utils")
+
+# %% tags=["parameters"]
+seed: int = 0  # [0, ] where the random numbers of this notebook start
+scenes: int = 5000  # [100, 20000] pictures with captions
+caption_steps: int = 1250  # [4, 20000] steps of 32 of them
+described: int = 400  # [20, 1000] pictures that the finished network describes
+beams: int = 100  # [5, 1000] of them described again by beam search
+players: int = 3  # [1, 10] networks that learn the game, each from other random numbers
+moves: int = 1000  # [20, 20000] training steps of each
+digits: str = "digits"  # what the autoencoders see: a data set of grey images by name; 4 divides its sides
+drawn: int = 1000  # [100, 60000] of its training images
+code_steps: int = 1200  # [10, 20000] steps of each autoencoder
+time_steps: int = 300  # [10, 20000] steps of each network along time
+sounds_each: int = 600  # [40, 5000] training sounds of each kind
+pictures: str = "shapes_crops"  # what the vision transformer is compared on: a data set with labels
+per_class: list[int] = [50, 800]  # training pictures of each class
+vision_steps: list[int] = [280, 160, 230]  # convnet, transformer, hybrid: about the same CPU time
+blocks: int = 4  # [1, 12] of the transformer; the hybrid has one less, or one
+
+# %%
+import functools
+import itertools
+import time
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from keras import layers, ops
+from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
+from sklearn.datasets import make_circles, make_moons
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+
+from utils import arithmetic, data, generative, plots, reinforcement, sequence, training, transfer
+from utils.architectures.blocks import conv_bn_relu
+from utils.data import shapes, sounds
+from utils.layers import PositionEmbedding
+from utils.results import record
+from utils.sequence import Vocabulary
+from utils.session import start
+
+start(seed)
+
+# %% [markdown]
+# ## One block, many outputs
+#
+# Take a convnet that turns a 224 × 224 image into a map of 7 × 7 × 512, with 14.7 million parameters: VGG-16 without
+# its dense layers. What stands behind the map decides what the network is for. We count the layers that the output
+# costs:
+#
+# - **labels**: average, dense layer to 1,000 classes: 512 · 1,000 + 1,000 = 513,000 parameters;
+# - **a class for every pixel** (topic 07): a 1 × 1 convolution to 21 maps, enlarged to 224 × 224 × 21: 512 · 21 + 21 =
+#   10,773;
+# - **a move of a game**: average, dense layer to 8 values: 512 · 8 + 8 = 4,104;
+# - **one word of a sentence**, of a vocabulary of 24: 512 · 24 + 24 = 12,312, and then the next word, and the next.
+
+# %% tags=["nbval-check-output"]
+heads = {"1,000 labels": 1000, "21 pixel classes": 21, "8 moves": 8, "24 words": 24}
+for name, outputs in heads.items():
+    head = keras.Sequential([layers.Input((7, 7, 512)), layers.Conv2D(outputs, 1)])
+    print(f"{name:16} {head.count_params():8,} parameters")
+
+# %% [markdown]
+# (A dense layer behind an average and a 1 × 1 convolution have the same weights.) The outputs are a small part of the
+# network; nearly all of it is the block.
+#
+# > **What the slide says.** "Output: 224 × 224 × 20 for VOC." The data set has 20 classes of objects, and every pixel
+# > that shows none of them needs an answer too: *background* is class 0, so the output is 224 × 224 × 21.
+
+# %% tags=["nbval-check-output"]
+voc = data.describe("voc_segmentation").mask_classes
+print(f"{len(voc)} classes: {', '.join(voc[:3])}, ..., {voc[-1]}")
+print(f"the output of an image: 224 x 224 x {len(voc)} = {224 * 224 * len(voc):,} numbers")
+
+# %% [markdown]
+# ## Watch a small network learn
+#
+# Before the large ones, a network that can be seen whole: two numbers go in, the place of a point, and one comes out,
+# the probability that the point is orange. Between them stand two layers of a few units. A unit of the first layer is
+# a filter of two weights: it divides the plane by a straight line. The next layer adds these half planes up, and the
+# border between the colours may bend.
+#
+# Predict: a straight border cannot separate a ring from its middle, so at step 0 and soon after about half of the
+# points are wrong. A closed border needs three straight lines or more, so eight units should be enough.
+
+# %%
+activations = ["tanh", "relu", "sigmoid"]
+stages = [0, 10, 30, 100, 300]  # steps after which we look
+
+
+def points(name, count=200):
+    """Places (count, 2) between -1 and 1, labels (count,) 0 or 1."""
+    if name == "circles":
+        x, y = make_circles(count, noise=0.1, factor=0.4, random_state=0)
+        return (x * 0.8).astype("float32"), y
+    if name == "moons":
+        x, y = make_moons(count, noise=0.15, random_state=0)
+        return ((x - (0.5, 0.25)) * 0.7).astype("float32"), y
+    turn = np.linspace(0.3, 1, count // 2)[:, None] * 2.6 * np.pi
+    arm = turn / 9 * np.hstack([np.cos(turn), np.sin(turn)])
+    arm += np.random.default_rng(0).normal(0, 0.03, arm.shape)
+    return np.vstack([arm, -arm]).astype("float32"), np.repeat([0, 1], count // 2)
+
+
+# %%
+grid = np.stack(np.meshgrid(np.linspace(-1.1, 1.1, 45), np.linspace(1.1, -1.1, 45)), -1)
+plane = grid.reshape(-1, 2).astype("float32")
+
+
+@functools.lru_cache
+def watched(name, activation, units, rate):
+    """Losses of every step; at each stage the answers and the first layer's values on the plane."""
+    keras.utils.set_random_seed(seed)
+    place = layers.Input((2,))
+    hidden = layers.Dense(units, activation)(place)
+    answer = layers.Dense(1)(layers.Dense(units, activation)(hidden))
+    net, x, y = keras.Model(place, [answer, hidden]), *points(name)
+    learner = keras.Model(place, answer)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.Adam(rate)
+    learner.compile(optimizer, loss, jit_compile=training.jit_compile())
+    losses, views = [], [net.predict_on_batch(plane)]
+    for before, after in itertools.pairwise(stages):
+        for _ in range(after - before):
+            losses.append(float(learner.train_on_batch(x, y[:, None])))
+        views.append(net.predict_on_batch(plane))
+    return losses, [[np.asarray(part) for part in view] for view in views]
+
+
+# %%
+def draw_border(ax, name, logits, title):
+    """The network's answer on the plane in two colours, and the points."""
+    x, y = points(name)
+    share = 1 / (1 + np.exp(-logits.reshape(45, 45)))
+    extent = (-1.1, 1.1, -1.1, 1.1)
+    ax.imshow(share, cmap="PuOr_r", vmin=0, vmax=1, extent=extent, interpolation="bilinear")
+    for label, colour in enumerate((plots.PURPLE, plots.ORANGE)):
+        ax.plot(*x[y == label].T, "o", color=colour, ms=2.5, mec="black", mew=0.3)
+    ax.set(xticks=[], yticks=[], title=title)
+
+
+losses, views = watched("circles", "tanh", 8, 0.03)
+figure, axes = plt.subplots(1, 5, figsize=(8, 2))
+for ax, step, (logits, _) in zip(axes, stages, views):
+    draw_border(ax, "circles", logits, f"step {step}")
+
+# %% [markdown]
+# Now with your own settings: where this notebook is open in Jupyter or Colab, the menus and sliders below choose the
+# data, the activation, the number of units, the learning rate (10 to the power of −4 to −1, times 3) and the stage at
+# which you look. In a page without a kernel one still stands in their place.
+
+
+# %%
+def show_net(points, activation, units, rate, stage):
+    """Border, loss up to this stage, and what the first layer's units see."""
+    losses, views = watched(points, activation, units, 3 * 10.0**-rate)
+    logits, hidden = views[stage]
+    figure = plt.figure(figsize=(8, 3.2))
+    left, middle, right = figure.subfigures(1, 3, width_ratios=(2, 2, 3))
+    draw_border(left.subplots(), points, logits, f"step {stages[stage]}")
+    ax = middle.subplots()
+    ax.plot(losses, color=plots.GREY, lw=0.8)
+    ax.plot(losses[: stages[stage]], color=plots.BLUE)
+    ax.axhline(np.log(2), ls="--", color=plots.GREY)
+    ax.set(xlabel="step", title="loss; dashed: guessing", ylim=(0, 1.2))
+    columns = -(-units // 3)
+    tiles = right.subplots(3, columns, squeeze=False).ravel()
+    for number, ax in enumerate(tiles):
+        ax.set_axis_off()
+        if number < units:
+            ax.imshow(hidden[:, number].reshape(45, 45), cmap="viridis")
+    right.suptitle("units of the first layer", fontsize=10)
+
+
+# %%
+plots.explore(
+    show_net,
+    points=["circles", "moons", "spiral"],
+    activation=activations,
+    units=(8, 2, 12),
+    rate=(2, 1, 4),
+    stage=(4, 0, 4),
+)
+record(watched_loss=losses[-1])
+
+# %% [markdown]
+# Try two units on the circles (no closed border can come out), the spiral with `relu`, and a rate of 1, which is too
+# large: the loss jumps about.
+#
+# ## Words out: captions
+#
+# A caption is a list of words of any length. A network with a fixed number of outputs cannot write it at once, so it
+# writes one word at a time and reads each word back before the next. Vinyals et al. (2015) and Xu et al. (2015) put
+# two parts together that had been trained apart:
+#
+# - an **encoder**, a convnet without its top: an image becomes a map, here 6 × 6 cells of 96 numbers;
+# - a **decoder**, a recurrent network: from its state, the last word and what it sees, it computes the next state and
+#   a probability for each word.
+#
+# The course's scenes come with captions in a small grammar: *a red star left of an orange ring*. (The paper uses
+# photographs with five captions each and pretrained encoders; here all is drawn, and all is trained from scratch.)
+
+# %%
+caption_size = 48
+
+
+def captioned(split, count):
+    """Pictures (count, 48, 48, 3) uint8 and their captions."""
+    kind = {"config": "pairs", "radius": (15, 25), "visible": 0.9}
+    drawn = shapes.scenes(count, split, image_size=caption_size, **kind)
+    return np.stack([scene.image for scene in drawn]), [scene.caption for scene in drawn]
+
+
+train_pictures, train_captions = captioned("train", scenes)
+test_pictures, test_captions = captioned("validation", described)
+titles = [
+    caption.replace(" of", " of\n").replace("above", "above\n").replace("below", "below\n") for caption in test_captions
+]
+plots.show_images(test_pictures[:8], titles=titles[:8], columns=4, tile=2)
+
+# %% [markdown]
+# Words become numbers. There are 21 words; 0 fills up, 1 starts a sentence, 2 ends it, which makes 24. The longest
+# caption has eight words, so a row has 10 numbers.
+
+# %% tags=["nbval-check-output"]
+vocabulary = Vocabulary(shapes.vocabulary())
+row = vocabulary.encode(["a red star left of an orange ring"], 10)
+print(len(vocabulary), "words;", row.tolist())
+print("and back:", vocabulary.decode(row))
+
+# %% [markdown]
+# ### Where to look: attention
+#
+# Before each word the decoder looks at the map. Each cell gets an energy, computed from the cell and the state; a
+# softmax turns the 36 energies into weights, which are positive and sum to 1; the weighted sum of the cells is the
+# **context**, all that the decoder sees at this step (Bahdanau et al. 2015). By hand, with three cells of two numbers
+# and energies 0, log 3, 0: the weights are 1/5, 3/5, 1/5.
+
+# %% tags=["nbval-check-output"]
+cells = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+energies = np.array([0, np.log(3), 0])
+weights = np.exp(energies) / np.exp(energies).sum()
+print("weights", weights.round(2), "context", (weights @ cells).round(2))
+
+# %% [markdown]
+# In `utils.sequence.AttentionDecoder` the energy of cell k is v · tanh(W k + U s), with the state s, and the recurrent
+# part a gated unit (GRU). The first state is computed from the mean of all cells. Since attention has no idea where a
+# cell stands, we add a learnt vector for each of the 36 places.
+
+
+# %%
+def encode(image):
+    """Five convolutions: 48 x 48 pixels become 36 cells of 96 numbers."""
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    for number, (filters, stride) in enumerate(((32, 2), (64, 2), (64, 1), (96, 2), (96, 1)), 1):
+        x = conv_bn_relu(x, filters, 3, stride, name=f"conv{number}")
+    return PositionEmbedding()(layers.Reshape((-1, x.shape[-1]))(x))
+
+
+image = layers.Input((caption_size, caption_size, 3))
+written = layers.Input((9,), dtype="int32")
+encoder = keras.Model(image, encode(image))
+decoder = sequence.AttentionDecoder(len(vocabulary))
+captioner = keras.Model([image, written], decoder([encoder.output, written]))
+parts = {"encoder": encoder.count_params(), "decoder": decoder.count_params()}
+print({name: f"{count:,} parameters" for name, count in parts.items()}, captioner.output_shape)
+
+# %% [markdown]
+# ### Teacher forcing
+#
+# While it learns, the decoder reads the *true* words, not its own: from "a red" it shall say "star". So one pass gives
+# a loss for every word, and one wrong word does not spoil the rest. Input: the row without its last number; goal: the
+# row without its first. Filled up places do not count. Guessing among 24 words has a loss of log 24 = 3.18.
+#
+# The pictures are shifted by up to four pixels, each time anew. They are *not* flipped: "left of" would become a lie.
+
+
+# %%
+def shifted(images, rng, most=4):
+    """Images moved by up to `most` pixels; the border is repeated."""
+    side = images.shape[1]
+    framed = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
+    rows, columns = rng.integers(0, 2 * most + 1, (2, len(images), 1)) + np.arange(side)
+    return framed[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None]]
+
+
+def learn_captions(model, images, rows, steps, batch=32):
+    rate = training.WarmupHoldDecay(2e-3, steps, steps // 20)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=1.0)
+    model.compile(optimizer, sequence.word_loss, jit_compile=training.jit_compile())
+    rng, losses = np.random.default_rng(seed), []
+    while steps > 0:
+        taken = min(steps, len(images) // batch)
+        order = rng.permutation(len(images))[: taken * batch]
+        x = [shifted(images[order], rng), rows[order, :-1]]
+        history = model.fit(x, rows[order, 1:], batch, shuffle=False, verbose=0)
+        losses, steps = losses + history.history["loss"], steps - taken
+    return losses
+
+
+# %%
+rows = vocabulary.encode(train_captions, 10)
+caption_losses = learn_captions(captioner, train_pictures, rows, caption_steps)
+plots.curves(
+    {"training": caption_losses},
+    xlabel="pass over the pictures",
+    ylabel="loss of a word",
+    baselines={"guessing": np.log(len(vocabulary))},
+)
+
+# %% [markdown]
+# ### Greedy search and beam search
+#
+# Afterwards there are no true words to read. **Greedy search** takes the most probable word at each step. That need
+# not give the most probable sentence. An example with three words A, B and *end*, whose probabilities we make up:
+# after the start A has .6 and B .4; after A everything is open, after B the end is nearly certain. Greedy takes A and
+# ends with .6 · .4 = .24; "B" has .4 · .9 = .36. **Beam search** keeps the best few beginnings at every step; with two
+# of them it should find B.
+
+# %% tags=["nbval-check-output"]
+after = {0: [0.6, 0.4, 0], 1: [0.3, 0.3, 0.4], 2: [0.05, 0.05, 0.9]}  # start, A, B
+names = {1: "A", 2: "B"}
+
+
+def toy_step(state, words):
+    """Log-probabilities of start, A, B, end, as numbers 0 to 3; the state is not needed."""
+    table = np.array([[0, *after[int(word)]] for word in words])
+    return np.log(table + 1e-12), state
+
+
+for width in (1, 2, 3):
+    words, score = sequence.beam_search(toy_step, np.zeros((1, 0)), width, 3, start=0, end=3)[0]
+    print(f"width {width}: {' '.join(names[word] for word in words)}, probability {np.exp(score):.2f}")
+
+# %% [markdown]
+# Now our pictures, in both ways.
+
+# %%
+cells = transfer.predict(encoder, test_pictures)
+found, looks = sequence.greedy_captions(decoder, cells, 10)
+greedy = vocabulary.decode(found)
+beam = [sequence.beam_captions(decoder, one, 3, 10)[0][0] for one in cells[:beams]]
+beam = [" ".join(vocabulary.words[word] for word in words) for words in beam]
+same = np.mean([a == b for a, b in zip(beam, greedy)])
+print(f"greedy and beam write the same sentence in {same:.0%} of {beams} pictures")
+
+# %% [markdown]
+# ### How good is a caption?
+#
+# Two measures. **Attributes**: the colours, the shapes and the relation, each right or wrong at its place. And
+# **BLEU** (Papineni et al. 2002), made for translations: the share of a sentence's words, pairs, triples and
+# quadruples that occur in the true one, as a geometric mean, with a penalty for brevity. We take it from a kept
+# library, NLTK.
+#
+# What does a network score that cannot see? We let it answer with the caption of *another* picture: perfect grammar,
+# no knowledge. Predict for its attributes: a colour is right in one of eight cases, a shape in about one of six, and
+# if one side has no second object, that counts as wrong.
+
+
+# %%
+smooth = SmoothingFunction().method1  # no 0 where no quadruple is right
+
+
+def attributes(caption):
+    """Colour, shape, relation, colour, shape of a caption; the last three may be missing."""
+    return [word for word in caption.split() if word not in ("a", "an", "of")]
+
+
+def judge(answers, truths):
+    """Shares of exact captions and of right attributes, BLEU."""
+    right = wanted = 0
+    for answer, truth in zip(map(attributes, answers), map(attributes, truths)):
+        right += sum(a == b for a, b in zip(answer, truth))
+        wanted += max(len(answer), len(truth))
+    exact = np.mean([a == b for a, b in zip(answers, truths)])
+    split = [[truth.split()] for truth in truths], [answer.split() for answer in answers]
+    return {"exact": exact, "attributes": right / wanted, "BLEU": corpus_bleu(*split, smoothing_function=smooth)}
+
+
+# %%
+scores = {
+    "another picture's caption": judge(np.roll(test_captions, 1), test_captions),
+    "greedy": judge(greedy, test_captions),
+}
+print(f"on the first {beams} pictures: greedy", judge(greedy[:beams], test_captions[:beams])["exact"])
+print(f"on the first {beams} pictures: beam of 3", judge(beam, test_captions[:beams])["exact"])
+table = pd.DataFrame(scores).T
+table.style.format("{:.3f}")
+
+# %% [markdown]
+# Look at the first row: whoever only knows the grammar gets a BLEU well above zero, and most of it is *a*, *of* and
+# the like. BLEU counts words; it does not know that *red* is what the sentence is about. A measure without its
+# baseline would have flattered a blind network. Which attributes does the network miss?
+
+# %%
+kinds = ["first colour", "first shape", "relation", "second colour", "second shape"]
+hits = {kind: [] for kind in kinds}
+for answer, truth in zip(map(attributes, greedy), map(attributes, test_captions)):
+    for place, (kind, word) in enumerate(zip(kinds, truth)):
+        hits[kind].append(place < len(answer) and answer[place] == word)
+shares = {kind: np.mean(values) for kind, values in hits.items()}
+plots.bars(shares, xlabel="share of right words, at their place")
+record(
+    caption_exact=scores["greedy"]["exact"],
+    caption_attributes=scores["greedy"]["attributes"],
+    caption_bleu=scores["greedy"]["BLEU"],
+    blind_attributes=scores["another picture's caption"]["attributes"],
+    blind_bleu=scores["another picture's caption"]["BLEU"],
+    beam_agrees=same,
+)
+
+# %% [markdown]
+# ### Where does it look?
+#
+# The weights before each word, drawn over the picture. Nobody told the network where the star is: it has seen
+# pictures and sentences only.
+
+# %% tags=["thumbnail"]
+both = [i for i, truth in enumerate(test_captions) if len(truth.split()) > 6]
+chosen = next((i for i in both if greedy[i] == test_captions[i]), both[0])
+spoken = [*greedy[chosen].split()[:9], "<end>"]
+figure, axes = plt.subplots(2, 5, figsize=(8, 3.8))
+for ax in axes.ravel():
+    ax.set_axis_off()
+for ax, word, look in zip(axes.ravel(), spoken, looks[chosen]):
+    large = np.kron(look.reshape(6, 6), np.ones((8, 8)))
+    plots.heat_map(test_pictures[chosen], large, ax=ax, title=word)
+
+# %% [markdown]
+# The cells are coarse, 8 pixels a side, and each of them has already seen a neighbourhood of more than 30 pixels; so a
+# weight need not lie exactly on the object. At the words of the grammar the picture does not matter, and the weights
+# may lie anywhere. And at the wrong ones:
+
+# %%
+wrong = [i for i, (a, b) in enumerate(zip(greedy, test_captions)) if a != b][:6]
+titles = [f"{greedy[i]}\n(true: {test_captions[i]})" for i in wrong]
+figure, axes = plt.subplots(2, 3, figsize=(8, 5))
+for ax in axes.ravel():
+    ax.set_axis_off()
+for ax, index, title in zip(axes.ravel(), wrong, titles):
+    ax.imshow(test_pictures[index])
+    ax.set_title(title, fontsize=7)
+
+# %% [markdown]
+# ## Moves out: deep Q-learning
+#
+# Now the answer is a move, and nobody knows the right one. There is only a reward, and it comes later. Mnih et al.
+# (2013, 2015) let one network learn 49 games of the Atari console from the screen.
+#
+# Its value Q(s, a) estimates the sum of all rewards to come after move a in state s, a reward one step later being
+# worth γ < 1 as much. For the best player that sum obeys Q(s, a) = r + γ · max over a' of Q(s', a'): the reward now,
+# and the best that the next state s' offers. So we can train the network towards its own estimate one step later:
+#
+# $$\text{target} = r + \gamma \max_{a'} Q(s', a'), \qquad \text{target} = r \text{ at the end.}$$
+#
+# By hand: reward 0, γ = .9, next values (.5, 1, −1): target .9. The same with the game over after a reward of −1:
+# target −1, whatever the network says of a state that will never come.
+
+# %% tags=["nbval-check-output"]
+following = np.array([[0.5, 1.0, -1.0], [0.5, 1.0, -1.0]])
+goals = reinforcement.q_targets(np.array([0, -1]), following, [False, True], discount=0.9)
+print(goals.tolist())
+
+# %% [markdown]
+# ### Eight outputs
+#
+# The network of 2013 reads four frames of 84 × 84 grey pixels, because one frame does not tell where a ball is going.
+# It gives a value for *each* move at once, 4 to 18 of them depending on the game. With eight moves we expect
+#
+# - conv1, 16 filters of 8 × 8 at stride 4: 16 · (8 · 8 · 4) + 16 = 4,112 weights, (84 − 8) / 4 + 1 = 20;
+# - conv2, 32 filters of 4 × 4 at stride 2: 32 · (4 · 4 · 16) + 32 = 8,224 weights, (20 − 4) / 2 + 1 = 9;
+# - dense: 9 · 9 · 32 · 256 + 256 = 663,808; outputs: 256 · 8 + 8 = 2,056.
+
+# %% tags=["nbval-check-output"]
+atari = reinforcement.atari_network(8)
+for layer in atari.layers:
+    if layer.weights:
+        shape = " x ".join(map(str, layer.output.shape[1:]))
+        print(f"{layer.name:7} {layer.count_params():8,}   {shape}")
+print(f"together {atari.count_params():,}")
+
+# %% [markdown]
+# ### A game of our own
+#
+# The Atari games cannot be shipped, and they need days. Ours takes seconds: **Catch**. A ball falls from the top,
+# straight or aslant, and bounces off the walls; a paddle of three cells moves one cell at a step. The reward is 1 for
+# a catch and −1 for a miss, at the very end. The observation is a picture of 10 × 10 with two frames. The class has
+# the methods of a `gymnasium` environment, `reset` and `step`, and `reinforcement.gymnasium_env()` is a real one.
+
+# %%
+game = reinforcement.Catch(seed=seed)
+picture, info = game.reset()
+frames, done = [game.render()], False
+while not done:
+    picture, reward, done, _, info = game.step(game.oracle())
+    frames.append(game.render())
+print("observation", picture.shape, picture.dtype, "reward at the end", reward)
+plots.show_images(np.stack(frames), columns=10, tile=0.8, title="Somebody who knows where the ball will land")
+
+# %% [markdown]
+# Three players to compare with: one who moves at random; one who stays; and the **oracle**, who knows the landing
+# place and runs there. The paddle covers three columns of ten, and it starts somewhere, so that staying should catch
+# about 3 of 10: a mean reward of .3 − .7 = −.4. The oracle catches every ball if no way is longer than nine steps.
+
+# %%
+tests = [reinforcement.Catch(seed=[seed, number, 1]) for number in range(100)]
+rng = np.random.default_rng(seed)
+known = {
+    "random": reinforcement.play(tests, lambda s, games: rng.integers(3, size=len(games)), 1000),
+    "stays": reinforcement.play(tests, lambda s, games: np.zeros(len(games), int), 1000),
+    "oracle": reinforcement.play(tests, lambda s, games: [g.oracle() for g in games], 1000),
+}
+plots.bars(known, xlabel="mean reward of 1,000 games")
+
+# %% [markdown]
+# ### Learning
+#
+# Three things make it stable:
+#
+# - **exploration**: with a probability that falls from 1 to .05 the move is random, or the player would never find
+#   out;
+# - **replay**: the steps go to a memory, and the network learns from random draws of it. Steps in a row are alike; a
+#   draw is mixed;
+# - **a target network**: the target is computed by an older copy, or every step would move its own goal.
+#
+# (Departures: sixteen games side by side, so that one forward pass serves all; a copy every 50 steps and not every
+# 10,000; Adam in place of RMSProp.) Every player starts from other random numbers, since single runs of this kind say
+# little.
+
+
+# %%
+def learn_game(player):
+    """A network that has learnt, and its mean reward on the way."""
+    keras.utils.set_random_seed(1000 * seed + player)
+    network = reinforcement.q_network((10, 10, 2), 3)
+    games = [reinforcement.Catch(seed=[seed, player, number]) for number in range(16)]
+    rewards = []
+
+    def watch(step, network):
+        if step % looks_every == 0:
+            play = reinforcement.play(tests, reinforcement.greedy(network), 200)
+            rewards.append(play)
+
+    reinforcement.learn_to_play(network, games, moves, seed=1000 * seed + player, watch=watch)
+    return network, rewards
+
+
+looks_every = max(moves // 10, 1)
+learnt = [learn_game(player) for player in range(players)]
+
+# %%
+curve = np.array([rewards for _, rewards in learnt])
+plots.curves(
+    {f"{players} networks: mean, worst, best": curve},
+    np.arange(curve.shape[1]) * looks_every,
+    xlabel="training steps of 64 remembered moves",
+    ylabel="mean reward of a game",
+    baselines=known,
+)
+final = [reinforcement.play(tests, reinforcement.greedy(network), 1000) for network, _ in learnt]
+record(game_reward=np.mean(final), game_worst=min(final), game_random=known["random"])
+
+# %% [markdown]
+# The curve begins near the random player, and where it is steep the networks disagree most: a run that is stopped
+# there measures luck. One game as the first network plays it, with the three values that it computed before each
+# move; the move is the largest of them.
+
+# %%
+network = learnt[0][0]
+game = reinforcement.Catch(seed=[seed, 7])
+state, done = game.reset()[0], False
+strip, values = [game.render()], []
+while not done:
+    values.append(np.asarray(network.predict_on_batch(state[None]))[0])
+    state, reward, done, _, _ = game.step(int(values[-1].argmax()))
+    strip.append(game.render())
+figure, axes = plt.subplots(2, len(values), figsize=(8, 2.4), sharey="row", height_ratios=(1, 1))
+for column, (picture, value) in enumerate(zip(strip, values)):
+    axes[0, column].imshow(picture)
+    axes[0, column].set_axis_off()
+    axes[1, column].bar(range(3), value, color=plots.PALETTE[:3])
+    axes[1, column].set_xticks(range(3), ["0", "←", "→"], fontsize=8)
+axes[1, 0].set_ylabel("value", fontsize=9)
+figure.suptitle(f"reward {reward:g}", fontsize=10)
+
+# %% [markdown]
+# While the ball is high all three values are alike: nothing is decided yet, and a step lost can be made up for. Near
+# the ground one move is better than the others.
+#
+# ## Images out: autoencoders
+#
+# An **autoencoder** learns to give back what went in, through a bottleneck: an encoder writes a 64-pixel image as a
+# **code** of two or eight numbers, a decoder paints it from the code. No labels are needed. The trivial competitor is
+# old: principal component analysis (PCA) is the best *linear* code of that length. So we predict that the convnet
+# cannot be worse on the training images, if it is trained long enough, and ask by how much it is better on test
+# images.
+
+# %%
+train_images, _ = data.arrays(digits, f"train[:{drawn}]", channels=1)
+test_images, test_labels = data.arrays(digits, "test[:1000]", channels=1)
+x, x_test = ((array / 255).astype("float32") for array in (train_images, test_images))
+shape = x.shape[1:]
+
+
+def train_coder(model, inputs, goals, loss="mse"):
+    """So many steps of 50 images."""
+    rate = training.WarmupHoldDecay(3e-3, code_steps, code_steps // 20)
+    model.compile(keras.optimizers.Adam(rate), loss, jit_compile=training.jit_compile())
+    order = np.random.default_rng(seed).integers(len(inputs), size=50 * code_steps)
+    model.fit(inputs[order], goals[order], batch_size=50, shuffle=False, verbose=0)
+    return model
+
+
+def autoencoder(size):
+    """A whole autoencoder with a code of `size` numbers, and its two halves."""
+    front, back = generative.encoder(shape, size), generative.decoder(shape, size)
+    return keras.Model(front.input, ops.sigmoid(back(front.output))), front, back
+
+
+# %%
+flat, flat_test = x.reshape(len(x), -1), x_test.reshape(len(x_test), -1)
+returned, errors = {"image": x_test}, {"mean image": np.mean((x_test - x.mean(axis=0)) ** 2)}
+halves = {}
+for size in (2, 8):
+    linear = PCA(size).fit(flat)
+    coder, *halves[size] = autoencoder(size)
+    train_coder(coder, x, x)
+    lines = linear.inverse_transform(linear.transform(flat_test)).reshape(x_test.shape)
+    returned |= {f"PCA {size}": lines, f"network {size}": transfer.predict(coder, x_test)}
+for name, images in list(returned.items())[1:]:
+    errors[name] = np.mean((images - x_test) ** 2)
+plots.bars(errors, xlabel="mean squared error on test images")
+
+# %%
+picked = [int(np.flatnonzero(test_labels == label)[0]) for label in range(10)]
+figure, axes = plt.subplots(len(returned), 10, figsize=(8, 4.4))
+for line, (name, images) in zip(axes, returned.items()):
+    for ax, index in zip(line, picked):
+        ax.imshow(images[index, ..., 0], cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+record(
+    coder_error=errors["network 8"],
+    pca_error=errors["PCA 8"],
+    coder_error_two=errors["network 2"],
+    pca_error_two=errors["PCA 2"],
+)
+
+# %% [markdown]
+# ### Remove noise
+#
+# Give the encoder a *noisy* image and ask for the clean one (Vincent et al. 2008). To do this the network must know
+# what clean images look like. The competitors: leave the noise as it is; a PCA code of eight numbers, learnt on clean
+# images, which throws away most of the noise with the rest.
+
+# %%
+noise = np.random.default_rng(seed)
+noisy, noisy_test = (
+    np.clip(array + noise.normal(0, 0.4, array.shape), 0, 1).astype("float32") for array in (x, x_test)
+)
+cleaner = train_coder(autoencoder(16)[0], noisy, x)
+projected = linear.inverse_transform(linear.transform(noisy_test.reshape(flat_test.shape)))
+cleaned = {
+    "noisy": noisy_test,
+    "PCA 8": projected.reshape(x_test.shape),
+    "network": transfer.predict(cleaner, noisy_test),
+    "clean": x_test,
+}
+remaining = {name: np.mean((images - x_test) ** 2) for name, images in list(cleaned.items())[:3]}
+plots.bars(remaining, xlabel="mean squared error from the clean image")
+record(noise_left=remaining["network"] / remaining["noisy"])
+
+# %%
+figure, axes = plt.subplots(4, 10, figsize=(8, 3.2))
+for line, (name, images) in zip(axes, cleaned.items()):
+    for ax, index in zip(line, picked):
+        ax.imshow(images[index, ..., 0], cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+
+# %% [markdown]
+# ## New images: the variational autoencoder
+#
+# Can the decoder paint images that nobody has drawn? It paints from any code. But which codes are sensible? Nothing
+# told the autoencoder where to put them. The **variational autoencoder** (VAE, Kingma and Welling 2014) does:
+#
+# - the encoder gives a *cloud* for each image: a mean μ and a log-variance for each number of the code;
+# - the decoder paints from a draw z out of the cloud;
+# - a penalty draws all clouds towards the standard normal distribution N(0, 1), from which we shall draw later.
+#
+# Both together are a lower bound on log p(image), the **evidence lower bound** or ELBO, which we raise:
+#
+# $$\mathrm{ELBO} = \underbrace{\mathbb{E}_z[\log p(\text{image}\mid z)]}_{-\,\text{reconstruction error}} \;-\;
+# \underbrace{\mathrm{KL}\bigl(N(\mu, \sigma^2)\,\|\,N(0, 1)\bigr)}_{\tfrac12 \sum (\mu^2 + \sigma^2 - 1 - \log
+# \sigma^2)}$$
+#
+# Check the closed form by hand: μ = 0, σ = 1 is N(0, 1) itself, KL 0. μ = 2, σ = 1: 4 / 2 = 2 nats. And against an
+# average over draws of log q(z) − log p(z), with μ = 1 and σ = .5: (1 + .25 − 1 + 2 log 2) / 2 = .818.
+
+# %% tags=["nbval-check-output"]
+for mean, deviation in ((0, 1), (2, 1), (1, 0.5)):
+    closed = generative.kl_divergence(np.array([[float(mean)]]), np.log([[deviation**2.0]]))
+    z = mean + deviation * np.random.default_rng(0).normal(size=1_000_000)
+    estimate = np.mean(-np.log(deviation) - ((z - mean) / deviation) ** 2 / 2 + z**2 / 2)
+    print(f"mean {mean}, deviation {deviation}: {float(closed[0]):.3f}, by draws {abs(estimate):.2f}")
+
+# %% [markdown]
+# **The reparameterisation.** A draw has no gradient: how would z change if μ were a little larger? Write the draw as z
+# = μ + σ · ε with ε from N(0, 1), which depends on nothing. Now dz/dμ = 1 and dz/dσ = ε, and the network can be
+# trained through the draw. One code of two numbers for each image, so that we can see all of it:
+
+# %%
+vae = generative.VariationalAutoencoder(shape, latent=2, seed=seed)
+rate = training.WarmupHoldDecay(3e-3, code_steps, code_steps // 20)
+vae.compile(keras.optimizers.Adam(rate), jit_compile=training.jit_compile())
+order = np.random.default_rng(seed).integers(len(x), size=50 * code_steps)
+vae.fit(x[order], batch_size=50, shuffle=False, verbose=0)
+logits, mean, log_variance = (np.asarray(part) for part in vae.predict(x_test, verbose=0))
+kl = np.mean(generative.kl_divergence(mean, log_variance))
+draw = generative.reparameterise(mean, log_variance, np.random.default_rng(1).normal(size=mean.shape))
+error = np.mean(generative.reconstruction_error(x_test, np.asarray(vae.decoder(np.asarray(draw, "float32")))))
+ink = x.mean(axis=0).clip(1e-3, 1 - 1e-3)
+trivial = np.mean(generative.reconstruction_error(x_test, np.broadcast_to(np.log(ink / (1 - ink)), x_test.shape)))
+plots.bars(
+    {"VAE: reconstruction error": error, "VAE: KL": kl, "VAE: −ELBO": error + kl, "mean image, no code": trivial},
+    xlabel="nats an image, on test images",
+)
+record(vae_loss=error + kl, vae_kl=kl, vae_trivial=trivial)
+
+# %% [markdown]
+# The KL divergence is what the code costs: so many nats the code tells about the image. It must save more than that in
+# reconstruction error, or the network would do better without a code, as the last bar does.
+#
+# The map of the code: on the left, where the test images lie (labels are used for the colours only). On the right,
+# what the decoder paints on a grid of equal shares of N(0, 1).
+
+# %%
+side = 12
+painted = vae.sample(generative.plane(side)).reshape(side, side, *shape[:2])
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4))
+for label in range(10):
+    left.scatter(*mean[test_labels == label].T, s=8, color=plots.class_colour(label), label=str(label))
+left.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+left.set(xlabel="first number", ylabel="second number", aspect="equal")
+right.imshow(painted.transpose(0, 2, 1, 3).reshape(side * shape[0], -1), cmap="gray_r", vmin=0, vmax=1)
+right.set(xticks=[], yticks=[], title="painted from the plane")
+right.grid(False)
+
+# %% [markdown]
+# Nobody gave labels, and still the digits lie apart. Between two regions the decoder paints something in between.
+# **A walk** on the straight line from one test image's code to another's, beside the walk through the pixels, which
+# only fades one picture into the other:
+
+# %%
+first, last = picked[0], picked[6]
+walked = vae.sample(generative.walk(mean[first], mean[last], 10))
+faded = generative.walk(x_test[first].ravel(), x_test[last].ravel(), 10).reshape(-1, *shape)
+figure, axes = plt.subplots(2, 10, figsize=(8, 1.9))
+for line, name, images in zip(axes, ("codes", "pixels"), (walked, faded)):
+    for ax, picture in zip(line, images):
+        ax.imshow(picture[..., 0], cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+
+# %% [markdown]
+# **Samples**: draw a code from N(0, 1) and paint. As competitors the two of the same size from above: the plain
+# autoencoder of two numbers, and PCA, each with codes drawn from a normal distribution; PCA's is fitted to its codes,
+# the plain autoencoder has only N(0, 1), for nothing told it where to put its codes.
+
+# %%
+codes = np.random.default_rng(seed).normal(size=(10, 2)).astype("float32")
+front, back = halves[2]
+plane_of_lines = PCA(2).fit(flat)
+spread = np.sqrt(plane_of_lines.explained_variance_)
+new = {
+    "VAE": vae.sample(codes),
+    "autoencoder": np.asarray(ops.sigmoid(back(codes))),
+    "PCA": plane_of_lines.inverse_transform(codes * spread).reshape(-1, *shape),
+}
+figure, axes = plt.subplots(3, 10, figsize=(8, 2.7))
+for line, (name, images) in zip(axes, new.items()):
+    for ax, picture in zip(line, images):
+        ax.imshow(picture[..., 0], cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+
+for name, found in {"autoencoder": transfer.predict(front, x_test), "VAE": mean}.items():
+    print(f"{name}: codes of the test images have the mean {found.mean(axis=0).round(1)}")
+    print(f"    and the deviation {found.std(axis=0).round(1)}; drawn from N(0, 1): 0 and 1")
+
+# %% [markdown]
+# Nothing told the plain autoencoder where to put its codes, and it did not put them where N(0, 1) lies; so its new
+# images come from codes that it has hardly seen. PCA adds and subtracts two pictures and gets shadows. The VAE's
+# samples are digits, or lie between two, and they are soft: one code stands for many images, and the decoder paints
+# their mean.
+#
+# ## Words in: convolution along a sentence
+#
+# A sentence is a row, and a filter can slide along it as over an image. A filter of three words with 16 numbers a word
+# has 3 · 16 weights. Two models (Collobert et al. 2011):
+#
+# - the **window** model answers for *each word*, from the words around it;
+# - the **sentence** model answers *once*, from the largest value of each filter over the whole sentence, wherever it
+#   stood.
+#
+# Our question, for the captions of scenes with two objects: *what is where?* First for each word: does it belong to
+# the first object, to the relation or to the second object? How much must a network see? We can say before any
+# training. A window with the words in it can be looked up in a table: the best possible answer is the most frequent
+# one. Predict: one word alone does not tell to which object *red* belongs; with one neighbour on either side "a red
+# star" tells no more about *red*; with two, "a red star left" does.
+
+# %%
+pairs = [caption for caption in train_captions if len(caption.split()) > 3]
+sides = {"left": "right", "right": "left", "above": "below", "below": "above"}
+
+
+def parts(caption):
+    """A caption of two objects as three lists of words: object, relation, object."""
+    words = caption.split()
+    after = 5 if "of" in words else 4
+    return words[:3], words[3:after], words[after:]
+
+
+def roles(caption):
+    """For each word 1, 2 or 3: first object, relation, second object."""
+    return [number for number, words in enumerate(parts(caption), 1) for _ in words]
+
+
+def padded(lists, length=8):
+    return np.array([[*entry, *[0] * (length - len(entry))] for entry in lists])
+
+
+words, tags = vocabulary.encode(pairs, 8, ends=False), padded(map(roles, pairs))
+held = len(words) // 5  # for testing
+print(f"{len(words) - held} captions to learn from, {held} to test:", pairs[0], tags[0].tolist())
+
+
+# %%
+def best_possible(size):
+    """Share of the test words that a table of all windows of the training captions gets right."""
+    framed = np.pad(words, ((0, 0), (size // 2, size // 2)))
+    windows = np.lib.stride_tricks.sliding_window_view(framed, size, axis=1)
+    votes = {}
+    for window, tag in zip(windows[held:].reshape(-1, size), tags[held:].ravel()):
+        votes.setdefault(window.tobytes(), np.zeros(4))[tag] += 1
+    guesses = [votes.get(window.tobytes(), np.ones(4)).argmax() for window in windows[:held].reshape(-1, size)]
+    return np.mean((np.array(guesses) == tags[:held].ravel())[tags[:held].ravel() > 0])
+
+
+def window_model(size):
+    row = layers.Input((8,), dtype="int32")
+    x = layers.Embedding(len(vocabulary), 16)(row)
+    x = layers.Conv1D(32, size, padding="same", activation="relu")(x)
+    return keras.Model(row, layers.Conv1D(4, 1)(x))
+
+
+def train_rows(model, inputs, goals, steps=time_steps, rate=5e-3):
+    """So many steps of 32 rows, sounds or sentences."""
+    schedule = training.WarmupHoldDecay(rate, steps, steps // 10)
+    training.compile_classifier(model, keras.optimizers.Adam(schedule))
+    a, b = transfer.repeat(inputs, goals, steps, 32, seed)
+    model.fit(a, b, batch_size=32, shuffle=False, verbose=0)
+    return model
+
+
+# %%
+window_scores, table_scores = {}, {}
+counted = tags[:held] > 0
+for size in (1, 3, 5):
+    model = train_rows(window_model(size), words[held:], tags[held:])
+    answers = transfer.predict(model, words[:held]).argmax(axis=-1)
+    window_scores[size] = np.mean((answers == tags[:held])[counted])
+    table_scores[size] = best_possible(size)
+plots.curves(
+    {"1-D convolution": list(window_scores.values()), "best possible": list(table_scores.values())},
+    x=list(window_scores),
+    xlabel="words in the window",
+    ylabel="share of words with the right role",
+)
+record(window_one=window_scores[1], window_three=window_scores[3], window_five=window_scores[5])
+
+# %% [markdown]
+# The network does what the table does: with one and three words it is as good as anybody can be, and with five it is
+# nearly perfect. **A window that is too small cannot be made good by training**; to see this beforehand, count.
+#
+# Now one answer for a sentence: *which shape lies on the left, or on top?* "A red star left of a blue ring": the star;
+# "a red star right of a blue ring": the ring. Every caption also comes told from the other object ("a blue ring right
+# of a red star"), so that the order counts. A **bag of words** knows which words there are and not in what order:
+# the two shapes are there, and it can only guess between them. Predict .5 for filters of one word with the largest
+# value over the sentence, which are such a bag. (When both shapes are alike, even the bag is right, in a sixth of the
+# cases: .5 + .5 / 6 = .58.) With three words "star left" and "star right" are different things.
+
+
+# %%
+def told_from_the_other(caption):
+    one, relation, other = parts(caption)
+    return " ".join([*other, sides[relation[0]], *relation[1:], *one])
+
+
+def what_is_first(caption):
+    """Number of the class of the shape on the left or on top."""
+    one, relation, other = parts(caption)
+    return shapes.CLASSES.index((one if relation[0] in ("left", "above") else other)[2])
+
+
+def sentence_model(size):
+    row = layers.Input((8,), dtype="int32")
+    x = layers.Embedding(len(vocabulary), 16)(row)
+    x = layers.Conv1D(64, size, padding="same", activation="relu")(x)
+    return keras.Model(row, layers.Dense(6)(layers.GlobalMaxPooling1D()(x)))
+
+
+both = [pairs, [told_from_the_other(caption) for caption in pairs]]
+tellings = [vocabulary.encode(texts, 8, ends=False) for texts in both]
+where = np.array([what_is_first(caption) for caption in pairs])
+print(both[0][0], "=", both[1][0], "->", shapes.CLASSES[where[0]])
+learn_rows, test_rows = (np.concatenate([part[s] for part in tellings]) for s in (slice(held, None), slice(held)))
+learn_where, test_where = np.tile(where[held:], 2), np.tile(where[:held], 2)
+
+# %%
+sentence_scores = {}
+for size in (1, 3):
+    model = train_rows(sentence_model(size), learn_rows, learn_where)
+    answers = transfer.predict(model, test_rows).argmax(axis=1)
+    sentence_scores[f"filters of {size} word{'s' if size > 1 else ''}"] = np.mean(answers == test_where)
+plots.bars(sentence_scores, xlabel="right shapes", baselines={"guess one of the two": 0.5 + 0.5 / 6})
+bag, three = sentence_scores.values()
+record(sentence_bag=bag, sentence_three=three)
+
+# %% [markdown]
+# ## Sounds in: convolution along time
+#
+# A sound is a row of numbers too, 8,000 a second here. We make our own, since no recording can be shipped: tones,
+# rhythms, and words of three speech sounds from a small synthesiser, each by another "speaker" with another pitch,
+# throat and tempo. Made sounds are no recordings: they show what a network can tell apart, not how well it would hear
+# people.
+#
+# Nearly all networks for sound begin with a **spectrogram**. Cut the sound in frames of 256 samples (32 ms) every 128;
+# take the strength of each frequency in a frame; sum them in bands that are as wide as the ear's (mel); take the
+# logarithm. How many frames has a sound of .8 s? 6,400 samples: (6,400 − 256) / 128 + 1 = 49.
+
+# %%
+kinds = {"tones": sounds.tones, "rhythms": sounds.rhythms, "words": sounds.words}
+settings = {"tones": {}, "words": {}, "rhythms": {"window": 400, "hop": 400, "bands": 8}}
+sounded, heard, listen = {}, {}, {}
+for name, make in kinds.items():
+    sounded[name] = [make(sounds_each, 2 * seed), make(400, 2 * seed + 1)]  # to learn from, to test
+    heard[name] = [sequence.log_mel(signals, sounds.RATE, **settings[name]) for signals, _ in sounded[name]]
+    middle, spread = heard[name][0].mean(), heard[name][0].std()
+    listen[name] = [(part - middle) / spread for part in heard[name]]
+print({name: parts[0].shape[1:] for name, parts in listen.items()}, "frames, bands")
+
+# %%
+named = {"tones": sounds.TONES, "rhythms": sounds.RHYTHMS, "words": sounds.WORDS[:4]}
+figure, axes = plt.subplots(3, 4, figsize=(8, 5.4))
+for line, (name, classes) in zip(axes, named.items()):
+    for column, ax in enumerate(line):
+        ax.imshow(heard[name][0][column].T, origin="lower", aspect="auto", cmap="magma")
+        ax.set(title=f"{name[:-1]}: {classes[column]}", xticks=[], yticks=[])
+        ax.grid(False)
+    line[0].set_ylabel("mel band")
+    line[0].set_xlabel("time", loc="left")
+
+# %% [markdown]
+# Listen to them (the player appears where the notebook runs):
+
+# %%
+from IPython.display import Audio, display
+
+for name, (signals, _) in [(name, parts[0]) for name, parts in sounded.items()]:
+    print(name)
+    display(Audio(signals[:4].ravel(), rate=sounds.RATE))
+
+# %% [markdown]
+# ### The time-delay network
+#
+# Waibel et al. (1989) told the syllables "ba", "da" and "ga" apart with a **time-delay neural network** (TDNN): the
+# same weights at every moment. It is a 1-D convolution, trained by
+# back-propagation, and published in the same year as LeCun's for images. Input: 15 frames of
+# 16 mel bands. Layer 1: 8 units that see 3 frames; layer 2: 3 units that see 5 frames of layer 1; the output adds up
+# each unit's values over time. We expect 15 − 2 = 13 and 13 − 4 = 9 places, and 3 · 16 · 8 + 8 = 392 and 5 · 8 · 3 + 3
+# = 123 weights. One output sees 3 + 4 = 7 frames.
+
+# %% tags=["nbval-check-output"]
+waibel = keras.Sequential(
+    [layers.Input((15, 16)), layers.Conv1D(8, 3, activation="sigmoid"), layers.Conv1D(3, 5, activation="sigmoid")]
+)
+for layer in waibel.layers:
+    print(layer.output.shape[1:], layer.count_params(), "weights")
+print(arithmetic.receptive_field_chain([(3, 1), (5, 1)])["size"].tolist(), "frames seen")
+
+# %% [markdown]
+# Ours, `sequence.tdnn`, has three layers of 32 filters of 3 frames, and at every moment a score for each class, whose
+# mean over time is the logit. So it does not matter *when* a sound begins.
+#
+# ### Tones, and what the filters look like
+
+# %%
+chance = {name: 1 / len(kind) for name, kind in (("tones", sounds.TONES), ("words", sounds.WORDS))}
+
+
+def hear(name, inputs=None, **options):
+    """A trained time-delay network for one kind of sounds, and its share of right answers on test sounds."""
+    (x, x_test), ((_, y), (_, y_test)) = inputs or listen[name], sounded[name]
+    keras.utils.set_random_seed(seed)
+    model = train_rows(sequence.tdnn(x.shape[1:], y.max() + 1, **options), x, y, rate=3e-3)
+    return model, np.mean(transfer.predict(model, x_test).argmax(axis=1) == y_test)
+
+
+tone_net, tone_score = hear("tones")
+filters = np.asarray(tone_net.get_layer("conv1").kernel)  # (frames, bands, filters)
+strongest = np.argsort(-np.abs(filters).sum(axis=(0, 1)))[:8]
+maps = keras.Model(tone_net.input, tone_net.get_layer("conv1").output)
+answers = transfer.predict(maps, listen["tones"][1][:4])
+print(f"{tone_score:.3f} of the tones right, chance {chance['tones']:.2f}")
+
+# %%
+figure = plt.figure(figsize=(8, 4.6))
+above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
+largest = np.abs(filters).max()
+for ax, index in zip(above.subplots(1, 8), strongest):
+    ax.imshow(filters[:, :, index].T, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
+    ax.set(xticks=[], yticks=[])
+above.suptitle("eight filters of layer 1: 3 frames wide, 24 bands high", fontsize=10)
+for column, axes in enumerate(below.subplots(2, 4).T):
+    axes[0].imshow(heard["tones"][1][column].T, origin="lower", aspect="auto", cmap="magma")
+    axes[1].imshow(answers[column][:, strongest].T, aspect="auto", cmap="viridis")
+    axes[0].set_title(sounds.TONES[column], fontsize=10)
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+    if column == 0:
+        axes[0].set_ylabel("band")
+        axes[1].set_ylabel("filter")
+
+# %% [markdown]
+# A filter whose red and blue stand one above the other, the red higher on the right, answers to what rises.
+#
+# ### How far back does it hear? Dilation
+#
+# The rhythms *gallop*, *limp* and *sway* have the same four gaps between strokes in different orders: (2, 4, 4, 6),
+# (2, 6, 4, 4) and (2, 4, 6, 4) sixteenths of a bar. Who hears one gap at a time cannot tell them apart; two gaps in a
+# row are needed, up to ten sixteenths of a bar of a second, which is .6 s or 12 frames of 50 ms and one more. Three
+# layers of 3 frames see 1 + 2 · 3 = 7 frames. Two more layers would do it, or **dilation**: leave one frame out
+# between the entries of a filter in layer 2, and three in layer 3. The field becomes 1 + 2 · (1 + 2 + 4) = 15 frames
+# with not one weight more.
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
+for ax, dilations in zip(axes, ((1, 1, 1), (1, 2, 4))):
+    plots.field_cone([(3, 1, dilation) for dilation in dilations], title=f"dilations {dilations}", ax=ax)
+
+# %%
+fields, rhythm_scores = [], []
+for dilations in ((1, 1, 1), (1, 2, 4), (1, 4, 8)):
+    chain = [(3, 1, 0, dilation) for dilation in dilations]
+    fields.append(int(arithmetic.receptive_field_chain(chain)["size"].iloc[-1]))
+    rhythm_scores.append(hear("rhythms", dilations=dilations)[1])
+plots.curves(
+    {"time-delay network": rhythm_scores},
+    x=fields,
+    xlabel="receptive field, frames of 50 ms",
+    ylabel="right rhythms",
+    baselines={"chance": 0.25, "even, and a guess": 0.25 + 0.75 / 3},
+)
+record(tones_right=tone_score, rhythm_short=rhythm_scores[0], rhythm_long=rhythm_scores[1])
+
+# %% [markdown]
+# The second line is what one gap at a time can do: know the *even* rhythm, and guess among the other three. The short
+# field stays near it, the longer ones leave it. WaveNet (van den Oord et al. 2016) drives this on: filters of two
+# samples with dilations 1, 2, 4, ... 512 see 1,024 samples with ten layers. And since it *makes* sound, sample by
+# sample, it may not look ahead. Its convolutions are **causal**: the filter ends at the present. Touch one sample, and
+# only the present and the future may change:
+
+# %%
+silence = np.zeros((1, 40, 1), "float32")
+kernel = np.ones((2, 1, 1), "float32")
+ways = {"causal": [], "same": []}
+for touched in (0, 20):
+    for way, outputs in ways.items():
+        y = silence.copy()
+        y[0, touched or slice(0)] = 1
+        for dilation in (1, 2, 4):
+            if way == "causal":
+                y = sequence.causal_convolution(y, kernel, dilation)
+            else:
+                y = ops.conv(y, np.ones((3, 1, 1), "float32"), padding="same", dilation_rate=dilation)
+        outputs.append(np.asarray(y)[0, :, 0] > 0)
+figure, axes = plt.subplots(2, 1, figsize=(8, 2), sharex=True)
+for ax, (way, (_, reached)) in zip(axes, ways.items()):
+    ax.bar(range(40), reached, color=plots.BLUE, width=0.9)
+    ax.axvline(20, color=plots.VERMILLION)
+    ax.set(yticks=[], ylabel=way)
+axes[1].set_xlabel("moments that change when moment 20 (red) is touched")
+
+# %% [markdown]
+# ### Words, and MFCC
+#
+# For forty years the first step of nearly every speech recogniser was the **mel-frequency cepstral coefficients**
+# (MFCC, Davis and Mermelstein 1980): a cosine transform of each frame's log-mel bands, of which the first thirteen are
+# kept. They hold the smooth outline of the spectrum, which the mouth makes, and leave out the ripple, which comes from
+# the pitch of the voice.
+#
+# Our words come in pairs of the same sounds in another order: *asi* and *isa*. The mean over time of everything knows
+# the sounds and not the order. So we expect from a linear classifier on the mean about one half.
+
+# %%
+coefficients = [sequence.mfcc(part) for part in heard["words"]]
+scale = coefficients[0].mean(axis=(0, 1)), coefficients[0].std(axis=(0, 1))
+coefficients = [(part - scale[0]) / scale[1] for part in coefficients]
+(_, y), (_, y_test) = sounded["words"]
+means = [part.mean(axis=1) for part in coefficients]
+word_scores = {
+    "mean MFCC, linear": LogisticRegression(max_iter=1000).fit(means[0], y).score(means[1], y_test),
+    "log-mel, network": hear("words")[1],
+    "MFCC, network": hear("words", coefficients)[1],
+}
+plots.bars(word_scores, xlabel="right words", baselines={"chance": 1 / 8, "sounds without order": 0.5})
+record(words_mean=word_scores["mean MFCC, linear"], words_right=word_scores["MFCC, network"])
+
+# %%
+figure, axes = plt.subplots(2, 4, figsize=(8, 4))
+for column in range(4):
+    axes[0, column].imshow(heard["words"][1][column].T, origin="lower", aspect="auto", cmap="magma")
+    axes[1, column].imshow(coefficients[1][column].T, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-3, vmax=3)
+    axes[0, column].set_title(sounds.WORDS[column])
+for ax in axes.ravel():
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+axes[0, 0].set_ylabel("log-mel band")
+axes[1, 0].set_ylabel("MFCC")
+
+# %% [markdown]
+# ## Without convolution: a vision transformer
+#
+# What does convolution assume? That neighbours belong together (locality), and that what is worth seeing here is worth
+# seeing there (shared weights). The **vision transformer** (Dosovitskiy et al. 2021) assumes little of it. It cuts the
+# image into patches, here 8 × 8 patches of 4 × 4 pixels, maps each to 64 numbers with one matrix, adds a learnt vector
+# for its place, and then lets every patch attend to every other: attention as in the captions, but with 64 queries.
+#
+# One block: attention among the patches, then two dense layers for each patch; both behind a normalisation and beside
+# a shortcut (topic 04). Its weights: four matrices of 64 · 64 + 64 for queries, keys, values and output: 16,640; two
+# dense layers 64 → 128 → 64: 16,576; two normalisations of 128: 256. Together 33,472.
+
+
+# %%
+def transformer_block(x, width=64, heads=4):
+    """Self-attention and two dense layers, each behind a normalisation and beside a shortcut."""
+    y = layers.LayerNormalization(epsilon=1e-6)(x)
+    x = layers.Add()([x, layers.MultiHeadAttention(heads, width // heads)(y, y)])
+    y = layers.LayerNormalization(epsilon=1e-6)(x)
+    return layers.Add()([x, layers.Dense(width)(layers.Dense(2 * width, activation="gelu")(y))])
+
+
+tokens = layers.Input((64, 64))
+print(f"one block: {keras.Model(tokens, transformer_block(tokens)).count_params():,} weights")
+
+# %% [markdown]
+# Three networks on topic 03's pictures, drawn shapes of 32 × 32, all with a global average at the end:
+#
+# - the **convnet**: topic 03's VGG-like one, seven convolutions;
+# - the **transformer**: patches and four blocks;
+# - the **hybrid**: three convolutions instead of the patches' matrix (the *stem*), then three blocks. It also has 8 ×
+#   8 places of 64 numbers, but each of them has seen its neighbourhood (Xiao et al. 2021).
+
+
+# %%
+def convnet(x):
+    for number, filters in enumerate((16, 16, "M", 32, 32, "M", 64, 64, "M", 128), 1):
+        x = layers.MaxPooling2D(2)(x) if filters == "M" else conv_bn_relu(x, filters, 3, name=f"conv{number}")
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def attend(cells, depth):
+    x = PositionEmbedding(name="places")(layers.Reshape((-1, cells.shape[-1]))(cells))
+    for _ in range(depth):
+        x = transformer_block(x)
+    return layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-6)(x))
+
+
+def transformer(x):
+    return attend(layers.Conv2D(64, 4, 4, name="patches")(x), blocks)  # stride = size: one matrix for each patch
+
+
+def hybrid(x):
+    for number, (filters, stride) in enumerate(((16, 2), (32, 2), (64, 1)), 1):
+        x = conv_bn_relu(x, filters, 3, stride, name=f"stem{number}")
+    return attend(x, max(1, blocks - 1))
+
+
+# %%
+channels = data.describe(pictures).image_shape[-1]
+picture_classes = data.describe(pictures).classes
+
+
+def network(body):
+    image = layers.Input((32, 32, channels))
+    features = body(layers.Rescaling(1 / 127.5, offset=-1)(image))
+    return keras.Model(image, layers.Dense(len(picture_classes), name="logits")(features))
+
+
+bodies = {"convnet": convnet, "transformer": transformer, "hybrid": hybrid}
+rows = []
+for name, body in bodies.items():
+    total = arithmetic.totals(network(body))
+    rows.append(
+        (name, f"{total['params']:,}", f"{total['macs'] / 1e6:.1f} M", f"{total['activation_bytes'] / 1e6:.2f}")
+    )
+pd.DataFrame(rows, columns=["network", "parameters", "MACs", "maps, MB"]).set_index("network")
+
+# %% [markdown]
+# Nearly the same size and work. The numbers of steps were chosen so that each spends about the same CPU time; we
+# measure it and show it. With few pictures (50 of each class) and with many (800).
+
+
+# %%
+def compare(name, sets, steps, rate):
+    """For each set of pictures the share of right test pictures and CPU seconds; the first two steps, which compile, are not counted."""
+    keras.utils.set_random_seed(seed)
+    model, results = network(bodies[name]), []
+    schedule = training.WarmupHoldDecay(rate, steps + 2, steps // 10)
+    training.compile_classifier(model, keras.optimizers.AdamW(schedule, weight_decay=1e-2, clipnorm=1.0))
+    fresh = model.get_weights()
+    for images, labels in sets:
+        x, y = transfer.repeat(images, labels, steps + 2, 32, seed)
+        model.fit(x[:64], y[:64], batch_size=32, verbose=0)
+        begin = time.process_time()
+        model.fit(x[64:], y[64:], batch_size=32, shuffle=False, verbose=0)
+        seconds = time.process_time() - begin
+        results.append((np.mean(transfer.predict(model, seen).argmax(axis=1) == seen_labels), seconds))
+        model.set_weights(fresh)
+        for variable in model.optimizer.variables:
+            variable.assign(ops.zeros_like(variable))
+    return results
+
+
+# %%
+seen, seen_labels = data.arrays(pictures, "test[:1200]", 32, channels)
+sets = [data.arrays(pictures, "train", 32, channels, per_class=count, seed=seed) for count in per_class]
+rates = {"convnet": 2e-3, "transformer": 1e-3, "hybrid": 1e-3}
+rows, vision = [], {}
+for name, steps in zip(bodies, vision_steps):
+    for count, (share, seconds) in zip(per_class, compare(name, sets, steps, rates[name])):
+        rows.append({"images": count, "accuracy": share, "method": name, "CPU seconds": seconds})
+        vision[name, count] = share
+for count, (images, labels) in zip(per_class, sets):
+    flat_images, flat_seen = (array.reshape(len(array), -1) / 255 for array in (images, seen))
+    share = RidgeClassifier(alpha=1000).fit(flat_images, labels).score(flat_seen, seen_labels)
+    rows.append({"images": count, "accuracy": share, "method": "linear, on pixels"})
+
+# %%
+table = pd.DataFrame(rows)
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(3, 2))
+baseline = {"chance": 1 / len(picture_classes)}
+plots.learning_curve(table, "images", xlabel="training pictures of each class", baselines=baseline, ax=left)
+times = table.dropna().groupby("method", sort=False)["CPU seconds"].apply(list).to_dict()
+plots.bars(times, xlabel="CPU seconds of training", ax=right)
+few, many = per_class[0], per_class[-1]
+record(
+    convnet_few=vision["convnet", few],
+    convnet_many=vision["convnet", many],
+    transformer_few=vision["transformer", few],
+    transformer_many=vision["transformer", many],
+    hybrid_few=vision["hybrid", few],
+    hybrid_many=vision["hybrid", many],
+)
+
+# %%
+advantage = {count: vision["convnet", count] - vision["transformer", count] for count in per_class}
+for count, gain in advantage.items():
+    print(f"{count} pictures of each class: the convnet is ahead of the transformer by {gain:.2f}")
+
+# %% [markdown]
+# Where do convolution's assumptions pay? Where data or time are short: the transformer has to learn from the pictures
+# that neighbours belong together, the convnet is built so, and the hybrid is built so in its first layers. At the
+# other end it turns round: with hundreds of millions of labelled photographs and the time to use them, Dosovitskiy et
+# al. report that the vision transformer is ahead of a large ResNet [paper]. An assumption that is right saves data; one
+# that is not quite right costs accuracy when data are plenty.
+#
+# ## Summary
+#
+# You can now
+#
+# - change what goes in and what comes out, and keep the block;
+# - write captions word by word, with attention and beam search, and distrust a BLEU without its baseline;
+# - train a Q-network with replay and a target network, and judge it over several seeds between chance and an oracle;
+# - compress, clean and paint images, and compute the bound that a variational autoencoder raises;
+# - slide filters along words and sounds, and compute beforehand what a field is too short for;
+# - say what convolution assumes, and show on equal time where that pays.
+#
+# ## Exercises
+#
+# 1. (easy) How many frames does a network of 2-frame filters with dilations 1, 2, 4, 8, 16 see? And how many layers of
+#    3-frame filters without dilation see as many? *Hint: `arithmetic.receptive_field_chain`.*
+# 2. (easy) Draw samples of VAEs with codes of 2, 8 and 32 numbers. Which look best, which has the best ELBO? *Hint:
+#    `generative.VariationalAutoencoder(shape, latent=8)`.*
+# 3. (medium) Blind the player for motion: set the first frame of every observation to the second. How large is the
+#    mean reward now, and from what height on does the player know? *Hint: wrap the games' `step` and `reset`.*
+# 4. (medium) Train the captioner with flipped pictures and unchanged captions. Which attributes suffer, and how far do
+#    they fall? *Hint: compare with one half.*
+# 5. (medium) Take the position vectors away from the captioner. Does "left of" survive? Explain. *Hint: zero padding
+#    tells a convnet where the border is.*
+# 6. (hard) Use another β in the VAE: .1, 1 and 10. Plot reconstruction error against KL. *Hint:
+#    `VariationalAutoencoder(..., beta=...)`; which of the three lies on the line −ELBO = constant?*
+# 7. (hard) Give transformer and convnet five times the steps. Where do the curves meet? *Hint: `vision_steps`; watch
+#    the training loss too.*
+#
+# ## Further reading
+#
+# - K. Xu et al., *Show, attend and tell: neural image caption generation with visual attention*, ICML 2015.
+# - O. Vinyals, A. Toshev, S. Bengio and D. Erhan, *Show and tell: a neural image caption generator*, CVPR 2015.
+# - D. Bahdanau, K. Cho and Y. Bengio, *Neural machine translation by jointly learning to align and translate*, ICLR
+#   2015.
+# - K. Papineni, S. Roukos, T. Ward and W.-J. Zhu, *BLEU: a method for automatic evaluation of machine translation*, ACL
+#   2002.
+# - V. Mnih et al., *Playing Atari with deep reinforcement learning*, NIPS workshop 2013; *Human-level control through
+#   deep reinforcement learning*, Nature 2015.
+# - M. Towers et al., *Gymnasium: a standard interface for reinforcement learning environments*, 2024.
+# - P. Vincent, H. Larochelle, Y. Bengio and P.-A. Manzagol, *Extracting and composing robust features with denoising
+#   autoencoders*, ICML 2008.
+# - D. Kingma and M. Welling, *Auto-encoding variational Bayes*, ICLR 2014.
+# - A. Waibel, T. Hanazawa, G. Hinton, K. Shikano and K. Lang, *Phoneme recognition using time-delay neural networks*,
+#   IEEE Transactions on Acoustics, Speech and Signal Processing, 1989.
+# - R. Collobert et al., *Natural language processing (almost) from scratch*, JMLR 2011.
+# - S. Davis and P. Mermelstein, *Comparison of parametric representations for monosyllabic word recognition*, IEEE
+#   Transactions on Acoustics, Speech and Signal Processing, 1980.
+# - A. van den Oord et al., *WaveNet: a generative model for raw audio*, 2016.
+# - A. Dosovitskiy et al., *An image is worth 16x16 words*, ICLR 2021.
+# - T. Xiao et al., *Early convolutions help transformers see better*, NeurIPS 2021.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from course.manifest import Notebook, Profile
@@ -16,8 +17,8 @@ GIGABYTE = 10**9
 class CellResult:
     """How one code cell ended.
 
-    `index`: its place in the notebook as given; `name` and `message`: the error's class and text; `traceback`: plain text.
-    """
+    `index`: its place in the notebook as given; `name` and `message`: the error's class and text; `traceback`: plain
+    text."""
 
     index: int
     id: str
@@ -33,9 +34,9 @@ class CellResult:
 class Result:
     """How it ended.
 
-    `error` is None when it passed, else: `cell` (position in the notebook as given, papermill's own cell not counted; None
-    when no cell had begun), `cell_id`, `name`, `value`, `traceback` (plain text) and `source` (first line of the cell).
-    """
+    `error` is None when it passed, else: `cell` (position in the notebook as given, papermill's own cell not counted;
+    None when no cell had begun), `cell_id`, `name`, `value`, `traceback` (plain text) and `source` (first line of the
+    cell)."""
 
     notebook: str
     status: str  # "passed", "failed", "timeout", "died", "flooded" or "cancelled"
@@ -78,20 +79,26 @@ def failed(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if not outcome.good]
 
 
-def judge(notebook: Notebook, profile: Profile, result: Result) -> list[str]:
-    """What is wrong with a result that passed: budgets are CPU seconds / 120 and peak memory, bands are closed."""
+def judge(
+    notebook: Notebook, profile: Profile, result: Result, parameters: Mapping[str, Any] = MappingProxyType({})
+) -> list[str]:
+    """What is wrong with a result that passed: budgets are CPU seconds / 120 and peak memory, bands are closed.
+
+    On other data than the profile's, by the run's `parameters`, bands and budgets are shown and not judged.
+    """
     if result.status != "passed":
         return []
-    problems = []
+    problems: list[str] = []
+    other = notebook.on_other_data(profile.name, parameters)
     minutes, budget = result.cpu_seconds / 120, notebook.minutes(profile.name)
-    if minutes > budget:
+    if minutes > budget and not other:
         problems.append(
             f"took {minutes:.3g} minutes ({result.cpu_seconds:.0f} CPU seconds / 120), its budget is {budget:g}"
         )
     memory, most = result.peak_rss_bytes / GIGABYTE, notebook.memory_gb(profile.name)
-    if memory > most:
+    if memory > most and not other:
         problems.append(f"took {memory:.3g} GB of memory at its peak, its budget is {most:g}")
-    bands = notebook.bands(profile.name)
+    bands = notebook.bands(profile.name, parameters)
     for name, band in bands.items():
         value = result.metrics.get(name)
         if name in result.unreadable:

@@ -35,6 +35,25 @@ def record(**metrics):
         print(bundle["text/plain"])
 
 
+def reaches(value, floor, judged=True):
+    """Whether a figure reaches its floor, for a check that says so: `assert reaches(accuracy, floor, judged), f"..."`.
+
+    A floor was measured on certain data. On others it says nothing, so the figure is shown and not judged.
+
+    Args:
+        value: float.
+        floor: float, in the units of `value`.
+        judged: bool, whether the data are those that the floor was measured on.
+
+    Returns:
+        bool; True where nothing is judged, which is printed.
+    """
+    if judged:
+        return bool(value >= floor)
+    print(f"{value:.3g}: not judged on other data, for the floor of {floor:g} was measured on the notebook's own")
+    return True
+
+
 def _in_notebook():
     try:
         from IPython import get_ipython

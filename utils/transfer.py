@@ -19,7 +19,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils import training
+from utils import models, training
+from utils.training.resuming import model_digest
 
 # Features
 
@@ -32,7 +33,7 @@ def embed(model, images, layer=None, batch_size=128, cache=None):
     Args:
         model: keras.Model on images; the batch norms use their running statistics.
         images: (N, H, W, C) as the model takes them.
-        layer: name of the layer; None: the model's output.
+        layer: name of the layer, "backbone/conv1" for one of a nested model; None: the model's output.
         batch_size: images at a time. The last batch is filled up, so that every batch has one shape and the network is
             traced once.
         cache: folder in which features are kept, by the content of images and weights; the second call reads them.
@@ -42,7 +43,7 @@ def embed(model, images, layer=None, batch_size=128, cache=None):
         (N, D) float32.
 
     Raises:
-        ValueError: the model has no such layer, or there are no images.
+        ValueError: there are no images; the model has no such layer, is not built, or has several inputs or outputs.
     """
     if len(images) == 0:
         raise ValueError("there are no images to embed")
@@ -72,31 +73,28 @@ def predict(model, images, batch_size=128):
 
     Returns:
         (N, ...) float32.
+
+    Raises:
+        ValueError: there are no images; the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
+    if len(images) == 0:
+        raise ValueError("there are no images to predict")
     return _in_batches(model, images, batch_size)
 
 
 def _features(model, layer):
-    models = _FEATURES.setdefault(model, {})
-    if layer not in models:
-        output = model.output if layer is None else _named(model, layer).output
-        models[layer] = keras.Model(_input(model), _pooled(output))
-    return models[layer]
-
-
-def _input(model):
-    return model.inputs[0] if len(model.inputs) == 1 else model.inputs  # a list of one would have to be fed as a list
-
-
-def _named(model, name):
-    for layer in model.layers:
-        if layer.name == name:
-            return layer
-    raise ValueError(f"the model has no layer {name!r}; it has: {', '.join(layer.name for layer in model.layers)}")
+    kept = _FEATURES.setdefault(model, {})
+    if layer not in kept:
+        output = models.single_output(model) if layer is None else models.output_of(model, layer)
+        kept[layer] = keras.Model(models.single_input(model), _pooled(output))
+    return kept[layer]
 
 
 def _pooled(output):
-    return layers.GlobalAveragePooling2D(name="codes")(output) if len(output.shape) == 4 else output
+    # In float32 whatever the model computes in: in float16 the sum over a large map overflows.
+    pool = layers.GlobalAveragePooling2D(dtype="float32", name="codes")
+    return pool(output) if len(output.shape) == 4 else output
 
 
 def _in_batches(model, images, batch_size):
@@ -105,7 +103,7 @@ def _in_batches(model, images, batch_size):
 
 
 def _key(features, images):
-    total = hashlib.sha256(training._model_digest(features).encode())
+    total = hashlib.sha256(model_digest(features).encode())
     for array in (images, *(keras.ops.convert_to_numpy(variable) for variable in features.weights)):
         array = np.ascontiguousarray(array)
         total.update(f"{array.dtype} {array.shape}".encode())
@@ -210,10 +208,15 @@ def linear_probe(features, labels, kind="logistic", C=None):
 
 
 def clone(model):
-    """A copy of a model with weights of its own, equal to the model's: fine-tuning it leaves the model as it is."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
+    """A copy of a model with weights of its own, equal to the model's: fine-tuning it leaves the model as it is.
+
+    With the weights goes all that a layer keeps beside them, such as the mean and variance of an adapted
+    `Normalization`.
+
+    Raises:
+        ValueError: the model is not built, or a layer cannot be copied; the message names it.
+    """
+    return models.clone(model)
 
 
 def reinitialise(model, seed=0):
@@ -224,10 +227,13 @@ def reinitialise(model, seed=0):
         seed: of the weights; the global random state is left alone.
 
     Returns:
-        keras.Model.
+        keras.Model. What a preprocessing layer knows from `adapt` is kept.
+
+    Raises:
+        ValueError: the model is not built, or a layer cannot be copied; the message names it.
     """
     with _seeds_of_initialisers(seed):
-        return keras.models.clone_model(model)
+        return models.remade(model)
 
 
 @contextlib.contextmanager
@@ -256,11 +262,16 @@ def classifier(backbone, classes, dropout=0.2, name="classifier"):
 
     Returns:
         keras.Model giving logits (B, classes).
+
+    Raises:
+        ValueError: the backbone is not built, is a subclassed model, or has several inputs or outputs.
     """
+    models.single_input(backbone)
+    models.single_output(backbone)
     base = clone(backbone)
     x = layers.GlobalAveragePooling2D(name="codes")(base.output) if len(base.output.shape) == 4 else base.output
     x = layers.Dropout(dropout, name="codes_dropout")(x)
-    return keras.Model(_input(base), layers.Dense(classes, name="logits")(x), name=name)
+    return keras.Model(base.inputs[0], layers.Dense(classes, name="logits")(x), name=name)
 
 
 def freeze(model, up_to=None, batch_norm=False):
@@ -323,8 +334,10 @@ def copy_layers(source, target, n):
         Name of the last layer of that part in the target, for `freeze(target, up_to=...)`; "" for n = 0.
 
     Raises:
-        ValueError: one of them has fewer such layers, or they differ.
+        ValueError: one of them has fewer such layers or is not built, or they differ.
     """
+    models.check_built(source)
+    models.check_built(target)
     pairs = list(zip(_first(source, n), _first(target, n)))
     for one, other in pairs:
         if [v.shape for v in one.weights] != [v.shape for v in other.weights]:
@@ -362,7 +375,13 @@ def recalibrate_batch_norm(model, images, batch_size=128):
 
     Returns:
         The model.
+
+    Raises:
+        ValueError: there are no images; the model is not built or has several inputs.
     """
+    models.check_single(model, outputs=False)
+    if len(images) == 0:
+        raise ValueError("there are no images to take statistics of")
     norms = [layer for layer in training.leaf_layers(model) if isinstance(layer, layers.BatchNormalization)]
     norms = [layer for layer in norms if layer.trainable]
     momenta = [layer.momentum for layer in norms]
@@ -385,21 +404,16 @@ def draw(labels, per_class, seed=0):
 
     Args:
         labels: (N,) int.
-        per_class: images of each class.
+        per_class: images of each class, at most: a class that has fewer gives all of them.
         seed: of the choice. For one seed, the choice for a larger number contains that for a smaller one.
 
     Returns:
-        (classes * per_class,) indices, class after class.
-
-    Raises:
-        ValueError: a class has fewer images.
+        (at most classes * per_class,) indices, class after class.
     """
     labels = np.asarray(labels)
     chosen = []
     for label in np.unique(labels):
         own = np.random.default_rng([seed, int(label)]).permutation(np.flatnonzero(labels == label))
-        if len(own) < per_class:
-            raise ValueError(f"class {label} has {len(own)} images, {per_class} were asked for")
         chosen.append(own[:per_class])
     return np.concatenate(chosen)
 

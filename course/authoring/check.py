@@ -376,7 +376,9 @@ def counts(page: Page) -> Spots:
 
 
 def calibrated(page: Page) -> Spots:
-    """A band is as wide as what the stored values of `course calibrate` carry, and no wider than what the metric can be."""
+    """A band is as wide as what the stored values of `course calibrate` carry, and no wider than what the metric can
+    be.
+    """
     if page.kind == "lab":
         return
     try:
@@ -701,11 +703,20 @@ def _summary(notebooks: int, findings: int, lines: list[int]) -> str:
 
 
 def overrides(page: Page) -> list[Finding]:
-    """What course.toml sets in each profile must be parameters of the notebook, of their type and in their range."""
+    """What course.toml sets in each profile must be parameters of the notebook, of their type and in their range.
+
+    The parameters that choose the data must be there too.
+    """
     if page.kind == "lab":
         return []
     findings = []
     topics = [topic.name for topic in page.manifest.topics]
+    for name in page.notebook.spec.data:
+        if name not in page.parameters:
+            key = f"topics[{topics.index(page.notebook.stem)}].{page.kind}.data"
+            known = ", ".join(page.parameters) or "none"
+            message = f"{page.notebook.relative} has no parameter {name} (known: {known})"
+            findings.append(Finding(MANIFEST, key, "overrides", message))
     for profile, values in page.notebook.spec.parameters.items():
         for name, value in values.items():
             key = f"topics[{topics.index(page.notebook.stem)}].{page.kind}.parameters.{profile}.{name}"

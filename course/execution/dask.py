@@ -1,4 +1,5 @@
-"""`--executor dask`: the same execution on the workers of a Dask cluster. Notebook and data travel as bytes, in and out.
+"""`--executor dask`: the same execution on the workers of a Dask cluster. Notebook and data travel as bytes, in and
+out.
 
 The workers have the course installed; they share no disk with this machine. A worker that is lost costs the time of what it was
 doing: the scheduler gives that to another.

@@ -115,7 +115,9 @@ def run(
         parameters = resolved[notebook.id]
         key = cache.key(notebook, parameters)
         entry = None if fresh else cache.get(notebook, key)
-        if entry is None or judge(notebook, chosen, entry.result):  # what leaves its budget or its band is no success
+        if entry is None or judge(
+            notebook, chosen, entry.result, parameters
+        ):  # what leaves its budget or its band is no success
             tasks.append(Task(notebook, parameters, key, _expected(notebook, chosen)))
         else:
             outcomes[notebook.id] = Outcome(notebook, entry.result, [], True, parameters)
@@ -322,7 +324,7 @@ class _Runner:
                 lambda progress: self.events.put(Event(task, "progress", progress)),
                 self.cancel,
             )
-            problems = judge(notebook, self.profile, result)
+            problems = judge(notebook, self.profile, result, task.parameters)
             outcome = Outcome(notebook, result, problems, False, task.parameters)
             if result.status == "cancelled":
                 return outcome

@@ -39,7 +39,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the stored values of a metric carry. `band` is None with fewer than two seeds, `now` without a band so far."""
+    """What the stored values of a metric carry. `band` is None with fewer than two seeds, `now` without a band so
+    far."""
 
     notebook: Notebook
     metric: str
@@ -68,9 +69,8 @@ def calibrate(
 ) -> list[str]:
     """Run what is not stored yet, propose bands, and write them into course.toml if `write`. The failures, a line each.
 
-    A stored run counts while the notebook, with everything that it imports, is what it was; when a run with other code is
-    stored, the older ones of its profile are dropped, for one band is measured with one code.
-    """
+    A stored run counts while the notebook, with everything that it imports, is what it was; when a run with other code
+    is stored, the older ones of its profile are dropped, for one band is measured with one code."""
     tasks = [task for notebook in notebooks for task in _tasks(manifest, notebook, profile, seeds)]
     known = len(seeds) * len(notebooks) - len(tasks)
     say(f"{len(tasks)} runs in profile {profile.name}" + (f", {known} stored before" if known else ""))

@@ -227,13 +227,16 @@ def terminal(text: str) -> str:
     return "\n".join(lines)
 
 
-# Control sequences that colour nothing: nbconvert takes those that end in a letter, these are links, titles and odd ends.
+# Control sequences that colour nothing: nbconvert takes those that end in a letter, these are links, titles and odd
+# ends.
 _OTHER_CONTROL = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()].?|(?!\[).?)", re.DOTALL)
 _OWN_COLOUR = re.compile(r' style="(?:color: rgb\((\d+),(\d+),(\d+)\))?[^"]*"')
 
 
 def coloured(text: str) -> str:
-    """Terminal text as HTML: nbconvert's classes, and the nearest of these colours where a program asks for one of its own."""
+    """Terminal text as HTML: nbconvert's classes, and the nearest of these colours where a program asks for one of its
+    own.
+    """
     from nbconvert.filters.ansi import ansi2html, strip_ansi
 
     def near(style: re.Match[str]) -> str:
@@ -249,7 +252,9 @@ def coloured(text: str) -> str:
 
 
 def nearest_colour(red: int, green: int, blue: int) -> str:
-    """Of the terminal's six colours; empty for greys. The page's own shades of these keep their contrast by day and night."""
+    """Of the terminal's six colours; empty for greys. The page's own shades of these keep their contrast by day and
+    night.
+    """
     levels = red, green, blue
     low, high = min(levels), max(levels)
     if high - low < 48:
@@ -313,7 +318,8 @@ class Context:
 
 
 def clean(markup: str, context: Context, attachments: Mapping[str, Any] | None = None, prose: bool = False) -> str:
-    """Well-formed HTML without scripts and without anything to load; pictures embedded, links led to the report's pages.
+    """Well-formed HTML without scripts and without anything to load; pictures embedded, links led to the report's
+    pages.
 
     Args:
         markup: HTML as a notebook shows it or as its Markdown says it.
@@ -374,7 +380,9 @@ def _style(tag: Any) -> None:
 
 
 def _balanced(rule: str) -> bool:
-    """One pair of braces, the second at the end: a brace in a text or in a selector would need a parser to be told apart."""
+    """One pair of braces, the second at the end: a brace in a text or in a selector would need a parser to be told
+    apart.
+    """
     return rule.count("{") == rule.count("}") == 1 and rule.endswith("}")
 
 

@@ -43,6 +43,7 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 dataset: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 8  # [8, 32] height and width that the images are brought to
 per_class: int = 100  # [10, 1000] training images of each class, where a comparison does not ask for fewer
 steps: int = 300  # [6, 5000] training steps of most runs
@@ -67,10 +68,10 @@ from utils.session import start
 start(seed)
 
 # %%
-images, labels = data.arrays(dataset, "train", image_size, 1, per_class=per_class)
-validation = data.arrays(dataset, "validation", image_size, 1, per_class=30)
-test_images, test_labels = data.arrays(dataset, "test", image_size, 1)
-classes = data.describe(dataset).classes
+classes = data.chosen(dataset, on_error=on_error).classes
+images, labels = data.arrays(dataset, "train", image_size, 1, per_class=per_class, on_error=on_error)
+validation = data.arrays(dataset, "validation", image_size, 1, per_class=30, on_error=on_error)
+test_images, test_labels = data.arrays(dataset, "test", image_size, 1, on_error=on_error)
 count = len(classes)
 plots.show_images(images[transfer.draw(labels, 2, seed)], columns=10, tile=0.8)
 
@@ -383,7 +384,7 @@ for ax in axes[:2]:
 # %%
 outputs = [2, 5, 10, 30, 100, 300, 1000]
 first_loss = {"images scaled to 0 ... 1": [], "images left at 0 ... 255": []}
-some = images[:200].reshape(200, -1) / 255.0
+some = images[:200].reshape(len(images[:200]), -1) / 255.0
 for classes_ in outputs:
     fresh = keras.Sequential([keras.Input(some.shape[1:]), layers.Dense(64, activation="relu"), layers.Dense(classes_)])
     truth = np.random.default_rng(seed).integers(0, classes_, len(some))

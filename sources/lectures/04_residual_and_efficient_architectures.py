@@ -43,6 +43,7 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 pictures: str = "shapes_crops"  # what the networks are trained on: a data set with labels, by name or path
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 examples: int | None = None  # training pictures; None: all that there are
 small_size: int = 24  # [16, 48] height and width of the pictures for the very deep networks
 depths: list[int] = [20, 56]  # a shallower and a deeper network: two of 20, 32, 44, 56, 110
@@ -56,16 +57,7 @@ surface_images: int = 128  # [8, 2000] pictures on which that loss is measured
 timed: int = 10  # [1, 100] forward passes over which a network's time is the median
 timed_networks: int = 13  # [1, 13] so many of the networks in the table of speeds, the first ones
 family_size: int = 24  # [16, 48] height and width of the pictures for the comparison of families
-family_steps: list[int] = [
-    285,
-    210,
-    115,
-    180,
-    105,
-    400,
-    185,
-    200,
-]  # of each family: about equal CPU time; 0: not trained
+family_steps: list[int] = [285, 210, 115, 180, 105, 400, 185, 200]  # of each: equal CPU time; 0: not trained
 
 # %%
 import functools
@@ -124,7 +116,7 @@ print(f"2 convolutions against 8: the outputs differ by {difference}")
 # represent photographs; for this question it does not matter). Chance is one sixth.
 
 # %%
-classes = data.describe(pictures).classes
+classes = data.chosen(pictures, on_error=on_error).classes
 chance = 1 / len(classes)
 
 
@@ -133,7 +125,7 @@ def loaded(size):
     """Training and test images at a size, centred and scaled to about -2..2, with their labels."""
     sets = []
     for split in (f"train[:{examples}]" if examples else "train", "test[:500]"):
-        images, labels = data.arrays(pictures, split, size)
+        images, labels = data.arrays(pictures, split, size, on_error=on_error)
         sets += [(images.astype("float32") - 128) / 64, labels]
     return sets
 

@@ -44,6 +44,7 @@ source: str = "glyphs"  # {glyphs, imagenet} what the network was trained on bef
 target: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
 distant: str = "faces"  # a data set from another domain
 unrelated: str = "textures"  # a data set that has nothing to do with letters
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 32  # [16, 224] height and width that the images are brought to
 scratch_size: int = 32  # [16, 224] the same for the small network that is trained from scratch
 grid: int = 2  # [1, 8] a feature map is averaged over grid x grid parts of the image
@@ -157,11 +158,13 @@ plots.show_images(letters[:20], letter_labels[:20], classes=letter_classes, colu
 
 # %%
 channels = 1 if source == "glyphs" else 3
-description = data.describe(target)
-classes = description.classes
-images, labels = data.arrays(target, "train", image_size, channels)
-validation_images, validation_labels = data.arrays(target, "validation", image_size, channels)
-test_images, test_labels = data.arrays(target, "test", image_size, channels)
+classes = data.chosen(target, on_error=on_error).classes
+for other in (distant, unrelated):
+    data.chosen(other, on_error=on_error)
+sized = {"image_size": image_size, "channels": channels, "on_error": on_error}
+images, labels = data.arrays(target, "train", **sized)
+validation_images, validation_labels = data.arrays(target, "validation", **sized)
+test_images, test_labels = data.arrays(target, "test", **sized)
 chance = float(np.bincount(test_labels).max() / len(test_labels))  # what the most frequent class alone would reach
 shown = transfer.draw(labels, 2, seed)
 plots.show_images(images[shown], labels[shown], classes=classes, columns=10)
@@ -756,15 +759,15 @@ def prepared(noise):
 
 targets = {}
 for name in (distant, unrelated):
-    training_set = data.arrays(name, "train", image_size, channels, per_class=30, seed=seed)
-    targets[name] = (*training_set, *data.arrays(name, "test", image_size, channels, per_class=20))
+    training_set = data.arrays(name, "train", per_class=30, seed=seed, **sized)
+    targets[name] = (*training_set, *data.arrays(name, "test", per_class=20, **sized))
 (noise, kinds), (test_noise, test_kinds) = noise_types(120, seed), noise_types(80, seed + 1)
 targets["noise"] = (prepared(noise), kinds, prepared(test_noise), test_kinds)
 
 # %%
 rows = np.concatenate(
     [
-        target_images[transfer.draw(target_labels, 12 // (target_labels.max() + 1), seed)][:12]
+        target_images[transfer.draw(target_labels, max(12 // (target_labels.max() + 1), 1), seed)][:12]
         for target_images, target_labels, _, _ in targets.values()
     ]
 ).astype("uint8")

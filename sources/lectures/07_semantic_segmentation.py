@@ -41,6 +41,7 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 source: str = "shapes"  # a data set with masks, by name, or the path of a folder of images and masks
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 64  # [32, 1024] height and width that its images are brought to
 most: int = 4000  # [20, ] training images, at most
 tested: int = 500  # [10, ] images for validation, at most
@@ -194,7 +195,7 @@ plots.bars(
 # %%
 def examples(name, split, size, side):
     """Tiles (N, side, side, 3) uint8 of the images of a split, brought to size x size, and their masks (N, side, side)."""
-    images, masks = data.arrays(name, split, size, channels=3, target="mask")
+    images, masks = data.arrays(name, split, size, channels=3, target="mask", on_error=on_error)
     if stretch:
         low, high = np.percentile(images, (1, 99.8), axis=(1, 2, 3), keepdims=True)
         images = np.clip((images - low) * 255 / np.maximum(high - low, 1), 0, 255).astype("uint8")
@@ -206,10 +207,8 @@ def examples(name, split, size, side):
     return cut(images), cut(masks)
 
 
-classes = data.describe(source).mask_classes
-available = data.describe(source).splits["train"]
-train_split = f"train[:{min(most, available)}]"
-train_images, train_masks = examples(source, train_split, image_size, tile)
+classes = data.chosen(source, "mask", on_error, classes=1).mask_classes
+train_images, train_masks = examples(source, f"train[:{most}]", image_size, tile)
 images, masks = examples(source, f"validation[:{tested}]", image_size, tile)
 print(f"{source}: {len(train_images):,} training tiles, {len(images):,} for validation, {len(classes)} classes")
 
@@ -296,7 +295,7 @@ for margin in (0, 2, 10):
 # of background; its IoU is that same share for background and 0 for every other class.
 
 # %%
-rare_classes = data.describe(rare).mask_classes
+rare_classes = data.chosen(rare, "mask", on_error, classes=1).mask_classes
 rare_images, rare_masks = examples(rare, "train[:500]", rare_size, rare_tile)
 rare_val_images, rare_val_masks = examples(rare, f"validation[:{min(tested, 100)}]", rare_size, rare_tile)
 nothing = metrics.scores(metrics.confusion(rare_val_masks, np.zeros_like(rare_val_masks), len(rare_classes)))
@@ -1250,8 +1249,7 @@ def learn(pretrained, pictures, truths):
 
 
 # %%
-enough = f"train[:{min(400, available)}]"
-whole_images, whole_masks = examples(source, enough, image_size, image_size)
+whole_images, whole_masks = examples(source, "train[:400]", image_size, image_size)
 test_images, test_masks = examples(source, f"test[:{min(tested, 300)}]", image_size, image_size)
 rows, last = [], {}
 for draw in range(draws):

@@ -1,4 +1,6 @@
-"""Bands from seeds: Howe's factor against printed tables, stored runs, proposals, and what stands in course.toml afterwards."""
+"""Bands from seeds: Howe's factor against printed tables, stored runs, proposals, and what stands in course.toml
+afterwards.
+"""
 
 import json
 import math
@@ -21,8 +23,8 @@ from course.outcome import Result
 from course.reporting import calibrate as module
 from course.reporting.calibrate import calibrate, read_seeds
 
-# Two-sided tolerance factors, 95 % of the population with confidence .90: Eisenhart, Hastay, Wallis, Techniques of statistical
-# analysis (1947), table 2.1; printed again in Montgomery's textbooks.
+# Two-sided tolerance factors, 95 % of the population with confidence .90: Eisenhart, Hastay, Wallis, Techniques of
+# statistical analysis (1947), table 2.1; printed again in Montgomery's textbooks.
 PRINTED = {3: 6.919, 5: 4.152, 8: 3.264, 10: 3.018, 20: 2.564, 50: 2.284}
 
 
@@ -38,7 +40,8 @@ def test_howes_factor_by_scipys_quantiles():
 
 
 def test_a_band_holds_95_of_100_runs_with_90_percent_confidence():
-    """By simulation: of 2000 calibrations with five seeds, nine in ten give a band with 95 % of the population in it."""
+    """By simulation: of 2000 calibrations with five seeds, nine in ten give a band with 95 % of the population in
+    it."""
     draws = np.random.default_rng(0).normal(0.8, 0.02, (2000, 5))
     good = 0
     for values in draws:
@@ -48,7 +51,8 @@ def test_a_band_holds_95_of_100_runs_with_90_percent_confidence():
 
 
 def test_a_band_by_hand():
-    # mean .8, standard deviation .02, factor 6.972 for three seeds: .8 - .1394 and .8 + .1394, outward to two digits of .279
+    # mean .8, standard deviation .02, factor 6.972 for three seeds: .8 - .1394 and .8 + .1394, outward to two digits of
+    # .279
     assert proposed([0.78, 0.80, 0.82]) == (0.66, 0.94)
     assert proposed([0.96, 0.98, 1.0], (0, 1)) == (0.84, 1)
     assert proposed([0.0, 0.02, 0.04], (0, 1)) == (0, 0.16)

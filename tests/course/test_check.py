@@ -290,6 +290,13 @@ CASES = [
     ("course.toml", "repeats = 2", "repeats = 0", "overrides", "parameter repeats: expected int in [1, 100], got 0"),
     (
         "course.toml",
+        "[topics.lecture]\n",
+        '[topics.lecture]\ndata = ["dataset"]\n',
+        "overrides",
+        "lectures/01_addition.ipynb has no parameter dataset (known: ",
+    ),
+    (
+        "course.toml",
         "repeats = 2",
         'repeats = "2"',
         "overrides",

@@ -361,6 +361,25 @@ def test_judge(mini, result, problems):
     assert judge(manifest.select(["01/lecture"])[0], manifest.profile("smoke"), Result("x", **given)) == problems
 
 
+def test_on_other_data_bands_and_budgets_are_shown_and_not_judged(mini, capsys):
+    manifest_file = mini / "course.toml"
+    text = manifest_file.read_text().replace("[topics.lecture]\n", '[topics.lecture]\ndata = ["repeats"]\n')
+    manifest_file.write_text(text)
+    manifest = load(mini)
+    lecture, smoke = manifest.select(["01/lecture"])[0], manifest.profile("smoke")
+    said = Result("x", status="passed", metrics={"total": 99.0}, cpu_seconds=66.0, peak_rss_bytes=1_250_000_000)
+    assert len(judge(lecture, smoke, said, {"repeats": 2})) == 3, "2 is the profile's own"
+    assert judge(lecture, smoke, said, {"repeats": 3}) == []
+    assert lecture.bands("smoke", {"repeats": 3}) == {"total": None}
+    said.metrics = {}
+    assert judge(lecture, smoke, said, {"repeats": 3}) == [
+        "metric total is declared in course.toml, but no cell recorded it"
+    ]
+    (outcome,) = run(manifest, [lecture], "smoke", {"repeats": 5})
+    assert outcome.good and not 5 <= outcome.result.metrics["total"] <= 7
+    assert "not judged on other data" in " ".join(capsys.readouterr().out.split())
+
+
 def test_numbers_are_shown_as_people_write_them():
     shown = {15470264320.0: "15,470,264,320", 0.8125: "0.8125", 2.791e-6: "2.791e-06", 212.0: "212", -3.0: "-3"}
     assert {value: number(value) for value in shown} == shown

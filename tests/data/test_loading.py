@@ -168,8 +168,7 @@ def test_bad_calls(arguments, options, words):
 
 
 def test_bad_calls_of_one():
-    with pytest.raises(ValueError, match="class '0' of digits has 100 images here, not 101"):
-        data.arrays("digits", "train", per_class=101)
+    assert np.bincount(data.arrays("digits", "train", per_class=101)[1]).tolist() == [100] * 10, "at most"
     with pytest.raises(ValueError, match="per_class must be at least 1"):
         data.arrays("digits", "train", per_class=0)
     with pytest.raises(ValueError, match="no target 'mask' in digits: known: label"):

@@ -398,3 +398,67 @@ def test_unet_on_backbones(backbone, options, channels):
 def test_unet_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         unet((32, 32, 3), 2, **options)
+
+
+# Half precision
+
+FREE = {
+    "cross_entropy": losses.cross_entropy,
+    "weighted": lambda y, z: losses.cross_entropy(y, z, class_weights=[1, 2, 3, 4]),
+    "focal": losses.focal,
+    "dice": losses.dice,
+    "dice of each image": lambda y, z: losses.dice(y, z, per_image=True),
+    "tversky": losses.tversky,
+}
+COMPILED = [
+    losses.CrossEntropy,
+    losses.Focal,
+    losses.Dice,
+    losses.Tversky,
+    lambda **o: losses.Sum(losses.Dice(**o), **o),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("loss", FREE)
+def test_losses_of_half_precision_are_those_of_the_same_numbers_in_float32(loss, dtype):
+    """256 x 256 pixels: more than float16 can count."""
+    labels, logits = rule(2, 256, 256)
+    logits = ops.cast(ops.cast(logits, dtype), "float32")  # what the half precision holds
+    expected = ops.convert_to_numpy(FREE[loss](labels, logits))
+    assert np.isfinite(expected).all() and (expected > 0.1).all()
+    found = ops.convert_to_numpy(FREE[loss](labels, ops.cast(logits, dtype)))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", COMPILED)
+def test_compiled_losses_compute_in_float32_at_least(make):
+    labels, logits = rule(2, 256, 256)
+    expected = number(make()(labels, logits))
+    assert number(make(dtype="float16")(labels, logits)) == pytest.approx(expected, rel=1e-5)
+    keras.config.set_floatx("float16")
+    try:
+        assert number(make()(labels, logits)) == pytest.approx(expected, rel=1e-5)
+        metric = metrics.mean_iou(CLASSES)
+        metric.update_state(labels, logits)
+    finally:
+        keras.config.set_floatx("float32")
+    truth = metrics.scores(metrics.confusion(labels, logits.argmax(-1), CLASSES))["mean_iou"]
+    assert number(metric.result()) == pytest.approx(truth, abs=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_of_half_precision_is_trained_and_scored_by_the_right_numbers(policy):
+    labels, images = rule(2, 64, 64)
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = keras.Sequential([keras.layers.Input((64, 64, CLASSES)), keras.layers.Identity()])
+        model.compile("sgd", losses.Sum(losses.CrossEntropy(), losses.Dice()), metrics=[metrics.mean_iou(CLASSES)])
+        loss, mean_iou = model.evaluate(images, labels, verbose=0)
+        found = metrics.evaluate(model, (images, labels), CLASSES)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    expected = number(losses.cross_entropy(labels, images)) + number(losses.dice(labels, images))
+    assert loss == pytest.approx(expected, rel=2e-2)
+    assert found["mean_iou"] == pytest.approx(mean_iou, abs=1e-2)

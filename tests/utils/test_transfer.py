@@ -294,8 +294,7 @@ def test_draw_takes_as_many_of_each_class_and_larger_sets_contain_smaller():
     assert len(set(large)) == 9 and set(small) <= set(large)
     assert np.array_equal(large, transfer.draw(labels, 3, seed=3))
     assert any(not np.array_equal(small, transfer.draw(labels, 1, seed=seed)) for seed in range(4, 9))
-    with pytest.raises(ValueError, match="class 1 has 3 images, 4 were asked for"):
-        transfer.draw(labels, 4)
+    assert np.bincount(labels[transfer.draw(labels, 4)]).tolist() == [4, 3, 3], "what there is, where it is fewer"
 
 
 @pytest.mark.once

@@ -24,10 +24,11 @@ from utils.data import (  # noqa: F401  each file registers its data set
     voc_segmentation,
 )
 from utils.data.catalogue import describe, names
+from utils.data.choosing import chosen
 from utils.data.description import Description
 from utils.data.errors import DataUnavailable
 from utils.data.geometry import boxes_back, letterbox
 from utils.data.loading import arrays, load
 from utils.data.shapes import source  # noqa: F401  likewise
 
-__all__ = ["DataUnavailable", "Description", "arrays", "boxes_back", "describe", "letterbox", "load", "names"]
+__all__ = ["DataUnavailable", "Description", "arrays", "boxes_back", "chosen", "describe", "letterbox", "load", "names"]

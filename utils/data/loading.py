@@ -6,6 +6,7 @@ same pixels.
 
 import difflib
 import functools
+import itertools
 import re
 
 import numpy as np
@@ -37,8 +38,9 @@ def arrays(
         split: "train", "validation", "test", or a part of one: "train[:100]", "test[50%:]".
         image_size: int or (height, width) to resize to (bilinear, antialiased); None leaves images as they are.
         channels: 1 for grey, 3 for RGB, None leaves them as they are.
-        per_class: int, that many images of each class, drawn by `seed`. With equal seeds, fewer images are a part of
-            more images: those of `per_class=1` are among those of `per_class=2`, and so on.
+        per_class: int, at most that many images of each class, drawn by `seed`; a class that has fewer gives all of
+            them. With equal seeds,
+            fewer images are a part of more images: those of `per_class=1` are among those of `per_class=2`, and so on.
         seed: int; only for `per_class`.
         on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with
             a warning.
@@ -61,8 +63,8 @@ def arrays(
         For None, one dict of `image` and all of these by their keys, as `training.fit` and a detector take it.
 
     Raises:
-        ValueError: unknown name, split or target, images of different sizes without `image_size`, a class with fewer
-            than `per_class` images, an image with more than `max_objects` objects, a folder that cannot be read.
+        ValueError: unknown name, split or target, images of different sizes without `image_size`, an image with more
+            than `max_objects` objects, a folder that cannot be read.
         FileNotFoundError: a path where nothing is.
         DataUnavailable: the data has to be downloaded and cannot be, or is damaged.
     """
@@ -223,17 +225,15 @@ def part(split, description):
 
 
 def draw_per_class(labels, per_class, seed, description):
-    """Positions in `labels` of `per_class` examples of each class, class after class in turn: 0, 1, ..., 0, 1, ..."""
+    """Positions in `labels` of at most `per_class` examples of each class, class after class in turn: 0, 1, ..., 0, 1,
+    ...
+    """
     if per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
     order = np.random.RandomState(seed).permutation(len(labels))
-    chosen = []
-    for label, name in enumerate(description.classes):
-        positions = order[labels[order] == label]
-        if len(positions) < per_class:
-            raise ValueError(f"class {name!r} of {description.name} has {len(positions)} images here, not {per_class}")
-        chosen.append(positions[:per_class])
-    return np.stack(chosen, axis=1).reshape(-1)
+    of_class = [order[labels[order] == label][:per_class] for label in range(len(description.classes))]
+    turns = itertools.zip_longest(*of_class)  # a class that has fewer leaves out the later turns
+    return np.array([position for turn in turns for position in turn if position is not None], order.dtype)
 
 
 def fit(image, size, channels, resize="stretch"):

@@ -1,8 +1,8 @@
 """RetinaNet: Lin, Goyal, Girshick, He and Dollar, "Focal loss for dense object detection" (ICCV 2017).
 
-One net looks at every place of a feature pyramid, at nine anchors each, and says for each anchor what it is and how it must be moved. Of
-some hundred thousand anchors a handful lies on objects; the focal loss keeps the many easy ones on the background from drowning them.
-"""
+One net looks at every place of a feature pyramid, at nine anchors each, and says for each anchor what it is and how it
+must be moved. Of some hundred thousand anchors a handful lies on objects; the focal loss keeps the many easy ones on
+the background from drowning them."""
 
 import math
 
@@ -23,7 +23,8 @@ PRIOR = 0.01  # the probability of every class at every anchor that the untraine
 
 @keras.saving.register_keras_serializable("convnets")
 class RetinaNet(Detector):
-    """RetinaNet on any backbone. As it stands it is the paper's, on ResNet-50 with P3 to P7; `small` makes one for two cores.
+    """RetinaNet on any backbone. As it stands it is the paper's, on ResNet-50 with P3 to P7; `small` makes one for two
+    cores.
 
     Args:
         classes: number of classes, without a background.
@@ -87,7 +88,9 @@ class RetinaNet(Detector):
         self.anchors = anchors.pyramid([x.shape[1:3] for x in pyramid.values()], strides, sizes, ratios)  # (N, 4)
 
     def losses_of(self, batch, outputs):
-        """Focal loss of all anchors that are not left out, box loss of those matched; both divided by the number of the matched."""
+        """Focal loss of all anchors that are not left out, box loss of those matched; both divided by the number of the
+        matched.
+        """
         overlaps = geometry.iou(batch["boxes"], self.anchors)  # (B, M, N)
         valid, ignored = batch["labels"] >= 0, batch.get("ignored")
         matched = matching.match(overlaps, high=0.5, low=0.4, valid=valid, ignored=ignored)  # (B, N)
@@ -116,7 +119,8 @@ class RetinaNet(Detector):
 def subnet(channels, depth, outputs, name, bias=0.0):
     """A head, the same for all levels: 3x3 convolutions with ReLU, then one to the outputs (section 4, and figure 3).
 
-    The convolutions start from He's uniform weights, with which a short training gets somewhere; the paper draws all from N(0, .01).
+    The convolutions start from He's uniform weights, with which a short training gets somewhere; the paper draws all
+    from N(0, .01).
 
     Args:
         channels: of its input and its convolutions.
@@ -139,7 +143,8 @@ def subnet(channels, depth, outputs, name, bias=0.0):
 
 
 def small(classes, image_shape=(96, 96, 3), backbone="shapes", **options):
-    """A RetinaNet for two cores and objects of 14 to 50 pixels: two levels, of strides 8 and 16, heads of two convolutions.
+    """A RetinaNet for two cores and objects of 14 to 50 pixels: two levels, of strides 8 and 16, heads of two
+    convolutions.
 
     Args:
         classes, image_shape, backbone: as in `RetinaNet`.

@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from utils.arithmetic import receptive_fields
@@ -42,6 +43,15 @@ def activations(model, images, layers=None, batch_size=32):
         if name not in found:
             raise ValueError(f"layer {name!r} of {model.name} is not reached by a run of the model")
     return {name: found[name] for name in layers}
+
+
+def map_of(model, images, layer, batch_size=32):
+    """The output of one layer, an array (N, ...); ValueError where it gives several."""
+    found = activations(model, images, layer, batch_size)
+    if not isinstance(found, np.ndarray):
+        count = len(keras.tree.flatten(found))
+        raise ValueError(f"layer {layer!r} of {model.name} gives {count} outputs: name one of the layers inside it")
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ def top_patches(model, images, layer, channel, k=9, batch_size=32):
     pixels, images = np.asarray(images), inside.as_images(model, images)
     path, _ = inside.find(model, layer)
     size, jump, start = _field(model, path, images.shape[1:])
-    outputs = activations(model, images, layer, batch_size)
+    outputs = map_of(model, images, layer, batch_size)
     maps = outputs.reshape(len(images), *(outputs.shape[1:3] if outputs.ndim == 4 else (1, 1)), outputs.shape[-1])
     found = []
     for one in np.atleast_1d(channel).tolist():

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from utils import models
 from utils.training import filled_batches
 
 
@@ -45,7 +46,8 @@ class Nudge(keras.Model):
     """
 
     def __init__(self, function, shape, model=None):
-        super().__init__(name="gradient")
+        # In single precision whatever the policy: under mixed_float16 Keras would cast the images and scale the loss.
+        super().__init__(name="gradient", dtype="float32")
         # A function and a tuple of another object's, which Keras does not look into: the weights of a model inside stay
         # out of the optimizer's reach.
         self.function, self._watched = function, _Hidden(model)
@@ -57,7 +59,7 @@ class Nudge(keras.Model):
         return _with_those_of(self._watched.model, super().non_trainable_variables)
 
     def call(self, inputs):
-        return self.function(*inputs, self.nudge)
+        return ops.cast(self.function(*inputs, self.nudge), "float32")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return ops.sum(y_pred)  # not its negative: the rules of guided back-propagation and the deconvnet look at signs
@@ -77,12 +79,12 @@ class Run(keras.Model):
     """A function of batches of inputs, traced once.
 
     Args:
-        function: from a batch to a tensor, or a dict or list of them.
+        function: from a batch to a tensor, or a dict or list of them; float16 and bfloat16 become float32.
         model: the model whose weights it reads.
     """
 
     def __init__(self, function, model):
-        super().__init__(name="run")
+        super().__init__(name="run", dtype="float32")
         self.function, self._watched = function, _Hidden(model)
         self.compile(jit_compile=keras.backend.backend() == "jax")
         self.built = True
@@ -92,7 +94,7 @@ class Run(keras.Model):
         return _with_those_of(self._watched.model, super().non_trainable_variables)
 
     def call(self, inputs):
-        return self.function(*inputs)
+        return keras.tree.map_structure(models.single, self.function(*inputs))
 
     def outputs_of(self, inputs, batch_size):
         """Outputs for inputs, a list of arrays of N rows, in the function's structure: NumPy, N rows."""

@@ -7,9 +7,9 @@ from keras import ops
 from scipy.ndimage import gaussian_filter
 
 from utils.introspection import inside
-from utils.introspection.features import activations
+from utils.introspection.features import map_of
 from utils.introspection.gradient import Nudge, kept_for
-from utils.introspection.relu import rectifying
+from utils.introspection.relu import rectifying, relus
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def maximise(
         Maximised.
 
     Raises:
-        ValueError: no such layer or channel, or the size of the image is not known.
+        ValueError: no such layer or channel, or the size of the image is not known; of a class, the logits are not to
+            be found.
     """
     low, high = map(float, limits)
     random = np.random.default_rng(seed)
@@ -76,6 +77,7 @@ def maximise(
     else:
         images = inside.as_images(model, start).copy()
     path, part = inside.find(model, layer) if layer is not None else (None, None)
+    relus(model)
 
     def climbing(rule):
         def function(x, chosen, nudge):
@@ -131,8 +133,10 @@ def _mean_places(output):
 
 def _outputs(model, images, path, part):
     if part is None:
-        return inside.predict(model, images)[0]
-    output = activations(model, images, path)
+        found = inside.predict(model, images)
+        found.logits_needed(model)
+        return found.scores
+    output = map_of(model, images, path)
     return output.mean(axis=tuple(range(1, output.ndim - 1))) if output.ndim > 2 else output
 
 

@@ -62,7 +62,7 @@ def occlusion(model, images, class_index=None, size=16, stride=8, value=None, ba
     count, height, width, channels = images.shape
     if not 1 <= size <= min(height, width) or stride < 1:
         raise ValueError(f"a square of {size} at stride {stride} does not fit images of {height} x {width}")
-    scores, plain = inside.predict(model, images, batch_size)
+    scores, plain, _ = inside.predict(model, images, batch_size)
     classes = inside.which_class(class_index, scores)
     colours = (
         images.mean(axis=(1, 2)) if value is None else np.broadcast_to(np.asarray(value, "float32"), (count, channels))
@@ -77,9 +77,9 @@ def occlusion(model, images, class_index=None, size=16, stride=8, value=None, ba
             hidden = np.repeat(image[None], batch_size, axis=0)  # as many rows in each batch, so that all have one size
             for copy, (top, left) in zip(hidden, part):
                 copy[top : top + size, left : left + size] = colour
-            scores, found = (x[: len(part)] for x in inside.predict(model, hidden, batch_size))
-            probability[number, start : start + len(part)] = found[:, classes[number]]
-            winner[number, start : start + len(part)] = scores.argmax(axis=-1)
+            found = inside.predict(model, hidden, batch_size)
+            probability[number, start : start + len(part)] = found.probabilities[: len(part), classes[number]]
+            winner[number, start : start + len(part)] = found.scores[: len(part)].argmax(axis=-1)
     shape = (count, len(tops), len(lefts))
     return Occlusion(
         classes,

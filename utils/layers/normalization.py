@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from utils import models
+
 
 @keras.saving.register_keras_serializable("convnets")
 class LocalResponseNormalization(keras.layers.Layer):
@@ -41,10 +43,11 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         channels, reach = inputs.shape[-1], self.size // 2
-        squares = ops.pad(ops.square(inputs), [(0, 0)] * (len(inputs.shape) - 1) + [(reach, reach)])
+        # In single precision at least: the square of 256 is beyond float16.
+        squares = ops.pad(ops.square(models.single(inputs)), [(0, 0)] * (len(inputs.shape) - 1) + [(reach, reach)])
         energy = sum(squares[..., shift : shift + channels] for shift in range(self.size))
         alpha = self.alpha / self.size if self.average else self.alpha
-        return inputs * ops.power(self.k + alpha * energy, -self.beta)
+        return inputs * ops.cast(ops.power(self.k + alpha * energy, -self.beta), inputs.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

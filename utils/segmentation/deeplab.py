@@ -10,7 +10,7 @@ stride 4 for the outlines.
 import keras
 from keras import layers
 
-from utils import architectures
+from utils import architectures, models
 from utils.architectures.blocks import conv_bn_relu, depthwise
 from utils.backbones import maps, preprocessed
 from utils.layers import DilatedMaxPooling, Enlarge, Spread, cropped, padded
@@ -156,8 +156,8 @@ def dilated(model, output_stride):
             raise ValueError(f"no rule to take the stride from {layer.name}, a {type(layer).__name__}")
         return layer.__class__.from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=changed)
-    copy.set_weights(model.get_weights())
+    copy = models.remade(model, clone_function=changed)
+    models.copy_state(model, copy)
     return copy
 
 

@@ -5,6 +5,7 @@ overlapping tiles.
 import keras
 import numpy as np
 
+from utils import models
 from utils.training import filled_batches
 
 
@@ -19,7 +20,11 @@ def predict(model, images, batch_size=16, flips=()):
 
     Returns:
         (N, H, W) uint8, or (H, W) for one image; int32 from 256 classes on.
+
+    Raises:
+        ValueError: there are no images; the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
     single = np.ndim(images) == 3
     images = np.asarray(images)[None] if single else images
     if len(images) == 0:
@@ -50,8 +55,9 @@ def probabilities(model, images, flips=()):
         (B, H, W, classes) float32 that add up to 1.
 
     Raises:
-        ValueError: an unknown flip.
+        ValueError: an unknown flip; the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
     axes = {"horizontal": (2,), "vertical": (1,), "both": (1, 2)}
     total = _softmax(model, np.asarray(images))
     for flip in flips:
@@ -98,7 +104,7 @@ def sliding_window(
         `out`: labels (H, W), uint8, or probabilities (H, W, classes), float32.
 
     Raises:
-        ValueError: an unknown blend, an overlap that is none, or an `out` of another shape.
+        ValueError: an unknown blend, an overlap that is none, or an `out` of another shape; a model as in `predict`.
     """
     if blend not in ("hann", "linear", "uniform", "crop"):
         raise ValueError(f"blend is 'hann', 'linear', 'uniform' or 'crop', not {blend!r}")
@@ -195,8 +201,10 @@ def overlap_tile(model, image, tile=188, batch_size=8, scores=False):
         labels (H, W), uint8, or probabilities (H, W, classes), float32.
 
     Raises:
-        ValueError: the model's logits are not smaller than the tile on all sides alike.
+        ValueError: the model is not built, or has several inputs or outputs; its logits are not smaller than the tile
+            on all sides alike.
     """
+    models.check_single(model)
     inner = model.compute_output_shape((1, tile, tile, image.shape[-1]))[1]
     if inner is None or not 0 < inner < tile or (tile - inner) % 2:
         raise ValueError(

@@ -5,11 +5,14 @@ Each loss is a free function of labels (B, H, W) and logits (B, H, W, classes), 
 label that is neither a class nor `ignore` makes the loss NaN, for a compiled loss cannot raise an error:
 `metrics.check_labels` says beforehand which label it is.
 
+All of it is computed in float32 at least: logits in float16 or bfloat16, as `mixed_float16` gives them, are cast first,
+for the sums over the pixels of an image leave the range of float16.
+
 Of Keras's own losses, `SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)` is right, and `CrossEntropy`
 without weights equals it; `keras.losses.dice` is right, and used here on one-hot labels. Keras's Tversky loss exchanges
 alpha and beta (its alpha weighs false negatives; the paper and Keras's own documentation say false positives), and its
-focal loss clips probabilities, so that a pixel that is wrong by more than 16 nats has no gradient: both are written
-here anew.
+focal loss clips probabilities, so that a pixel that is wrong
+by more than 16 nats has no gradient: both are written here anew.
 """
 
 import keras
@@ -17,6 +20,7 @@ import numpy as np
 from keras import ops
 from scipy import ndimage
 
+from utils import models
 from utils.labels import IGNORED
 from utils.segmentation.metrics import check_labels
 
@@ -32,7 +36,7 @@ def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORED):
         ignore: the label of pixels that do not count; None: all count.
 
     Returns:
-        Scalar.
+        Scalar, float32 (float64 for such logits).
     """
     return _mean(*_pixels(y_true, y_pred, 0.0, class_weights, ignore))
 
@@ -116,7 +120,7 @@ def _labels(y_true, y_pred, ignore):
 
 def _pixels(y_true, y_pred, gamma, class_weights, ignore):
     """Losses and weights of all pixels, each (B, H, W)."""
-    y_pred = ops.convert_to_tensor(y_pred)
+    y_pred = models.single(ops.convert_to_tensor(y_pred))
     labels, weights, error = _labels(y_true, y_pred, ignore)
     values = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
     if gamma:
@@ -138,7 +142,7 @@ def _mean(values, weights):
 
 def _overlap(y_true, y_pred, per_image, ignore):
     """One-hot truth and probabilities (B, H, W, C), both 0 where nothing counts, and the axes of the sums."""
-    y_pred = ops.convert_to_tensor(y_pred)
+    y_pred = models.single(ops.convert_to_tensor(y_pred))
     labels, counted, error = _labels(y_true, y_pred, ignore)
     counted = ops.expand_dims(counted, -1)
     truth = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype) * counted
@@ -155,8 +159,16 @@ def _mean_of_classes(losses, truth, axes, background):
 # Losses for `compile`
 
 
+class _Loss(keras.losses.Loss):
+    """Computes in float32 where Keras would compute in half precision, by its `floatx` or an argument."""
+
+    def __init__(self, dtype=None, **options):
+        policy = keras.dtype_policies.get(dtype or keras.config.floatx())
+        super().__init__(dtype="float32" if models.is_half(policy.compute_dtype) else policy, **options)
+
+
 @keras.saving.register_keras_serializable("convnets")
-class CrossEntropy(keras.losses.Loss):
+class CrossEntropy(_Loss):
     """`cross_entropy` for `compile`. Sample weights (B, H, W), such as `border_weights`, multiply each pixel's loss.
 
     Args:
@@ -176,7 +188,7 @@ class CrossEntropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Focal(keras.losses.Loss):
+class Focal(_Loss):
     """`focal` for `compile`; sample weights as for `CrossEntropy`.
 
     Args:
@@ -204,7 +216,7 @@ def _scaled(values, weights):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Dice(keras.losses.Loss):
+class Dice(_Loss):
     """`dice` for `compile`.
 
     Args:
@@ -224,7 +236,7 @@ class Dice(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Tversky(keras.losses.Loss):
+class Tversky(_Loss):
     """`tversky` for `compile`.
 
     Args:
@@ -247,7 +259,7 @@ class Tversky(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Sum(keras.losses.Loss):
+class Sum(_Loss):
     """A weighted sum of losses: `Sum(CrossEntropy(), Dice())`. Cross-entropy guides every pixel, Dice asks for the
     small classes.
 

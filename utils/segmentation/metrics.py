@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from scipy import ndimage
 
+from utils import models
 from utils.labels import IGNORED
 from utils.training import filled_batches
 
@@ -226,7 +227,8 @@ def mean_iou(classes, ignore=IGNORED, name="mean_iou"):
     Returns:
         keras.metrics.MeanIoU on labels (B, H, W) and logits (B, H, W, classes).
     """
-    return keras.metrics.MeanIoU(classes, name=name, ignore_class=ignore, sparse_y_pred=False)
+    # Its matrix counts pixels: in float16 it would end at 65,504.
+    return keras.metrics.MeanIoU(classes, name=name, ignore_class=ignore, sparse_y_pred=False, dtype="float32")
 
 
 def evaluate(model, data, classes, batch_size=32, ignore=IGNORED, tolerance=None):
@@ -244,8 +246,10 @@ def evaluate(model, data, classes, batch_size=32, ignore=IGNORED, tolerance=None
         dict as `Confusion.scores` gives it, and `confusion`, the matrix.
 
     Raises:
-        ValueError: there are no images, the model gives another number of classes, or a mask holds an undeclared label.
+        ValueError: there are no images, the model gives another number of classes, or a mask holds an undeclared label;
+            the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
     total = Confusion(classes, ignore, tolerance)
     seen = 0
     batches = _batches(*data, batch_size) if isinstance(data, (tuple, list)) else ((x, y, len(x)) for x, y in data)

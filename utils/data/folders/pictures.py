@@ -80,6 +80,14 @@ def _inspect(file, size, _modified):
 ORIENTATION = 0x0112  # the EXIF tag
 
 
+def is_turned(file):
+    """Whether a picture's EXIF data says that it is to be turned or mirrored."""
+    from PIL import Image
+
+    with Image.open(file, formats=FORMATS) as picture:
+        return picture.getexif().get(ORIENTATION, 1) in range(2, 9)
+
+
 def stored_size(file):
     """(height, width) of a picture as it lies in its file, not turned upright."""
     from PIL import Image

@@ -116,8 +116,8 @@ def build(
 ) -> None:
     """Make lectures, solutions and labs from their sources.
 
-    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged. A lab in
-    which somebody has worked is not overwritten.
+    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged. A lab
+    in which somebody has worked is not overwritten.
 
     \b
     Examples:
@@ -289,9 +289,9 @@ def calibrate(
 ) -> None:
     """Run lectures and solutions over seeds, keep every value in calibration/, and propose each band.
 
-    A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as it
-    ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be added.
-    Exit 1 when a run fails.
+    A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as
+    it ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be
+    added. Exit 1 when a run fails.
 
     \b
     Examples:

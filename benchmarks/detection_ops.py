@@ -1,18 +1,20 @@
-"""What a detector's functions cost beside others that do the same: suppression, features of regions, evaluation; and selective search by itself.
+"""What a detector's functions cost beside others that do the same: suppression, features of regions, evaluation; and
+selective search by itself.
 
     python benchmarks/detection_ops.py [--rounds 5] [--images 5000] [--torchvision PYTHON]
 
 The peers:
 
-- suppression: `tf.image.combined_non_max_suppression`, compiled, and torchvision's `batched_nms`, image by image. All keep the same boxes, which is
-  checked. TensorFlow's is C++ for the CPU, and ours is `keras.ops`, compiled by XLA.
-- RoIAlign: torchvision's `roi_align`, whose values are the same (checked), and `tf.image.crop_and_resize`, whose are not: it takes one sample for a bin and
-  no mean, and lets the first and the last sample lie on the box's border, so that the bins are wider than the box is long.
-- evaluation: pycocotools by itself, from COCO's own form, and faster-coco-eval where it is installed. The figures are the same (checked). Ours
-  begins with arrays, so their time includes making that form, too.
+- suppression: `tf.image.combined_non_max_suppression`, compiled, and torchvision's `batched_nms`, image by image. All
+  keep the same boxes, which is checked. TensorFlow's is C++ for the CPU, and ours is `keras.ops`, compiled by XLA.
+- RoIAlign: torchvision's `roi_align`, whose values are the same (checked), and `tf.image.crop_and_resize`, whose are
+  not: it takes one sample for a bin and no mean, and lets the first and the last sample lie on the box's border, so
+  that the bins are wider than the box is long.
+- evaluation: pycocotools by itself, from COCO's own form, and faster-coco-eval where it is installed. The figures are
+  the same (checked). Ours begins with arrays, so their time includes making that form, too.
 
-torchvision's operators load only beside the PyTorch they were built for, which need not be the one of this environment: `--torchvision` names the
-Python of another environment that has both, and which is then asked for its times.
+torchvision's operators load only beside the PyTorch they were built for, which need not be the one of this environment:
+`--torchvision` names the Python of another environment that has both, and which is then asked for its times.
 
 One thread, unless OMP_NUM_THREADS says more.
 """
@@ -52,13 +54,15 @@ for name, (kind, arrays, options) in cases.items():
     if kind == "nms":
         boxes, scores, labels = tensors
         def run():
-            return [torchvision.ops.batched_nms(*image, options["iou"])[:options["most"]] for image in zip(boxes, scores, labels)]
+            images = zip(boxes, scores, labels)
+            return [torchvision.ops.batched_nms(*image, options["iou"])[: options["most"]] for image in images]
     else:
         features, rois = tensors
         features = features.permute(0, 3, 1, 2).contiguous()
         rois = list(rois)
         def run():
-            return torchvision.ops.roi_align(features, rois, options["size"], options["scale"], options["samples"], aligned=True)
+            size, scale, samples = options["size"], options["scale"], options["samples"]
+            return torchvision.ops.roi_align(features, rois, size, scale, samples, aligned=True)
     best = float("inf")
     with torch.inference_mode():
         for _ in range(rounds + 1):

@@ -1,17 +1,17 @@
 """Features of a region: a map of fixed size for every box, cut out of the feature map of the whole image.
 
 **Where pixels are.** Pixel i of an image covers the interval [i, i + 1), and its centre is at i + .5. A feature map of
-stride s is an image of
-coarser pixels: cell j covers [j s, (j + 1) s) of the image. So x in the image is x / s on the map, without any
-rounding, and what stands in cell j of the array is the value at j + .5: the array's own coordinate, in which cell j is
-at j, is x / s - .5. In a picture, for s = 4 and a box from 3 to 13:
+stride s is an image of coarser pixels: cell j covers [j s, (j + 1) s) of the image. So x in the image is x / s on the
+map, without any rounding, and what stands in cell j of the array is the value at j + .5: the array's own coordinate, in
+which cell j is at j, is x / s - .5. In a picture, for s = 4 and a box from 3 to 13:
 
     image   0   1   2   3 | 4   5   6   7 | 8   9  10  11 |12  13  14  15
     box                 [===================================]
     map     ------ 0 ------ ------ 1 ------ ------ 2 ------ ------ 3 ------
     x / s               .75                                 3.25
-    index   x / s - .5: from .25 to 2.75, so the box begins a quarter of the way from the centre of cell 0 to that of
-    cell 1
+    index               .25                                 2.75
+
+The box begins a quarter of the way from the centre of cell 0 to that of cell 1.
 
 RoIPool rounds the box to whole cells and takes maxima; RoIAlign samples the map where the box lies, between the
 centres.

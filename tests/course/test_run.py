@@ -347,7 +347,7 @@ ERROR = {
         ({"metrics": {"total": 5.0}}, []),
         ({"metrics": {"total": 7.0}}, []),
         ({"metrics": {"total": 7.001}}, ["metric total is 7.001, outside its band 5 to 7"]),
-        ({"metrics": {"total": float("nan")}}, ["metric total is nan, outside its band 5 to 7"]),
+        ({"metrics": {"total": float("nan")}}, ["metric total is not a number, outside its band 5 to 7"]),
         ({"metrics": {}}, ["metric total is declared in course.toml, but no cell recorded it"]),
         (
             {"metrics": {"total": 6.0, "loss": 1.0}},
@@ -384,7 +384,7 @@ def test_on_other_data_bands_and_budgets_are_shown_and_not_judged(mini, capsys):
 def test_numbers_are_shown_as_people_write_them():
     shown = {15470264320.0: "15,470,264,320", 0.8125: "0.8125", 2.791e-6: "2.791e-06", 212.0: "212", -3.0: "-3"}
     assert {value: number(value) for value in shown} == shown
-    assert (number(float("nan")), number(1e300)) == ("nan", "1e+300")
+    assert (number(float("nan")), number(1e300)) == ("not a number", "1e+300")
     assert (limits((5.0, 7.25)), limits((212.0, 212.0))) == ("5 to 7.25", "212")
 
 

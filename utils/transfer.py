@@ -20,6 +20,7 @@ import numpy as np
 from keras import layers
 
 from utils import training
+from utils.training.resuming import model_digest
 
 # Features
 
@@ -105,7 +106,7 @@ def _in_batches(model, images, batch_size):
 
 
 def _key(features, images):
-    total = hashlib.sha256(training._model_digest(features).encode())
+    total = hashlib.sha256(model_digest(features).encode())
     for array in (images, *(keras.ops.convert_to_numpy(variable) for variable in features.weights)):
         array = np.ascontiguousarray(array)
         total.update(f"{array.dtype} {array.shape}".encode())

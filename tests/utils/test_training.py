@@ -666,10 +666,10 @@ def test_what_fit_refuses():
 def test_names_do_not_make_another_run():
     first, second = built(), built()
     assert first.name != second.name
-    assert resuming._model_digest(first) == resuming._model_digest(second)
+    assert resuming.model_digest(first) == resuming.model_digest(second)
     assert resuming._compile_digest(first) == resuming._compile_digest(second)
     second.get_layer("conv1").trainable = False
-    assert resuming._model_digest(first) != resuming._model_digest(second)
+    assert resuming.model_digest(first) != resuming.model_digest(second)
 
 
 # Live curves

@@ -325,7 +325,7 @@ class _Run:
         self.epochs = epochs
         self.restart = restart
         self.fingerprint = {
-            "model": _model_digest(model),
+            "model": model_digest(model),
             "optimizer, loss or metrics": _compile_digest(model),
             "data": _digest(_leaves(first)),
             "batch size": str(batch_size),
@@ -483,7 +483,7 @@ def _text_digest(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _model_digest(model):
+def model_digest(model):
     """Of the architecture and of what is trainable, whatever the layers are called."""
     try:
         config = model.get_config()

@@ -429,9 +429,11 @@ table = pd.DataFrame(scores).T
 table.style.format("{:.3f}")
 
 # %% [markdown]
-# Look at the first row: whoever only knows the grammar gets a BLEU well above zero, and most of it is *a*, *of* and
-# the like. BLEU counts words; it does not know that *red* is what the sentence is about. A measure without its
-# baseline would have flattered a blind network. Which attributes does the network miss?
+# Both measures put the caption of another picture where it belongs, near the bottom: of its attributes about one in
+# nine is right by luck, and four words in a row hardly ever. So the network sees. Which of the two is the better
+# measure? BLEU counts rows of words and does not know which of them matter: for BLEU a wrong *left* costs about as
+# much as a wrong *of*, and it turns the sentence into its opposite. The attributes know what the sentence is about, and
+# somebody had to write down for them what that is. Which attributes does the network miss?
 
 # %%
 kinds = ["first colour", "first shape", "relation", "second colour", "second shape"]
@@ -625,8 +627,10 @@ axes[1, 0].set_ylabel("value", fontsize=9)
 figure.suptitle(f"reward {reward:g}", fontsize=10)
 
 # %% [markdown]
-# While the ball is high all three values are alike: nothing is decided yet, and a step lost can be made up for. Near
-# the ground one move is better than the others.
+# While the ball is high the three values are much alike: hardly anything is decided yet, and a step lost can be made up
+# for. Near the ground they part. Values above 1 are wrong, since no game brings more than 1: the target takes the
+# *largest* of three uncertain estimates, and the largest is more often too high than too low (van Hasselt et al. 2016,
+# who let one network choose the move and the other one value it).
 #
 # ## Images out: autoencoders
 #
@@ -788,7 +792,7 @@ right.set(xticks=[], yticks=[], title="painted from the plane")
 right.grid(False)
 
 # %% [markdown]
-# Nobody gave labels, and still the digits lie apart. Between two regions the decoder paints something in between.
+# Nobody gave labels, and still many digits lie apart. Between two regions the decoder paints something in between.
 # **A walk** on the straight line from one test image's code to another's, beside the walk through the pixels, which
 # only fades one picture into the other:
 
@@ -921,8 +925,10 @@ plots.curves(
 record(window_one=window_scores[1], window_three=window_scores[3], window_five=window_scores[5])
 
 # %% [markdown]
-# The network does what the table does: with one and three words it is as good as anybody can be, and with five it is
-# nearly perfect. **A window that is too small cannot be made good by training**; to see this beforehand, count.
+# With one word and with three the network is as good as the table, and nobody can be better. With five it can be
+# better than the table: of long windows the table has not met all, and knows nothing of those, while the network has
+# learnt from the others what matters in them. **A window that is too small cannot be made good by training**; to see
+# this beforehand, count.
 #
 # Now one answer for a sentence: *which shape lies on the left, or on top?* "A red star left of a blue ring": the star;
 # "a red star right of a blue ring": the ring. Every caption also comes told from the other object ("a blue ring right
@@ -1075,7 +1081,9 @@ for column, axes in enumerate(below.subplots(2, 4).T):
         axes[1].set_ylabel("filter")
 
 # %% [markdown]
-# A filter whose red and blue stand one above the other, the red higher on the right, answers to what rises.
+# Filters that look at some bands and answer in their own pattern for each tone: a filter of three frames meets a rise, a
+# fall or a tone that stays in its bands. The average over time of such rows is enough to tell the four apart, whatever
+# the pitch.
 #
 # ### How far back does it hear? Dilation
 #
@@ -1312,6 +1320,9 @@ for count, gain in advantage.items():
     print(f"{count} pictures of each class: the convnet is ahead of the transformer by {gain:.2f}")
 
 # %% [markdown]
+# Read both ends with the time in mind. With 800 pictures of each class the transformer sees each of them once: time is
+# what it lacks, and more pictures are of no use to it. With 50 it sees each many times, and begins to know them by heart.
+#
 # Where do convolution's assumptions pay? Where data or time are short: the transformer has to learn from the pictures
 # that neighbours belong together, the convnet is built so, and the hybrid is built so in its first layers. At the
 # other end it turns round: with hundreds of millions of labelled photographs and the time to use them, Dosovitskiy et
@@ -1356,6 +1367,7 @@ for count, gain in advantage.items():
 #   2002.
 # - V. Mnih et al., *Playing Atari with deep reinforcement learning*, NIPS workshop 2013; *Human-level control through
 #   deep reinforcement learning*, Nature 2015.
+# - H. van Hasselt, A. Guez and D. Silver, *Deep reinforcement learning with double Q-learning*, AAAI 2016.
 # - M. Towers et al., *Gymnasium: a standard interface for reinforcement learning environments*, 2024.
 # - P. Vincent, H. Larochelle, Y. Bengio and P.-A. Manzagol, *Extracting and composing robust features with denoising
 #   autoencoders*, ICML 2008.

@@ -116,8 +116,8 @@ def build(
 ) -> None:
     """Make lectures, solutions and labs from their sources.
 
-    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged. A lab in
-    which somebody has worked is not overwritten.
+    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged. A lab
+    in which somebody has worked is not overwritten.
 
     \b
     Examples:
@@ -289,9 +289,9 @@ def calibrate(
 ) -> None:
     """Run lectures and solutions over seeds, keep every value in calibration/, and propose each band.
 
-    A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as it
-    ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be added.
-    Exit 1 when a run fails.
+    A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as
+    it ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be
+    added. Exit 1 when a run fails.
 
     \b
     Examples:
@@ -414,10 +414,11 @@ def grade(
     memory_gb: Annotated[float, typer.Option("--memory-gb", metavar="N", min=1, help="Memory for one submission.")] = 4,
     root: Root = None,
 ) -> None:
-    """Mark submissions: their code runs in a sandbox, the lab's own checks in another process, and nothing but data crosses.
+    """Mark submissions: they run in a sandbox, the lab's checks in another process, and nothing but data crosses.
 
-    Writes grades.csv, grades.json, a summary and a page for each student; overrides.csv is yours to fill in. What was graded
-    before, unchanged, is kept. Exit 1 when a submission could not be graded. docs/grading.md says what it withstands.
+    Writes grades.csv, grades.json, a summary and a page for each student; overrides.csv is yours to fill in. What was
+    graded before, unchanged, is kept. Exit 1 when a submission could not be graded. docs/grading.md says what it
+    withstands.
 
     \b
     Examples:

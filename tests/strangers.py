@@ -82,7 +82,8 @@ def folder(root, layout, splits="two", count=24, size=(40, 60), grey=False, size
                     f"<annotation><filename>{name}.png</filename>"
                     f"<size><height>{own[0]}</height><width>{own[1]}</width></size>"
                     f"<object><name>{'disc' if kind else 'square'}</name>"
-                    f"<bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object></annotation>"
+                    f"<bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>"
+                    "</object></annotation>"
                 )
         if layout == "coco":
             (base / "annotations.json").write_text(json.dumps(table))

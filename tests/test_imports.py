@@ -138,14 +138,15 @@ def test_the_command_line_imports_nothing_heavy_until_it_is_used():
     assert done.stdout.split() == []
 
 
-# `course`: rooms stand on the modules of the bottom. `execution` shows its progress by `reporting.progress` and `reporting.junit`,
-# which know nothing of it; `reporting.calibrate` runs notebooks, and stands beside `proving`.
+# `course`: rooms stand on the modules of the bottom. `execution` shows its progress by `reporting.progress` and
+# `reporting.junit`, which know nothing of it; `reporting.calibrate` runs notebooks, and stands beside `proving`.
 BOTTOM = {"errors", "files", "manifest", "notebook", "parameters", "outcome", "bands"}
 COURSE = {
     "authoring": {"authoring"},
     "reporting": {"reporting"},
     "execution": {"execution", "reporting"},
     "proving": {"authoring", "execution", "proving", "reporting"},
+    "grading": {"execution", "grading"},
     "reporting.calibrate": {"execution", "reporting"},
 }
 

@@ -1,10 +1,11 @@
 """Results of earlier runs, found by content: what has passed before with the same content is not run again.
 
-No notebook library is imported: a warm run of the whole course answers within seconds. The content of a notebook is its code
-cells, its parameters, the lock, Python, the threads of its kernel, and the data it is given from outside. What else a notebook
-depends on, the kernel has told: modules, files, folders; an entry holds their digests, and serves while they are the same. Text
-cells do not count: an entry found is brought up to date with them. Only successes are stored, and an entry that cannot be read is
-one that is not there.
+No notebook library is imported: a warm run of the whole course answers within seconds. The content of a notebook is its
+code cells, its parameters, the lock, Python, the threads of its kernel, and the data it is given from outside. What
+else a notebook depends on, the kernel has told: modules, files, folders; an entry holds their digests, and serves while
+they are the same. Text
+cells do not count: an entry found is brought up to date with them. Only successes are stored, and an entry that cannot
+be read is one that is not there.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ DATA_FOLDERS = ("COURSE_DATA", "KERAS_HOME")
 
 @dataclass(frozen=True)
 class Key:
-    """What is known before a run of what its result depends on, in two digests: `data` may change by the run itself, which
-    downloads what it needs."""
+    """What is known before a run of what its result depends on, in two digests: `data` may change by the run itself,
+    which downloads what it needs."""
 
     content: str
     data: str
@@ -95,7 +96,9 @@ class Cache:
         return _digest(json.dumps(["KERAS_BACKEND", os.environ.get("KERAS_BACKEND", ""), listed]))
 
     def digest(self, path: str) -> str:
-        """`course.execution.worker.digest`; a file is read once in the life of this object while its size and time are the same."""
+        """`course.execution.worker.digest`; a file is read once in the life of this object while its size and time are
+        the same.
+        """
         try:
             status = os.stat(path)
         except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""papermill's client with limits: a cell that hangs, prints without end or takes its kernel down stops its own notebook.
+"""papermill's client with limits: a cell that hangs, prints without end or takes its kernel down stops its own
+notebook.
 
 Imports papermill, half a second's work, so only the process that runs a notebook imports it.
 """
@@ -257,7 +258,9 @@ def skip(execution: Execution, code: list[tuple[int | None, Any]]) -> None:
 
 
 def read_metrics(execution: Execution, cells: list[Any]) -> None:
-    """What the cells recorded: finite numbers in `metrics`, anything else as text in `unreadable`; the last of a name counts."""
+    """What the cells recorded: finite numbers in `metrics`, anything else as text in `unreadable`; the last of a name
+    counts.
+    """
     for cell in cells:
         for output in cell.get("outputs", []):
             bundle = output.get("data", {}).get(RESULTS, {})

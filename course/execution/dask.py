@@ -1,7 +1,8 @@
 """`--executor dask`: the same execution on the workers of a Dask cluster. Notebook and data travel as bytes, in and
 out.
 
-The workers have the course installed; they share no disk with this machine. A worker that is lost costs the time of what it was
+The workers have the course installed; they share no disk with this machine. A worker that is lost costs the time of
+what it was
 doing: the scheduler gives that to another.
 """
 

@@ -1,7 +1,9 @@
-"""What one notebook may use, and the thread that watches it: CPU seconds, time on the clock, printed bytes, written bytes.
+"""What one notebook may use, and the thread that watches it: CPU seconds, time on the clock, printed bytes, written
+bytes.
 
-Limits are there to end what hangs or runs away. CPU seconds are those of all processes of the notebook together, so that a busy
-machine costs a notebook nothing; the limit on the clock, for what waits without computing, is much wider and says what it is.
+Limits are there to end what hangs or runs away. CPU seconds are those of all processes of the notebook together, so
+that a busy machine costs a notebook nothing; the limit on the clock, for what waits without computing, is much wider
+and says what it is.
 """
 
 from __future__ import annotations
@@ -35,10 +37,12 @@ class Limits:
 
 
 class Watch:
-    """Counts what this process and all below it use, from `with` to its end, and stops a kernel that goes beyond the limits.
+    """Counts what this process and all below it use, from `with` to its end, and stops a kernel that goes beyond the
+    limits.
 
-    `status` is "" until something stops the notebook: then "timeout", "flooded" or "cancelled", with `why` in words. Memory is
-    the sum of the resident sets of the processes below this one; `peak_rss_bytes` is the largest that was seen.
+    `status` is "" until something stops the notebook: then "timeout", "flooded" or "cancelled", with `why` in words.
+    Memory is the sum of the resident sets of the processes below this one; `peak_rss_bytes` is the largest that was
+    seen.
     """
 
     def __init__(self, limits: Limits, on_kernel: Callable[[int], None] = lambda pid: None) -> None:
@@ -90,7 +94,9 @@ class Watch:
         self._running = False
 
     def stop(self, status: str, why: str) -> None:
-        """End the cell that runs: it is interrupted, and its kernel killed when it goes on all the same. The first reason counts."""
+        """End the cell that runs: it is interrupted, and its kernel killed when it goes on all the same. The first
+        reason counts.
+        """
         with self._lock:
             if self.status:
                 return
@@ -153,7 +159,8 @@ class Watch:
             used = seconds_in_words(self.cpu_seconds)
             self.stop(
                 "timeout",
-                f"took {seconds_in_words(wall)} on the clock, the wall limit is {seconds_in_words(limits.wall_seconds)} "
+                f"took {seconds_in_words(wall)} on the clock, the wall limit is "
+                f"{seconds_in_words(limits.wall_seconds)} "
                 f"({used} of it CPU time)",
             )
         elif sum(count for pid, count in self._written.items() if pid != os.getpid()) > limits.file_bytes:

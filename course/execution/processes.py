@@ -33,8 +33,9 @@ def die_with_parent(signal: int) -> None:
 
 
 def confines(signal: int, file_bytes: int) -> Callable[[], None]:
-    """For a kernel, between fork and what follows: it gets that signal when its parent ends, no file of it grows beyond so
-    many bytes, and it dumps no core. Made ready before the fork, after which hardly anything is safe to call. Not on Windows.
+    """For a kernel, between fork and what follows: it gets that signal when its parent ends, no file of it grows beyond
+    so many bytes, and it dumps no core. Made ready before the fork, after which hardly anything is safe to call. Not on
+    Windows.
     """
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     own: Any = resource
@@ -51,7 +52,7 @@ def confines(signal: int, file_bytes: int) -> Callable[[], None]:
 
 
 def adopt_orphans() -> None:
-    """On Linux: a process whose parent ends becomes this one's child, however it was detached, so that it can be found."""
+    """On Linux: a process whose parent ends becomes this one's child, however detached, so that it can be found."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
@@ -83,8 +84,8 @@ def end_descendants(seconds: float = 5) -> None:
 def end_marked(name: str, value: str, sessions: Collection[int] = ()) -> None:
     """Kill every process that has this variable in its environment or belongs to one of the sessions, except this one.
 
-    The system shows the environment that a process was started with: one that was forked and has started no other program
-    is found by its session.
+    The system shows the environment that a process was started with: one that was forked and has started no other
+    program is found by its session.
     """
     for _ in range(3):
         found = []

@@ -1,8 +1,8 @@
 """How a kernel of ours is started, whoever asks for it: papermill's client and nbval both use jupyter_client's manager.
 
-jupyter_client leaves the start to a "kernel provisioner", which can be another than its own. This one has the kernel work in
-the notebook's folder, talk through sockets in a folder of ours, write its last words to a log, and end with this process.
-Where this process was forked from a template, the kernel is its `Seed` instead of a new Python.
+jupyter_client leaves the start to a "kernel provisioner", which can be another than its own. This one has the kernel
+work in the notebook's folder, talk through sockets in a folder of ours, write its last words to a log, and end with
+this process. Where this process was forked from a template, the kernel is its `Seed` instead of a new Python.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Seed:
         theirs.close()
 
     def become(self, log: int, **order: Any) -> None:
-        """Be the kernel with these `arguments`, `environment`, `folder` and `file_bytes`; its own words go to the log."""
+        """Be the kernel with these `arguments`, `environment`, `folder` and `file_bytes`; its words go to the log."""
         socket.send_fds(self._socket, [json.dumps(order).encode()], [log])
         self._socket.close()
 
@@ -146,7 +146,8 @@ class Provisioner(LocalProvisioner):
             if self.seed is not None and _is_ours(cmd):
                 self.seed.become(
                     log.fileno(),
-                    # ipykernel reads its parent's id from the environment when it is imported, which was in the template.
+                    # ipykernel reads its parent's id from the environment when it is imported, which was in the
+                    # template.
                     arguments=[
                         *cmd[cmd.index("ipykernel_launcher") + 1 :],
                         f"--IPKernelApp.parent_handle={os.getpid()}",
@@ -177,7 +178,8 @@ def _is_ours(command: list[str]) -> bool:
 def use(folder: str, scratch: Path, watch: Watch, seed: Seed | None) -> None:
     """Have every kernel that this process asks for started this way.
 
-    What runs in each kernel first is IPython's start-up file of the profile in IPYTHONDIR, which belongs to this run alone.
+    What runs in each kernel first is IPython's start-up file of the profile in IPYTHONDIR, which belongs to this run
+    alone.
     """
     Provisioner.folder, Provisioner.scratch, Provisioner.watch, Provisioner.seed = folder, scratch, watch, seed
     factory = KernelProvisionerFactory.instance()

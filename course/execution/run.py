@@ -81,9 +81,9 @@ def run(
         one Outcome for each notebook, in their order; with `keep_going` false those that did not run are "cancelled".
 
     Raises:
-        CourseError: for a parameter that is not as it should be, or when no notebook can be read, before anything is executed;
-            for a folder or file that cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when the processes have
-            ended. One notebook among others that cannot be read or kept is a failed outcome.
+        CourseError: for a parameter that is not as it should be, or when no notebook can be read, before anything is
+            executed; for a folder or file that cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when
+            the processes have ended. One notebook among others that cannot be read or kept is a failed outcome.
     """
     from course.reporting import junit as xml
     from course.reporting.progress import Board
@@ -270,7 +270,9 @@ class _Runner:
             whole = len(tasks)
             done = sum(outcome.result.status != "cancelled" for outcome in self.outcomes.values())
             name, code = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
-            message = f"{name} after {done} of {whole} notebooks; what has passed is kept, and the next run goes on from there"
+            message = (
+                f"{name} after {done} of {whole} notebooks; what has passed is kept: the next run goes on from there"
+            )
             raise CourseError(message, code) from None
         if broken is not None:
             raise broken
@@ -316,7 +318,7 @@ class _Runner:
             self.events.put(Event(task, "end", outcome=outcome))
 
     def _one(self, task: Task) -> Outcome:
-        """Execute the notebook and keep what came of it; what goes wrong on the way is this notebook's failure alone."""
+        """Execute the notebook and keep what came of it; what goes wrong is this notebook's failure alone."""
         notebook, started = task.notebook, time.time()
         try:
             result, executed = self.execute(

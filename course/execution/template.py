@@ -1,14 +1,14 @@
 """Processes that start in a tenth of a second: a template imports what takes long, once, and forks.
 
 `Template` belongs to the program; the process that forks runs `main`. It imports by name, runs
-no operation, and answers each order with a child of its own session, which has the three files of the order as its standard
-files, gets some variables on top of the template's environment, and calls one function. Everything that is read at import
-is in the template's environment already (threads, backend, KERAS_HOME, the seed of hashes), so there is one template for
-each environment. `utils` is not imported: its own code takes a tenth of a second, and a notebook that imports it anew runs
-what stands in the files now, and loads what it asks for and no more, as in a cold start.
+no operation, and answers each order with a child of its own session, which has the three files of the order as its
+standard files, gets some variables on top of the template's environment, and calls one function. Everything that is
+read at import is in the template's environment already (threads, backend, KERAS_HOME, the seed of hashes), so there is
+one template for each environment. `utils` is not imported: its own code takes a tenth of a second, and a notebook that
+imports it anew runs what stands in the files now, and loads what it asks for and no more, as in a cold start.
 
-Only Linux forks safely with these libraries; elsewhere, and when the template is not fit to be forked, `Unavailable` says so
-and the caller starts a process the usual way.
+Only Linux forks safely with these libraries; elsewhere, and when the template is not fit to be forked, `Unavailable`
+says so and the caller starts a process the usual way.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ _lock = threading.Lock()
 
 
 def template(environment: Mapping[str, str]) -> Template:
-    """The template with this environment: made when first asked for, kept until the program ends, made anew when it has died.
+    """The template with this environment: made when first asked for, kept until the program ends, made anew when it has
+    died.
 
     Raises:
         Unavailable: it could not be made, now or when first asked for.
@@ -191,10 +192,11 @@ def main() -> None:
 
 
 def unfit() -> str:
-    """Why a child of this process would not work: a thread of Python's, or a library that has begun to compute ("" when fit).
+    """Why a child of this process would not work: a thread of Python's, or a library that has begun to compute ("" when
+    fit).
 
-    TensorFlow's pools of threads are made by the first operation and are not in a child, which waits for them without end.
-    The same goes for JAX; PyTorch makes its pools anew.
+    TensorFlow's pools of threads are made by the first operation and are not in a child, which waits for them without
+    end. The same goes for JAX; PyTorch makes its pools anew.
     """
     if threading.active_count() > 1:
         return f"threads run in it: {', '.join(thread.name for thread in threading.enumerate())}"
@@ -234,7 +236,9 @@ def _become(order: dict[str, Any], files: Sequence[int]) -> None:
 
 
 def reseed() -> None:
-    """Draw a seed for NumPy's global generator, which would be the same in all children. Python's own does it by itself."""
+    """Draw a seed for NumPy's global generator, which would be the same in all children. Python's own does it by
+    itself.
+    """
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()

@@ -1,7 +1,9 @@
 """Executes one notebook in a process of its own, within limits, and says how it ended.
 
-`spawn` has such a process forked from a template, or starts one, sends it the request on its standard input and reads lines of
-JSON from its standard output: where it is, how each cell ended, the result. The process lives no longer than its standard input
+`spawn` has such a process forked from a template, or starts one, sends it the request on its standard input and reads
+lines of
+JSON from its standard output: where it is, how each cell ended, the result. The process lives no longer than its
+standard input
 is open: when the program ends, in whichever way, it takes its kernel along, and everything that the notebook started.
 """
 
@@ -41,8 +43,8 @@ START_SECONDS = 120.0  # for the kernel to start: the first one on a cold disk t
 END_SECONDS = 20.0  # for the process to end its kernel and send the notebook
 FREE_BYTES = 20_000_000  # in the folder for temporary files: less than that, and a kernel fails without a word
 MARK = "COURSE_EXECUTION"  # in the environment of every program that one execution starts
-# A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable, ipykernel
-# lets the output of subprocesses go by; JupyterLab's makes the pictures move by themselves.
+# A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable,
+# ipykernel lets the output of subprocesses go by; JupyterLab's makes the pictures move by themselves.
 NOT_FOR_KERNELS = ("PYTHONSTARTUP", "PYTEST_CURRENT_TEST", "JPY_SESSION_NAME", "JPY_PARENT_PID", MARK)
 INLINE = "module://matplotlib_inline.backend_inline"
 PACKAGES = {"keras": ("keras",), "tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
@@ -65,7 +67,9 @@ class Flag(Protocol):
 
 @dataclass
 class Request:
-    """One notebook to execute. Paths may be relative to the current folder. The limits are those of `course.execution.limits`."""
+    """One notebook to execute. Paths may be relative to the current folder. The limits are those of
+    `course.execution.limits`.
+    """
 
     notebook: str
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -107,8 +111,8 @@ def spawn(
 ) -> tuple[Result, bytes | None]:
     """Execute the notebook in a process of its own, and return when nothing of it is left.
 
-    Whatever the notebook does comes back as a Result, "cancelled" when `cancel` was set, with the notebook as executed so far
-    (None when the process ended without it).
+    Whatever the notebook does comes back as a Result, "cancelled" when `cancel` was set, with the notebook as executed
+    so far (None when the process ended without it).
 
     Raises:
         CourseError: the notebook cannot be read, its folder is not there, or there is no room for temporary files.
@@ -157,7 +161,9 @@ def _scratch() -> Iterator[str]:
 
 
 def _without_result(cancelled: bool, overdue: bool, scratch: str) -> tuple[str, str, str]:
-    """Status, name and words for a process that ended without a word: the system killed it, or it did not come to an end."""
+    """Status, name and words for a process that ended without a word: the system killed it, or it did not come to an
+    end.
+    """
     if cancelled:
         return "cancelled", "Cancelled", ""
     if overdue:
@@ -283,7 +289,9 @@ def _read(pipe: int, messages: queue.SimpleQueue[dict[str, Any] | None]) -> None
 
 
 def kernel_environment(request: Request, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of the kernel: threads fixed, since they change results, and nothing of a personal IPython set-up."""
+    """The environment of the kernel: threads fixed, since they change results, and nothing of a personal IPython
+    set-up.
+    """
     threads = str(request.threads)
     environment = {name: value for name, value in base.items() if name not in NOT_FOR_KERNELS}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -302,11 +310,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-# ------------------------------------------------------------------------------------- python -m course.execution.worker
+# ------------------------------------------------------------------------------------- python -m
+# course.execution.worker
 
 
 def forked() -> None:
-    """What a child of the template does: it makes the kernel's process while it has one thread, then runs the notebook."""
+    """What a child of the template does: it forks the kernel while it has one thread, then runs the notebook."""
     from course.execution.provisioner import Seed
 
     main(Seed())
@@ -418,7 +427,8 @@ def _digests(scratch: Path) -> dict[str, str]:
 
 
 def digest(path: str | Path) -> str:
-    """The SHA-256 of a file; of a folder that of the names, sizes and times of what lies in it; "" when it cannot be read.
+    """The SHA-256 of a file; of a folder that of the names, sizes and times of what lies in it; "" when it cannot be
+    read.
 
     In a folder code and notebooks do not count: importing lists folders, and what is imported is noted by itself.
     """

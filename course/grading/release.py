@@ -148,7 +148,7 @@ class Release:
     # runs
 
     def _given(self) -> list[tuple[int, str]]:
-        """The code cells that are no gap and no check; of the setup cell its imports, after the parameters their values."""
+        """The given code cells; of the setup cell its imports, after the parameters their values."""
         found = []
         for cell in self.cells:
             if cell.type != "code" or cell.role in ("gap", "check"):

@@ -15,7 +15,9 @@ from course.outcome import CellResult
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a proof failed: in which cell (its index among all cells; None: in no single one), in one line, and what to show below."""
+    """Why a proof failed: in which cell (its index among all cells; None: in no single one), in one line, and what to
+    show below.
+    """
 
     cell: int | None
     message: str
@@ -35,8 +37,9 @@ def in_words(failure: CellResult) -> str:
 def judge_handed_out(lab: Sequence[Cell], failure: CellResult | None) -> Problem | None:
     """What is wrong with the first error of a lab as the student gets it; None when it is as it should be.
 
-    The first error must be the NotImplementedError of the first gap, with the text of its stub. It comes from the gap's own cell
-    or from the first cell that uses what the gap defines; every cell before has passed. A lab without a gap must run to its end.
+    The first error must be the NotImplementedError of the first gap, with the text of its stub. It comes from the gap's
+    own cell or from the first cell that uses what the gap defines; every cell before has passed. A lab without a gap
+    must run to its end.
 
     Args:
         lab: its cells.
@@ -83,7 +86,9 @@ def stub_texts(source: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong answer to a gap: the whole cell, why somebody would write it, and where it stands (`sources/wrong/x.py:12`)."""
+    """A wrong answer to a gap: the whole cell, why somebody would write it, and where it stands
+    (`sources/wrong/x.py:12`).
+    """
 
     gap: str
     why: str
@@ -98,8 +103,10 @@ class Wrong:
 class Step:
     """One cell of the proof's notebook.
 
-    `role`: "cell" for a cell of the solution as it is; "answer", "between" and "check" in a trial; "note" and "restore" around
-    one. `cell`: the index of the solution's cell (of the gap, where there is no other); `answer`: the wrong answer on trial.
+    `role`: "cell" for a cell of the solution as it is; "answer", "between" and "check" in a trial; "note" and "restore"
+        around
+    one. `cell`: the index of the solution's cell (of the gap, where there is no other); `answer`: the wrong answer on
+    trial.
     """
 
     role: str
@@ -121,12 +128,13 @@ RESTORE = "__import__('_course_trial').restore()"
 def plan(solution: Sequence[Cell], wrong: Sequence[Wrong]) -> list[Step]:
     """One run of the solution, with every wrong answer on trial just before the right one.
 
-    A trial: the wrong answer stands in the gap's place, then come the code cells from the gap to its last check. Those that are
-    no check run too, since a check may use what they make (other gaps with their right answers); other gaps' checks do not.
+    A trial: the wrong answer stands in the gap's place, then come the code cells from the gap to its last check. Those
+    that are no check run too, since a check may use what they make (other gaps with their right answers); other gaps'
+    checks do not.
 
     Around each trial the global names and the generators of random numbers are noted and put back, so that
-    `images = images / 255` is safe in a gap. What is changed in place stays changed (`images /= 255`, the weights of a model):
-    a gap makes anew what it changes, or the cell after it does.
+    `images = images / 255` is safe in a gap. What is changed in place stays changed (`images /= 255`, the weights of a
+    model): a gap makes anew what it changes, or the cell after it does.
 
     After its trials the gap's right answer runs, and the solution goes on as in any run, hidden checks included.
     """
@@ -163,12 +171,13 @@ def judge_wrong_answers(
     failures: Mapping[int, CellResult],
     stopped: int | None = None,
 ) -> Verdict:
-    """What is wrong with the checks, given the steps of `plan` and how those ended that failed, by the number of the step.
+    """What is wrong with the checks, given the steps of `plan` and how those ended that failed, by the number of the
+    step.
 
-    A wrong answer is caught when a check of its own gap is the first to fail, by AssertionError (a check that fails by another
-    exception is passed over for the gap's next one). It is not caught when every check passes, when no check fails by
-    AssertionError, or when the answer itself or a cell between gap and check fails first: such a message tells a student
-    nothing.
+    A wrong answer is caught when a check of its own gap is the first to fail, by AssertionError (a check that fails by
+    another exception is passed over for the gap's next one). It is not caught when every check passes, when no check
+    fails by AssertionError, or when the answer itself or a cell between gap and check fails first: such a message tells
+    a student nothing.
 
     Args:
         stopped: the step at which the execution ended before its time; later steps are not judged.

@@ -1,7 +1,8 @@
-"""`pytest --nbval-lax` on one prepared notebook, inside the process that runs it: an executor for `course.execution.worker`.
+"""`pytest --nbval-lax` on one prepared notebook, inside the process that runs it: an executor for
+`course.execution.worker`.
 
-nbval is pytest's plugin for notebooks: it runs every cell and compares the outputs of those tagged `nbval-check-output` with
-the stored ones. It is used as its users do; a plugin of pytest's notes how each cell ended.
+nbval is pytest's plugin for notebooks: it runs every cell and compares the outputs of those tagged `nbval-check-output`
+with the stored ones. It is used as its users do; a plugin of pytest's notes how each cell ended.
 """
 
 from __future__ import annotations

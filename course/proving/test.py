@@ -1,4 +1,5 @@
-"""`course test`: stored outputs are what the cells print, labs fail first at their first gap, checks catch wrong answers.
+"""`course test`: stored outputs are what the cells print, labs fail first at their first gap, checks catch wrong
+answers.
 
 Everything runs with the smoke parameters, each notebook in a process of its own, and stays below `build/test/`.
 """
@@ -88,7 +89,9 @@ def folder(notebook: Notebook, part: str) -> Path:
 
 
 def request(manifest: Manifest, notebook: Notebook, path: Path, trials: int = 0) -> Request:
-    """How `course run` executes the notebook in the smoke profile; each trial of a wrong answer has the same time again."""
+    """How `course run` executes the notebook in the smoke profile; each trial of a wrong answer has the same time
+    again.
+    """
     order = run.request(notebook, manifest.profile(PROFILE), parameters(notebook))
     order.notebook = str(path)
     order.cpu_seconds *= 1 + trials
@@ -283,8 +286,8 @@ def printed(cell: dict[str, Any]) -> tuple[str, str]:
 def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
     """Execute the notebook with its smoke parameters and store what its checked cells printed; all of them or none.
 
-    Afterwards the notebook is what `course build` makes of its source. That a checked text is the same in every profile is for
-    its author to see to.
+    Afterwards the notebook is what `course build` makes of its source. That a checked text is the same in every profile
+    is for its author to see to.
     """
     outcome = Outcome("outputs", notebook)
     result, executed = spawn(request(manifest, notebook, notebook.path), cancel=cancel)
@@ -318,8 +321,8 @@ def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None =
 
 
 class Proved:
-    """The proofs that passed, by content: what `course run` takes for a notebook's content, the stored outputs, what else the
-    proof reads, and the rules of the proof themselves. One entry for each proof, below `build/test/proved`."""
+    """The proofs that passed, by content: what `course run` takes for a notebook's content, the stored outputs, what
+    else the proof reads, and the rules of the proof themselves. One entry for each proof, below `build/test/proved`."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.cache = Cache(manifest.root, manifest.profile(PROFILE))
@@ -387,8 +390,8 @@ def test(
 ) -> list[str]:
     """Prove these notebooks and tell of each proof as it ends; the problems, a line each.
 
-    A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as it is
-    handed out. With `update`, stored outputs are written anew instead.
+    A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as
+    it is handed out. With `update`, stored outputs are written anew instead.
 
     Args:
         parts: which of PARTS to do.

@@ -314,7 +314,8 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
             rendered = rendering.render(read, context, entry.result.get("error") or None, bands, profile)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CourseError(
-                f"{where}: expected a notebook (nbformat 4), got one that cannot be shown: {type(error).__name__}: {error} "
+                f"{where}: expected a notebook (nbformat 4), got one that cannot be shown: {type(error).__name__}: "
+                f"{error} "
                 f"(`{'course build' if lab else entry.command + ' --fresh'}` writes it anew)"
             ) from None
         found = rendered, _thumbnail(rendered.thumbnail), _code_of(read)

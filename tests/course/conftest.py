@@ -11,7 +11,8 @@ from course.authoring.check import fix
 from course.execution import template
 from course.manifest import KINDS, load
 
-# What a template imports for notebooks that compute nothing: the rest takes five seconds of CPU time for each environment.
+# What a template imports for notebooks that compute nothing: the rest takes five seconds of CPU time for each
+# environment.
 LIGHT = tuple(
     name for name in template.MODULES if name.partition(".")[0] in ("papermill", "nbformat", "psutil", "ipykernel")
 )
@@ -21,7 +22,7 @@ MINICOURSE = Path(__file__).parent.parent / "minicourse"
 
 @pytest.fixture(scope="session", autouse=True)
 def light_template():
-    """Kernels are forked from a template without Keras, in this process; what is started from here says so by itself."""
+    """Kernels are forked from a template without Keras, in this process; what is started from here says so itself."""
     before, template.MODULES = template.MODULES, LIGHT
     yield
     template.close_all()

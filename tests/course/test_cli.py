@@ -95,7 +95,8 @@ def test_the_examples_are_real(course):
 MISUSE = [
     (
         ["rnu"],
-        "no such command 'rnu' (known: build, check, run, calibrate, start, test, grade, report, doctor; did you mean run?)",
+        "no such command 'rnu' (known: build, check, run, calibrate, start, test, grade, report, doctor; did you mean "
+        "run?)",
     ),
     (["--root", ".", "chekc"], "did you mean check?"),
     (["build", "--chek"], "(`course build --help` shows what there is)"),
@@ -487,6 +488,7 @@ def test_a_folder_whose_name_is_no_text_and_one_that_is_gone(mini, tmp_path):
         done = run(*arguments, cwd=odd)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
     gone.mkdir()
-    code = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); from course.cli import main; main(['check'])"
+    code = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); "
+    code += "from course.cli import main; main(['check'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "course: the current folder is gone: go to the folder of the course\n")

@@ -99,7 +99,8 @@ def test_notebooks_and_data_travel_as_bytes(mini, cluster, monkeypatch):
     (away / "deep" / "clothing.zip").write_bytes(b"\x00data")
     monkeypatch.setenv("COURSE_DATA", str(away))
     look = "import os, pathlib\nhere = pathlib.Path(os.environ['COURSE_DATA'])\n"
-    look += f"print(here != pathlib.Path({str(away)!r}), (here / 'deep' / 'clothing.zip').read_bytes())\nprint(label, total)"
+    look += f"print(here != pathlib.Path({str(away)!r}), (here / 'deep' / 'clothing.zip').read_bytes())\n"
+    look += "print(label, total)"
     replace_code(mini / "lectures/01_addition.ipynb", "print(label, total)", look)
     (lecture,) = go(mini, cluster, "01/lecture")
     assert lecture.good and not lecture.cached
@@ -109,7 +110,8 @@ def test_notebooks_and_data_travel_as_bytes(mini, cluster, monkeypatch):
 def test_a_worker_that_is_killed_costs_nothing_but_time(mini, cluster, tmp_path):
     first = cluster.worker()
     mark = tmp_path / "began"
-    waits = f"import pathlib, time\nmark = pathlib.Path({str(mark)!r})\nif not mark.exists():\n    mark.touch()\n    time.sleep(600)\n"
+    waits = f"import pathlib, time\nmark = pathlib.Path({str(mark)!r})\n"
+    waits += "if not mark.exists():\n    mark.touch()\n    time.sleep(600)\n"
     replace_code(mini / "lectures/01_addition.ipynb", "print(label, total)", waits + "print(label, total)")
 
     def kill():

@@ -395,7 +395,8 @@ def family(tmp_path):
     path = write_notebook(tmp_path / "in.ipynb", "1", STARTS_OTHERS)
     code = (
         "from course.execution import template\nfrom course.execution.worker import Request, spawn\n"
-        f"template.MODULES = {template.MODULES}\nprint(spawn(Request({str(path)!r}, wall_seconds=300))[0].error['name'])"
+        f"template.MODULES = {template.MODULES}\nprint(spawn(Request({str(path)!r}, "
+        "wall_seconds=300))[0].error['name'])"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -1,6 +1,7 @@
 """`course run`: what is executed and what is not, how it is judged and told, and that stopping it leaves nothing.
 
-Most tests put something in the place of `course.execution.worker.spawn`, which has its own tests; some start real kernels.
+Most tests put something in the place of `course.execution.worker.spawn`, which has its own tests; some start real
+kernels.
 """
 
 import errno
@@ -475,7 +476,8 @@ def test_a_failure_is_told_in_words(course, fake):
     _, said = go(course, "01/lecture", overrides={"label": "total"})
     told = said[said.index("\n01/lecture: ") :].split("\n")
     assert told[1] == (
-        '01/lecture: lectures/01_addition.ipynb: failed in cell 7 [abc123], under "Adding": total = sum([2 + 1] * repeats)'
+        '01/lecture: lectures/01_addition.ipynb: failed in cell 7 [abc123], under "Adding": total = sum([2 + 1] * '
+        "repeats)"
     )
     assert told[2].startswith("  ValueError: kernel 12 does not fit")
     assert told[3] == "    [...]" and told[4] == "    line 31", "the end of a long traceback is what helps"
@@ -690,7 +692,8 @@ def test_a_kernel_that_dies_costs_its_own_notebook_only(mini):
 
     report.report(load(mini), "smoke")
     code = (
-        "import sys\nfrom course.manifest import load\nfrom course.reporting.report import report\nfrom course.execution.run import run\n"
+        "import sys\nfrom course.manifest import load\nfrom course.reporting.report import report\nfrom "
+        "course.execution.run import run\n"
         "manifest = load(sys.argv[1])\n(outcome,) = run(manifest, manifest.select(['01/lecture']), 'smoke')\n"
         "report(manifest, 'smoke')\nprint(outcome.cached, *sys.modules)"
     )

@@ -1,4 +1,6 @@
-"""Kernels that are forked: the same results as cold ones, side by side, and what happens when the template or its owner dies."""
+"""Kernels that are forked: the same results as cold ones, side by side, and what happens when the template or its owner
+dies.
+"""
 
 import json
 import os
@@ -24,7 +26,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux 
 DRAWS = (
     "import random, numpy as np, matplotlib.pyplot as plt\nfrom utils import plots, results, session\nsession.start(3)",
     "print(np.random.rand(3), random.random())\nplt.plot([1, 3, 2])\nplt.show()",
-    "results.record(total=np.random.rand())\nimport sys, os\nprint(sys.argv[0].split('/')[-1], sys.path[0], os.getcwd())",
+    "results.record(total=np.random.rand())\nimport sys, os\nprint(sys.argv[0].split('/')[-1], sys.path[0], "
+    "os.getcwd())",
 )
 TRAINS = (
     "from utils import results, session\nimport keras, numpy as np\nsession.start(1)",

@@ -305,3 +305,15 @@ def test_one_array_in_two_places_is_one_and_what_changes_in_place_comes_back(man
     program = release.program({"add": answer})
     verdict = boxes(Job("x", release.name, program, None, {}, {}, LIMITS))["verdict"]
     assert verdict["checks"] == {"add-check": {"status": "passed", "text": ""}}, verdict
+
+
+def test_a_check_is_not_passed_by_what_a_given_cell_left_when_it_failed(manifest, lab, boxes):
+    """An untrained model stands there when `train` raises; a check whose floor is 0 must not take it."""
+    release = Release(manifest, lab)
+    steps = release.program({"add": "def add(a, b):\n    raise NotImplementedError", "double": DOUBLE})
+    place = next(number for number, step in enumerate(steps) if step["kind"] == "check")
+    given = {"kind": "given", "index": 1, "judge": "kept = 3\nkept = add(1, 2)", "submission": "", "functions": []}
+    steps.insert(place, {**given, "needed": False})
+    steps[place + 1]["source"] = "assert kept == 3"
+    verdict = boxes(Job("x", release.name, steps, None, {}, {}, LIMITS))["verdict"]
+    assert "the cell after it fails" in held(verdict)

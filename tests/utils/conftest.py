@@ -46,9 +46,7 @@ def count(name, macs):
 
 @pytest.fixture(scope="session")
 def outline_of():
-    """Function from the name of an architecture to its default form without values, built once for all tests: leave it
-    as it is.
-    """
+    """Function from the name of an architecture to its default form without values, built once: do not change it."""
     return outlined
 
 

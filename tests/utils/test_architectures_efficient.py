@@ -534,8 +534,7 @@ def test_bad_input_is_told_in_one_line(name, options, message):
 
 
 def shallow(name, monkeypatch):
-    """Makes Keras's network of this name shallow, where it repeats one kind of block many times; our options for the
-    same.
+    """Makes Keras's network of this name shallow where it repeats a block many times; gives our options for the same.
 
     What its full depth holds is compared by counts and shapes, in test_architectures.py.
     """

@@ -1,5 +1,5 @@
-"""Fast R-CNN: Girshick (ICCV 2015). The image goes through the net once; each proposal's features are cut out of its feature map, and two
-branches say what it is and how it must be moved. Faster R-CNN has the same second stage.
+"""Fast R-CNN: Girshick (ICCV 2015). The image goes through the net once; each proposal's features are cut out of its
+feature map, and two branches say what it is and how it must be moved. Faster R-CNN has the same second stage.
 """
 
 import keras
@@ -23,7 +23,8 @@ def head(input_shape, classes, units=(1024, 1024), convolutions=(), name="box_he
         name: of the model.
 
     Returns:
-        keras.Model from (N, h, w, channels) to class logits (N, 1 + classes), background first, and deltas (N, classes * 4), a box for each class.
+        keras.Model from (N, h, w, channels) to class logits (N, 1 + classes), background first, and deltas (N, classes
+        * 4), a box for each class.
     """
     x = inputs = layers.Input(input_shape)
     for number, filters in enumerate(convolutions, 1):
@@ -39,8 +40,8 @@ def head(input_shape, classes, units=(1024, 1024), convolutions=(), name="box_he
 def roi_targets(proposals, boxes, labels, noise, ignored=None, count=512, share=0.25, threshold=0.5):
     """Which proposals a step learns from, and what they should become (section 2.3, "mini-batch sampling").
 
-    The true boxes join the proposals, so that there are positives from the first step on. A proposal is positive if its IoU with an object is at
-    least `threshold`; the rest is background.
+    The true boxes join the proposals, so that there are positives from the first step on. A proposal is positive if its
+    IoU with an object is at least `threshold`; the rest is background.
 
     Args:
         proposals: (B, P, 4) `xyxy` pixels; entries without area are padding.
@@ -49,8 +50,9 @@ def roi_targets(proposals, boxes, labels, noise, ignored=None, count=512, share=
         count, share, threshold: numbers; the paper draws 64 of an image, a quarter positive.
 
     Returns:
-        dict of `rois` (B, K, 4), positives first, `labels` (B, K) int32: 0 background, 1 to C the class, -1 for entries that only fill up;
-        `matched` (B, K) int32, the index of the object (0 for background), `deltas` (B, K, 4). K is the smaller of `count` and P + M.
+        dict of `rois` (B, K, 4), positives first, `labels` (B, K) int32: 0 background, 1 to C the class, -1 for entries
+        that only fill up; `matched` (B, K) int32, the index of the object (0 for background), `deltas` (B, K, 4). K is
+        the smaller of `count` and P + M.
     """
     boxes, labels = ops.cast(boxes, "float32"), ops.cast(labels, "int32")
     valid = labels >= 0
@@ -73,7 +75,8 @@ def roi_targets(proposals, boxes, labels, noise, ignored=None, count=512, share=
 
 
 def head_losses(targets, logits, deltas):
-    """Equation 1: cross-entropy of the class, and smooth L1 of the true class's box for positives; both divided by the number of RoIs.
+    """Equation 1: cross-entropy of the class, and smooth L1 of the true class's box for positives; both divided by the
+    number of RoIs.
 
     Args:
         targets: what `roi_targets` gives.
@@ -104,7 +107,8 @@ def class_boxes(logits, deltas, rois):
         logits: (B, K, 1 + C); deltas: (B, K, C, 4); rois: (B, K, 4) `xyxy` pixels, without area where there is none.
 
     Returns:
-        boxes (B, K, C, 4) float32, one for each class, and scores (B, K, C) float32, the softmax without the background, 0 for padding.
+        boxes (B, K, C, 4) float32, one for each class, and scores (B, K, C) float32, the softmax without the
+        background, 0 for padding.
     """
     boxes = coding.decode(deltas, rois[:, :, None], WEIGHTS)
     scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., 1:]
@@ -112,7 +116,8 @@ def class_boxes(logits, deltas, rois):
 
 
 def level_of(rois, levels, canonical=224.0, canonical_level=4):
-    """The level of the pyramid from which a RoI takes its features: k = 4 + log2(sqrt(w h) / 224), rounded down (FPN, equation 1).
+    """The level of the pyramid from which a RoI takes its features: k = 4 + log2(sqrt(w h) / 224), rounded down (FPN,
+    equation 1).
 
     Args:
         rois: (..., 4) `xyxy` pixels.

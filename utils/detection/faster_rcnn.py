@@ -1,7 +1,9 @@
-"""Faster R-CNN: Ren, He, Girshick and Sun (NIPS 2015), on one map of a backbone or on a feature pyramid (Lin et al., CVPR 2017).
+"""Faster R-CNN: Ren, He, Girshick and Sun (NIPS 2015), on one map of a backbone or on a feature pyramid (Lin et al.,
+CVPR 2017).
 
-Two stages share one net: the region proposal network says where something is, Fast R-CNN's head says what. Both are trained at once, with four
-losses ("approximate joint training", section 3.2: the proposals' coordinates count as constants).
+Two stages share one net: the region proposal network says where something is, Fast R-CNN's head says what. Both are
+trained at once, with four losses ("approximate joint training", section 3.2: the proposals' coordinates count as
+constants).
 """
 
 import keras
@@ -15,10 +17,11 @@ from utils.detection.fpn import fpn
 
 @keras.saving.register_keras_serializable("convnets")
 class FasterRCNN(Detector):
-    """Faster R-CNN. As it stands it is the one with a feature pyramid on ResNet-50 that libraries ship; `small` makes one for two cores.
+    """Faster R-CNN. As it stands it is the one with a feature pyramid on ResNet-50 that libraries ship; `small` makes
+    one for two cores.
 
-    On a batch (a dict with boxes and labels) a call gives what the losses need: proposals are drawn with the truth at hand. On images it gives what
-    detection needs.
+    On a batch (a dict with boxes and labels) a call gives what the losses need: proposals are drawn with the truth at
+    hand. On images it gives what detection needs.
 
     Args:
         classes: number of classes, without a background.
@@ -29,8 +32,8 @@ class FasterRCNN(Detector):
         sizes: list of anchor sizes (pixels) for each level, the pool's on top of the pyramid included.
         ratios: of the anchors, height / width.
         rpn_filters: of the proposal network's convolution; None: as many as its input has channels.
-        proposals: number of proposals that the second stage sees, in training; half as many at test, as in the paper (2,000 and 300) and in
-            libraries (2,000 and 1,000).
+        proposals: number of proposals that the second stage sees, in training; half as many at test, as in the paper
+            (2,000 and 300) and in libraries (2,000 and 1,000).
         candidates: at most so many anchors of a level enter the suppression.
         anchor_samples, roi_samples: of an image, that a step learns from.
         roi_share: at most this share of them is positive.
@@ -170,7 +173,8 @@ class FasterRCNN(Detector):
 
 
 def small(classes, image_shape=(96, 96, 3), backbone="shapes", **options):
-    """A Faster R-CNN for two cores and objects of 14 to 50 pixels: one map of stride 8, 128 proposals in training and 64 at test.
+    """A Faster R-CNN for two cores and objects of 14 to 50 pixels: one map of stride 8, 128 proposals in training and
+    64 at test.
 
     Args:
         classes, image_shape, backbone: as in `FasterRCNN`.

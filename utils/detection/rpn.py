@@ -1,8 +1,8 @@
-"""Region proposal network: Ren, He, Girshick and Sun, "Faster R-CNN: towards real-time object detection with region proposal networks" (NIPS
-2015), section 3.
+"""Region proposal network: Ren, He, Girshick and Sun, "Faster R-CNN: towards real-time object detection with region
+proposal networks" (NIPS 2015), section 3.
 
-A 3x3 convolution slides over the feature map; at every place it says for each anchor whether an object is there, of whatever class, and how
-the anchor must be moved. The best, after non-maximum suppression, are the proposals.
+A 3x3 convolution slides over the feature map; at every place it says for each anchor whether an object is there, of
+whatever class, and how the anchor must be moved. The best, after non-maximum suppression, are the proposals.
 """
 
 import math
@@ -25,7 +25,8 @@ def head(channels, per_place, filters=None, name="rpn"):
         name: of the model.
 
     Returns:
-        keras.Model from a map (B, H, W, channels) to objectness logits (B, H * W * per_place, 1) and deltas (B, H * W * per_place, 4).
+        keras.Model from a map (B, H, W, channels) to objectness logits (B, H * W * per_place, 1) and deltas (B, H * W *
+        per_place, 4).
     """
     x = inputs = layers.Input((None, None, channels))
     x = conv_relu(x, filters or channels, 3, name="conv")
@@ -39,9 +40,9 @@ def head(channels, per_place, filters=None, name="rpn"):
 def anchor_targets(anchors, boxes, labels, noise, ignored=None, count=256, share=0.5, high=0.7, low=0.3):
     """What the network should say at each anchor, and at which of them it is asked (sections 3.1.2 and 3.1.3).
 
-    An anchor is positive if its IoU with an object is at least `high`, or the highest of all anchors for that object; negative if its IoU with
-    all objects is below `low`. Of these, `count` are drawn, at most `share` positive. Anchors across the border of the image count as any
-    other, as in Detectron2 and torchvision; the paper leaves them out.
+    An anchor is positive if its IoU with an object is at least `high`, or the highest of all anchors for that object;
+    negative if its IoU with all objects is below `low`. Of these, `count` are drawn, at most `share` positive. Anchors
+    across the border of the image count as any other, as in Detectron2 and torchvision; the paper leaves them out.
 
     Args:
         anchors: (N, 4) `xyxy` pixels.
@@ -50,7 +51,8 @@ def anchor_targets(anchors, boxes, labels, noise, ignored=None, count=256, share
         count, share, high, low: the paper's.
 
     Returns:
-        dict of `sampled` (B, N) bool, `positive` (B, N) bool, those of the sampled that are positive, `deltas` (B, N, 4).
+        dict of `sampled` (B, N) bool, `positive` (B, N) bool, those of the sampled that are positive, `deltas` (B, N,
+        4).
     """
     overlaps = geometry.iou(boxes, anchors)
     matched = matching.match(overlaps, high, low, valid=ops.cast(labels, "int32") >= 0, ignored=ignored)
@@ -62,9 +64,11 @@ def anchor_targets(anchors, boxes, labels, noise, ignored=None, count=256, share
 
 
 def rpn_losses(targets, objectness, deltas):
-    """Equation 1: binary cross-entropy of the sampled anchors, smooth L1 of the positive ones; both divided by the number of the sampled.
+    """Equation 1: binary cross-entropy of the sampled anchors, smooth L1 of the positive ones; both divided by the
+    number of the sampled.
 
-    The two terms are then of one size, and the paper's weight of 10 (which makes up for dividing by some 2,400 places) is not needed.
+    The two terms are then of one size, and the paper's weight of 10 (which makes up for dividing by some 2,400 places)
+    is not needed.
 
     Args:
         targets: what `anchor_targets` gives.
@@ -86,8 +90,8 @@ def rpn_losses(targets, objectness, deltas):
 
 
 def proposals(objectness, deltas, anchors, sizes, image_shape, before, after, iou_threshold=0.7):
-    """The best boxes of the network (section 3.3, "RoIs"): on each level the `before` best, moved and cut to the image, of those what non-maximum
-    suppression leaves, and of all levels the `after` best. Nothing flows back through them.
+    """The best boxes of the network (section 3.3, "RoIs"): on each level the `before` best, moved and cut to the image,
+    of those what non-maximum suppression leaves, and of all levels the `after` best. Nothing flows back through them.
 
     Args:
         objectness: (B, N) logits, level by level.
@@ -100,8 +104,8 @@ def proposals(objectness, deltas, anchors, sizes, image_shape, before, after, io
         iou_threshold: of the suppression.
 
     Returns:
-        boxes (B, after, 4) float32 `xyxy` pixels and scores (B, after) float32, logits by falling score; -inf, and boxes of zeros, where there are
-        fewer.
+        boxes (B, after, 4) float32 `xyxy` pixels and scores (B, after) float32, logits by falling score; -inf, and
+        boxes of zeros, where there are fewer.
     """
     objectness, deltas = (ops.cast(ops.stop_gradient(x), "float32") for x in (objectness, deltas))
     found_boxes, found_scores, start = [], [], 0

@@ -1,5 +1,5 @@
-"""Which anchors and which proposals a step learns from: a few of many, drawn at random, with a share of positives (Fast R-CNN, section 2.3;
-Faster R-CNN, section 3.1.3)."""
+"""Which anchors and which proposals a step learns from: a few of many, drawn at random, with a share of positives (Fast
+R-CNN, section 2.3; Faster R-CNN, section 3.1.3)."""
 
 from keras import ops
 
@@ -25,7 +25,8 @@ def sample_indices(positive, negative, noise, count, share):
     """As `sample`, with a result of fixed size.
 
     Returns:
-        indices (B, min(count, N)) int32, the chosen positives first, and (B, min(count, N)) bool: whether the entry was chosen, or only fills up.
+        indices (B, min(count, N)) int32, the chosen positives first, and (B, min(count, N)) bool: whether the entry was
+        chosen, or only fills up.
     """
     chosen = sample(positive, negative, noise, count, share)
     # A positive has a key from 2 to 3, a negative one from 1 to 2, the rest 0.

@@ -43,7 +43,8 @@ def default_boxes(feature_shapes, image_shape, sides, ratios):
     """
     if not len(feature_shapes) == len(ratios) == len(sides) - 1:
         raise ValueError(
-            f"{len(feature_shapes)} maps want as many lists of ratios and one side more, got {len(ratios)} and {len(sides)}"
+            f"{len(feature_shapes)} maps want as many lists of ratios and one side more, got {len(ratios)} and "
+            f"{len(sides)}"
         )
     found = []
     for (rows, columns), side, larger, more in zip(feature_shapes, sides, sides[1:], ratios):

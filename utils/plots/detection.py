@@ -1,4 +1,6 @@
-"""What a detector does, drawn: anchors, proposals and merged regions, the precision-recall curve as its threshold slides."""
+"""What a detector does, drawn: anchors, proposals and merged regions, the precision-recall curve as its threshold
+slides.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -92,8 +94,10 @@ def precision_recall_curve(recall, precision, scores=None, thresholds=(), area=T
 
     Args:
         recall, precision, scores: (N,) each by falling score, as `evaluation.precision_recall` gives them.
-        thresholds: floats; the curve is drawn fully up to the lowest of them and faintly beyond, and each gets a point. They need scores.
-        area: whether to fill the area that average precision measures, under the highest precision at that recall or above.
+        thresholds: floats; the curve is drawn fully up to the lowest of them and faintly beyond, and each gets a point.
+            They need scores.
+        area: whether to fill the area that average precision measures, under the highest precision at that recall or
+            above.
         title: of the axes.
         ax: Axes to draw on; None for a new figure.
 
@@ -116,16 +120,15 @@ def precision_recall_curve(recall, precision, scores=None, thresholds=(), area=T
         ax.fill_between(x[: drawn + 1], y[: drawn + 1], step="pre", color=BLUE, alpha=0.15, linewidth=0)
     ax.plot(recall, precision, color=BLUE, alpha=0.25)
     ax.plot(recall[:drawn], precision[:drawn], color=BLUE)
-    for number, (threshold, count) in enumerate(zip(thresholds, counts)):
+    for threshold, count in zip(thresholds, counts):
         if not count:
             continue
         x, y = recall[count - 1], precision[count - 1]
         ax.plot(x, y, "o", color=VERMILLION, markersize=6, zorder=3)
-        below = number % 2 == 1  # neighbours on the curve are written on different sides of it
         ax.annotate(
             f"{threshold:.2f}",
             (x, y),
-            xytext=(5, -12 if below or y > 0.92 else 6),
+            xytext=(5, -12 if y > 0.92 else 6),  # right of a falling curve and above it is room
             textcoords="offset points",
             fontsize=9,
             color=VERMILLION,
@@ -137,7 +140,8 @@ def precision_recall_curve(recall, precision, scores=None, thresholds=(), area=T
 
 
 def threshold_strip(image, detections, curve, thresholds=(0.8, 0.5, 0.2), classes=None, title=None):
-    """Draw one image's detections at several thresholds, and below each the curve so far: average precision as a threshold slides down.
+    """Draw one image's detections at several thresholds, and below each the curve so far: average precision as a
+    threshold slides down.
 
     Args:
         image: (H, W, 3).
@@ -164,10 +168,12 @@ def threshold_strip(image, detections, curve, thresholds=(0.8, 0.5, 0.2), classe
 
 
 def explore_threshold(image, detections, curve, thresholds=(0.8, 0.5, 0.2), classes=None):
-    """A slider for the threshold, in percent: one image's boxes, precision and recall follow. Without a reader, `threshold_strip`.
+    """A slider for the threshold, in percent: one image's boxes, precision and recall follow. Without a reader,
+    `threshold_strip`.
 
     Args:
-        image, detections, curve, thresholds, classes: as for `threshold_strip`; the slider starts at the middle threshold.
+        image, detections, curve, thresholds, classes: as for `threshold_strip`; the slider starts at the middle
+            threshold.
     """
 
     def draw(threshold):
@@ -210,14 +216,15 @@ def proposal_recall(counts, recalls, iou=0.5, title=None, ax=None):
         ax.plot(counts, values, marker="os^vDPX*"[index % 8], markersize=4, color=class_colour(index), label=name)
     ax.set_xscale("log")
     ax.set(xlabel="proposals an image", ylabel=f"objects found (IoU at least {iou:g})", ylim=(0, 1.04))
-    ax.legend(loc="lower right")
+    ax.legend()
     if title:
         ax.set_title(title)
     return ax
 
 
 def show_regions(image, hierarchy, steps=4, title=None):
-    """Draw what selective search does to an image: the regions after some of its merges, each in its mean colour, with the boxes around them.
+    """Draw what selective search does to an image: the regions after some of its merges, each in its mean colour, with
+    the boxes around them.
 
     Args:
         image: (H, W, 3), uint8 or float in [0, 1].

@@ -25,8 +25,8 @@ def compile_classifier(model, optimizer):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     model.compile(optimizer, loss, metrics=[accuracy], jit_compile=jit_compile())
-    # All variables are there now. TensorFlow traces a step twice when the first tracing creates some: it takes half of
-    # the time.
+    # All variables are made before the first step: where its tracing makes some, TensorFlow traces it a second time,
+    # which takes seconds.
     if model.built:
         optimizer.build(model.trainable_variables)
     return model

@@ -1,9 +1,10 @@
 """How much one cell may print, counted where the output is made: in the kernel.
 
-Output past the limit is dropped before it is buffered, encoded or queued, so a cell that prints without end, or prints one
-giant text, costs no memory. The cell is ended by the error `OutputLimit`, raised where it prints; when it goes on all the same,
-the kernel ends itself with the exit code ENDED. Whoever executes the cell, papermill or nbval, sees an error like any other.
-`Meter` counts a second time in the process that reads, for a notebook that has taken the guard away.
+Output past the limit is dropped before it is buffered, encoded or queued, so a cell that prints without end, or prints
+one giant text, costs no memory. The cell is ended by the error `OutputLimit`, raised where it prints; when it goes on
+all the same, the kernel ends itself with the exit code ENDED. Whoever executes the cell, papermill or nbval, sees an
+error like any other. `Meter` counts a second time in the process that reads, for a notebook that has taken the guard
+away.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Meter:
 
 
 def interrupt_main() -> None:
-    """End what the main thread does; where there are real signals by one, since it may wait inside a call of the system's."""
+    """End what the main thread does; where there are real signals by one, since it may wait inside a call of the
+    system's.
+    """
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:
@@ -196,9 +199,9 @@ def install(limit: int, at_end: Callable[[], None]) -> None:
         return write_within_limit
 
     def before_the_first_cell() -> None:
-        # By default a queue longer than 1000 messages loses the rest in silence, a metric among them, say. With the guard
-        # no queue grows large. ZeroMQ changes connections that there are, not those to come, so this must wait for the
-        # reader, which asks for nothing before it hears.
+        # By default a queue longer than 1000 messages loses the rest in silence, a metric among them, say. With the
+        # guard no queue grows large. ZeroMQ changes connections that there are, not those to come, so this must wait
+        # for the reader, which asks for nothing before it hears.
         thread = socket.io_thread
         thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))
         for stream in (sys.stdout, sys.stderr):

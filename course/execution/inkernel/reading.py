@@ -1,8 +1,8 @@
 """Which files a notebook reads: modules of Python's, files that it opens, folders that it lists.
 
-Left out is what belongs to the Python installation or the system, what the notebook has written itself, and what a program
-that is no Python opens (TensorFlow's own readers). A file is noted with its size and time when the cell ends that
-read it, and at once written to a file of the run: a kernel may be killed at any time.
+Left out is what belongs to the Python installation or the system, what the notebook has written itself, and what a
+program that is no Python opens (TensorFlow's own readers). A file is noted with its size and time when the cell ends
+that read it, and at once written to a file of the run: a kernel may be killed at any time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ State = list[int]  # size in bytes and time of the last change in ns; of a folde
 
 
 def install(notes: str) -> Callable[[], None]:
-    """Begin; the function adds what was read since it was called last to the file `notes`, a line of JSON for each path."""
+    """Begin; the function adds what was read since it was called last to the file `notes`, a line of JSON for each
+    path.
+    """
     opened: set[str] = set()
     written: set[str] = set()
     told: set[str] = set()

@@ -1,4 +1,5 @@
-"""The first that runs in a kernel, as a start-up file of IPython's: the guard of the output, and the notes of what is read.
+"""The first that runs in a kernel, as a start-up file of IPython's: the guard of the output, and the notes of what is
+read.
 
 Its parts are modules of the kernel, so that nothing of them stands among the notebook's names.
 """

@@ -122,7 +122,7 @@ class Bench:
         except Exception as error:
             if not self._open:
                 raise Broken(f"the release's cell {step['index'] + 1} fails: {type(error).__name__}: {error}") from None
-            self._blame(f"a given cell fails with your answer: {_said(error)}", dead=False)
+            self._blame(f"the cell after it fails with your answer: {_said(error)}", dead=False)
         except self._wire_module.HarnessError as error:
             self._trouble(error)
         for name in step["functions"]:
@@ -130,7 +130,7 @@ class Bench:
                 self._given[name] = self._names[name]
 
     def _take_gap(self, step: dict[str, Any]) -> None:
-        gap = {**step, "between": [], "failed": False, "dead": None, "said": None}
+        gap = {**step, "between": [], "failed": False, "dead": None, "broken": None, "said": None}
         self._open[step["gap"]] = gap
         self._solutions[step["gap"]] = step["solution"]
         self.verdict["gaps"][step["gap"]] = {"error": None}
@@ -160,8 +160,8 @@ class Bench:
             raise Broken(f"a check of {step['gap']!r} before its gap")
         gap["between"].append(step)
         status, text = "passed", ""
-        if gap["dead"] is not None:
-            status, text = "failed", gap["dead"]
+        if gap["dead"] is not None or gap["broken"] is not None:  # in the notebook, too, no check would be reached
+            status, text = "failed", gap["dead"] or gap["broken"]
         else:
             try:
                 self._limit()
@@ -287,8 +287,8 @@ class Bench:
             self._open[name]["failed"] = True
             if dead:
                 self._open[name]["dead"] = text
-            elif self._open[name]["said"] is None:
-                self._open[name]["said"] = text
+            elif self._open[name]["broken"] is None:
+                self._open[name]["broken"] = text
 
 
 def _said(error: BaseException) -> str:

@@ -520,9 +520,12 @@ plots.learning_curve(
 def with_top(images, labels, codes):
     """The pretrained network with the softmax regression on these codes as its last layer."""
     scaler, regression = (step for _, step in transfer.linear_probe(codes, labels).steps)
-    kernel = regression.coef_.T / scaler.scale_[:, None]  # (features, classes)
+    weights, bias = regression.coef_, regression.intercept_
+    if len(classes) == 2:  # scikit-learn keeps one row: how far the second class is ahead of the first
+        weights, bias = (np.concatenate([0 * row, row]) for row in (weights, bias))
+    kernel = weights.T / scaler.scale_[:, None]  # (features, classes)
     model = transfer.classifier(backbone, len(classes), dropout=0)
-    model.get_layer("logits").set_weights([kernel, regression.intercept_ - scaler.mean_ @ kernel])
+    model.get_layer("logits").set_weights([kernel, bias - scaler.mean_ @ kernel])
     return model
 
 

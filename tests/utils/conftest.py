@@ -46,7 +46,8 @@ def count(name, macs):
 
 @pytest.fixture(scope="session")
 def outline_of():
-    """Function from the name of an architecture to its default form without values, built once for all tests: leave it as it is."""
+    """Function from the name of an architecture to its default form without values, built once for all tests: leave it
+    as it is."""
     return outlined
 
 
@@ -63,6 +64,7 @@ class Compiled(keras.Model):
     def __init__(self, function):
         super().__init__(dtype="float32", autocast=False)
         self.function = function
+        self.built = True  # or JAX would call it once outside of a compiled graph
 
     def call(self, inputs):
         return self.function(*inputs)

@@ -1,5 +1,5 @@
-"""RetinaNet, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the formulas, targets and
-decoding as inverses, and what every detector must stand."""
+"""RetinaNet, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the formulas,
+targets and decoding as inverses, and what every detector must stand."""
 
 import math
 from itertools import product
@@ -62,7 +62,8 @@ def test_ssd300_has_8732_default_boxes_and_torchvision_s_parameters(golden):
 
 def test_retinanet_has_torchvision_s_parameters_and_nine_anchors_a_place(golden):
     def make():
-        # As torchvision builds it: P6 from P5, the stride of a bottleneck in its 3x3; its 91 classes include a background.
+        # As torchvision builds it: P6 from P5, the stride of a bottleneck in its 3x3; its 91 classes include a
+        # background.
         return retinanet.RetinaNet(91, (256, 256, 3), top="convolutions_of_p", backbone_options={"stride_in": "3x3"})
 
     params, model = count(make)
@@ -74,7 +75,8 @@ def test_retinanet_has_torchvision_s_parameters_and_nine_anchors_a_place(golden)
 
 
 def test_a_pyramid_adds_what_the_coarser_level_says():
-    """With 1x1 kernels of one and 3x3 kernels that pass the centre: P4 is C4, and P3 is C3 plus C4 doubled, cut where C3 is odd."""
+    """With 1x1 kernels of one and 3x3 kernels that pass the centre: P4 is C4, and P3 is C3 plus C4 doubled, cut where
+    C3 is odd."""
     fine, coarse = keras.Input((5, 6, 1)), keras.Input((3, 3, 1))
     model = keras.Model([fine, coarse], fpn.fpn([fine, coarse], (3, 4), channels=1, top="pool"))
     for layer in model.layers:
@@ -188,7 +190,8 @@ def test_a_second_centre_in_a_cell_is_lost_and_counted():
 
 
 def test_no_gradient_flows_through_the_iou_that_the_confidence_should_be():
-    """Moving a predicted box changes the target of its confidence, but not the loss's slope: only centre and size have one."""
+    """Moving a predicted box changes the target of its confidence, but not the loss's slope: only centre and size have
+    one."""
     boxes, labels = np.array([[[20.0, 20, 60, 60]]], "float32"), np.array([[0]], "int32")
     truth = yolo.responsible_cells(boxes, labels, (1, 1), (96, 96, 3))
     inside = np.array([0.5, 0.5, 0.6, 0.6, 0.3, 1.0], "float32").reshape(1, 1, 1, 6)

@@ -88,7 +88,8 @@ def test_warp_by_hand():
     ramp = np.repeat(np.arange(16, dtype="float32")[None, :, None], 16, axis=0).repeat(3, axis=-1)
     (crop,) = warp(ramp, [[4, 4, 12, 12]], 8)
     np.testing.assert_allclose(crop[:, :, 0], np.tile(np.arange(4, 12), (8, 1)), atol=1e-4)
-    # Twice as high as wide: stretched, all the same. With two pixels of context, the box fills the middle four of eight.
+    # Twice as high as wide: stretched, all the same. With two pixels of context, the box fills the middle four of
+    # eight.
     (stretched,) = warp(ramp, [[4, 0, 8, 8]], 8)
     np.testing.assert_allclose(stretched[0, :, 0], 3.75 + 0.5 * np.arange(8), atol=1e-4)
     (context,) = warp(ramp, [[6, 6, 10, 10]], 8, context=2)

@@ -1,4 +1,5 @@
-"""Region proposals, sampling, the box head and Faster R-CNN: each stage alone against a slow version, the published count, and the whole."""
+"""Region proposals, sampling, the box head and Faster R-CNN: each stage alone against a slow version, the published
+count, and the whole."""
 
 import math
 
@@ -187,7 +188,8 @@ def test_the_losses_of_the_box_head_by_numpy():
 
 
 def test_a_roi_takes_its_level_by_its_size():
-    """The FPN paper's example: 224 pixels belong to level 4, 112 to 3; below and above there is nothing, so the ends take it."""
+    """The FPN paper's example: 224 pixels belong to level 4, 112 to 3; below and above there is nothing, so the ends
+    take it."""
     sides = np.array([224, 223, 112, 448, 10, 5000], "float32")
     rois = np.stack([0 * sides, 0 * sides, sides, sides], -1)
     assert arrays(fast_rcnn.level_of(rois, (2, 3, 4, 5))).tolist() == [4, 3, 3, 5, 2, 5]
@@ -211,7 +213,8 @@ def test_features_come_from_the_roi_s_own_level(pool):
 
 
 def test_the_published_count(golden):
-    """torchvision's boxes of the background, 4 numbers from 1,024 features and a bias each, are not ours: nobody reads them."""
+    """torchvision's boxes of the background, 4 numbers from 1,024 features and a bias each, are not ours: nobody reads
+    them."""
     model = architectures.outline(lambda: faster_rcnn.FasterRCNN(90, (256, 256, 3)))
     params = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     reference = golden("model_counts.json")["torchvision_detection"]["fasterrcnn_resnet50_fpn"]
@@ -228,7 +231,8 @@ class SecondStageAlone(faster_rcnn.FasterRCNN):
 
 
 def test_nothing_flows_back_through_the_proposals(batch, monkeypatch):
-    """A step on the second stage's losses moves its own head and the shared map, and leaves the proposal network as it was."""
+    """A step on the second stage's losses moves its own head and the shared map, and leaves the proposal network as it
+    was."""
     monkeypatch.setattr(faster_rcnn, "FasterRCNN", SecondStageAlone)
     net = faster_rcnn.small(6)
     proposal_head = net.network.get_layer("rpn")

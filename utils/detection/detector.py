@@ -4,17 +4,16 @@ A detector of its own names the parts of its loss, and writes three methods:
 
 - `call(inputs, training)`: the outputs of its net, in any structure, for a dict with `image`, or for images;
 - `losses_of(batch, outputs)`: a dict of scalar losses, which are added up and reported one by one;
-- `boxes_and_scores(outputs)`: boxes (B, N, 4) or (B, N, C, 4) and scores (B, N, C), of which `nms.select` takes the best. A detector that has
-  more to do than this (masks of the boxes that were found, another suppression) writes `detections(...)` instead.
+- `boxes_and_scores(outputs)`: boxes (B, N, 4) or (B, N, C, 4) and scores (B, N, C), of which `nms.select` takes the
+  best. A detector that has more to do than this (masks of the boxes that were found, another suppression) writes
+  `detections(...)` instead.
 
     class MyDetector(Detector):
         loss_names = ("class_loss", "box_loss")
 
         def __init__(self, classes, input_shape=(96, 96, 3), **kwargs):
             super().__init__(settings={"classes": classes, "input_shape": input_shape}, **kwargs)
-            self.network = ...  # a keras.Model with an Input: its weights are made here, so that a saved file can be loaded
-
-A detector whose net takes the images and nothing else need not write `call`.
+            self.network = ...  # a keras.Model with an Input, which makes its weights here: a saved file needs them
 """
 
 import functools
@@ -30,13 +29,14 @@ from utils.detection.nms import select
 class Detector(keras.Model):
     """Base of the detectors.
 
-    Batches are dicts as `utils.data.load` gives them: `image` (B, H, W, 3) uint8, `boxes` (B, M, 4) float32 `xyxy` pixels, `labels` (B, M) int32 padded
-    with -1, and what a detector needs besides (`ignored` (B, M) bool, `masks`, `keypoints`). `compile(optimizer)` takes no loss, and `fit(dataset)` and
-    `evaluate(dataset)` report `loss`, the sum, and each of its parts.
+    Batches are dicts as `utils.data.load` gives them: `image` (B, H, W, 3) uint8, `boxes` (B, M, 4) float32 `xyxy`
+    pixels, `labels` (B, M) int32 padded with -1, and what a detector needs besides (`ignored` (B, M) bool, `masks`,
+    `keypoints`). `compile(optimizer)` takes no loss, and `fit(dataset)` and `evaluate(dataset)` report `loss`, the sum,
+    and each of its parts.
 
     Args:
-        settings: dict of the arguments of the subclass's constructor, for `get_config`: plain values. `backbone` may be a keras.Model, which is
-            written down whole, and `weights` is not: those of the saved detector follow.
+        settings: dict of the arguments of the subclass's constructor, for `get_config`: plain values. `backbone` may be
+            a keras.Model, which is written down whole, and `weights` is not: those of the saved detector follow.
         kwargs: `name`, `dtype` as for `keras.Model`.
 
     Attributes:
@@ -46,7 +46,8 @@ class Detector(keras.Model):
     loss_names = ()
 
     def __init__(self, settings, **kwargs):
-        # Autocasting would turn the boxes of a batch into float16 under mixed_float16: 1,001 pixels would become 1,001 or 1,002.
+        # Autocasting would turn the boxes of a batch into float16 under mixed_float16: 1,001 pixels would become 1,001
+        # or 1,002.
         super().__init__(autocast=False, **kwargs)
         self._settings = _Hidden(dict(settings))
         self._compiled_detections = _Hidden({})
@@ -91,7 +92,8 @@ class Detector(keras.Model):
             max_detections: int, K.
 
         Returns:
-            dict of tensors with `boxes` (B, K, 4), `labels` (B, K), `scores` (B, K), and more where a detector has more.
+            dict of tensors with `boxes` (B, K, 4), `labels` (B, K), `scores` (B, K), and more where a detector has
+            more.
         """
         boxes, scores = self.boxes_and_scores(self(images, training=False))
         found = select(boxes, scores, score_threshold, iou_threshold, max_detections)
@@ -104,8 +106,8 @@ class Detector(keras.Model):
 
         Args:
             optimizer: a Keras optimizer, or its name.
-            jit_compile: None: compiled by XLA on JAX, which is slow without, and not on TensorFlow, where on a CPU it gains nothing and costs
-                seconds and memory.
+            jit_compile: None: compiled by XLA on JAX, which is slow without, and not on TensorFlow, where on a CPU it
+                gains nothing and costs seconds and memory.
             kwargs: the rest of `keras.Model.compile`'s arguments.
 
         Raises:
@@ -145,11 +147,12 @@ class Detector(keras.Model):
             score_threshold: float; detections of this score or less are left out.
             iou_threshold: float, of the suppression within a class.
             max_detections: int, K.
-            batch_size: images at a time; the last batch is filled up, so that all have one shape. Another size is compiled anew.
+            batch_size: images at a time; the last batch is filled up, so that all have one shape. Another size is
+                compiled anew.
 
         Returns:
-            dict of NumPy arrays: `boxes` (B, K, 4) float32 `xyxy` pixels, cut to the image, `labels` (B, K) int32, -1 in the padding, and `scores`
-            (B, K) float32 by falling score; and what else the detector finds.
+            dict of NumPy arrays: `boxes` (B, K, 4) float32 `xyxy` pixels, cut to the image, `labels` (B, K) int32, -1
+            in the padding, and `scores` (B, K) float32 by falling score; and what else the detector finds.
 
         Raises:
             ValueError: images of another shape.
@@ -232,7 +235,8 @@ def image_of(inputs):
 
 
 def check(classes, image_shape):
-    """ValueError if a detector cannot be made for these: anchors are constants, so that it needs the size of the images."""
+    """ValueError if a detector cannot be made for these: anchors are constants, so that it needs the size of the
+    images."""
     if classes < 1:
         raise ValueError(f"classes must be at least 1, got {classes}")
     if len(image_shape) != 3 or None in image_shape:
@@ -256,11 +260,13 @@ class _Hidden:
 
 
 class _Detection(keras.Model):
-    """The way from images to detections as a model, so that each backend compiles it. The thresholds are inputs: another one costs nothing."""
+    """The way from images to detections as a model, so that each backend compiles it. The thresholds are inputs:
+    another one costs nothing."""
 
     def __init__(self, detector, max_detections):
         super().__init__(name="detection", dtype="float32", autocast=False)
         self.detector, self.max_detections = detector, max_detections
+        self.built = True  # there is no weight to make, and JAX would call it once uncompiled
         self.compile(jit_compile=keras.backend.backend() == "jax")
 
     def call(self, inputs):

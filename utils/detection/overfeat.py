@@ -1,8 +1,10 @@
-"""OverFeat (Sermanet et al., ICLR 2014) in small: one convolutional net looks at every window of an image at once, at several scales.
+"""OverFeat (Sermanet et al., ICLR 2014) in small: one convolutional net looks at every window of an image at once, at
+several scales.
 
-A convolution over the whole image computes what a net for one window would compute in each of them, and shares what they have in common. The class
-head says what is in a window; the box head says where in the window it is. The box head learns on features that the class head alone
-forms, as in the paper, where it is trained after it: here both train at once, and no gradient goes from the box head to the features.
+A convolution over the whole image computes what a net for one window would compute in each of them, and shares what
+they have in common. The class head says what is in a window; the box head says where in the window it is. The box head
+learns on features that the class head alone forms, as in the paper, where it is trained after it: here both train at
+once, and no gradient goes from the box head to the features.
 
 Detections are merged by greedy averaging (`merge`), which is the paper's, or left to the suppression of `detect`.
 """
@@ -20,13 +22,15 @@ WINDOW, STRIDE = 48, 8  # pixels: what one output sees, and how far apart two ou
 
 @keras.saving.register_keras_serializable("convnets")
 class OverFeat(Detector):
-    """A class head and a box head on a coarse grid of windows of 48 pixels, at steps of 8, on the image at several scales.
+    """A class head and a box head on a coarse grid of windows of 48 pixels, at steps of 8, on the image at several
+    scales.
 
-    The windows on an image of 96 pixels are 7 x 7 at scale 1; at scale 2, 19 x 19, each of 24 pixels of the image. A window is trained as
-    an object's, if their IoU is at least .4, and as background below .25.
+    The windows on an image of 96 pixels are 7 x 7 at scale 1; at scale 2, 19 x 19, each of 24 pixels of the image. A
+    window is trained as an object's, if their IoU is at least .4, and as background below .25.
 
-    Departures from the paper: six thin convolutions in the place of its eight wide layers; windows that hold no object are a class of their own from
-    the beginning; the grids are not shifted against each other ("resolution augmentation").
+    Departures from the paper: six thin convolutions in the place of its eight wide layers; windows that hold no object
+    are a class of their own from the beginning; the grids are not shifted against each other ("resolution
+    augmentation").
 
     Args:
         classes: int.
@@ -128,7 +132,8 @@ def _rows(maps, *shape):
 
 
 def features(width):
-    """The convolutions below both heads, for images of 0 to 255 of any size: a window of 48 pixels becomes 4 x 4 places, without padding."""
+    """The convolutions below both heads, for images of 0 to 255 of any size: a window of 48 pixels becomes 4 x 4
+    places, without padding."""
     images = keras.Input((None, None, 3))
     x = layers.Rescaling(1 / 127.5, -1)(images)
     for channels, size, stride in ((width, 6, 2), (width, 3, 1), (2 * width, 3, 1), (4 * width, 1, 1)):
@@ -147,7 +152,8 @@ def head(name, hidden, outputs):
 
 
 def windows(size, image_size):
-    """(N, 4) float32 `xyxy`: the windows that the net sees on an image enlarged to `size`, in pixels of the image, row by row."""
+    """(N, 4) float32 `xyxy`: the windows that the net sees on an image enlarged to `size`, in pixels of the image, row
+    by row."""
     counts = [(side - WINDOW) // STRIDE + 1 for side in size]
     # `place` centres boxes on squares of 8 pixels; the first window begins where the first square does.
     shift = (WINDOW - STRIDE) / 2
@@ -157,11 +163,13 @@ def windows(size, image_size):
 
 
 def merge(boxes, labels, scores, closeness=0.5):
-    """Greedy averaging (section 4.3 of the paper): the two closest boxes of a class become their mean, until no two are close.
+    """Greedy averaging (section 4.3 of the paper): the two closest boxes of a class become their mean, until no two are
+    close.
 
-    The paper measures how close two boxes are by the distance of their centres and the area they share, without saying in which units; here
-    it is 1 - DIoU, which is made of the same. As in the paper the score of a merged box is the sum of the scores that went into it, s, so that many
-    windows that agree outweigh a single one; it is given as s / (1 + s), which keeps the order and stays below 1.
+    The paper measures how close two boxes are by the distance of their centres and the area they share, without saying
+    in which units; here it is 1 - DIoU, which is made of the same. As in the paper the score of a merged box is the sum
+    of the scores that went into it, s, so that many windows that agree outweigh a single one; it is given as s / (1 +
+    s), which keeps the order and stays below 1.
 
     Args:
         boxes: (N, 4) `xyxy` pixels.

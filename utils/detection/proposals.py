@@ -32,7 +32,8 @@ def sliding_windows(height, width, sizes, ratios=(1,), stride=0.25):
         stride: float, the step as a share of the window's shorter side, a whole pixel at least.
 
     Returns:
-        (N, 4) float32 `xyxy` pixels, all inside the image; shape by shape, row by row. Shapes that do not fit give none.
+        (N, 4) float32 `xyxy` pixels, all inside the image; shape by shape, row by row. Shapes that do not fit give
+        none.
 
     Raises:
         ValueError: a size, a ratio or the stride is not above 0.
@@ -57,8 +58,8 @@ class Hierarchy:
 
     Attributes:
         segments: (H, W) int, the first regions, 0 to count - 1.
-        boxes: (2 count - 1, 4) float32 `xyxy` pixels, at most: of the first regions, then of the merged ones in the order in which they came
-            about, the last around all that hangs together.
+        boxes: (2 count - 1, 4) float32 `xyxy` pixels, at most: of the first regions, then of the merged ones in the
+            order in which they came about, the last around all that hangs together.
         merges: (count - 1, 2) int, at most: which two regions were merged; row i made region count + i.
     """
 
@@ -80,12 +81,13 @@ class Hierarchy:
 
 
 def merge_regions(image, segments, similarities=SIMILARITIES, space="hsv"):
-    """Selective search's grouping (Uijlings, van de Sande, Gevers and Smeulders, IJCV 2013, section 3): the two neighbours that are most alike are merged,
-    again and again, until the image is one region. Every region on the way is a proposal.
+    """Selective search's grouping (Uijlings, van de Sande, Gevers and Smeulders, IJCV 2013, section 3): the two
+    neighbours that are most alike are merged, again and again, until the image is one region. Every region on the way
+    is a proposal.
 
-    Two regions are alike by the sum of four numbers, each from 0 to 1: the histograms of their colours overlap; those of their texture overlap (here
-    derivatives of a Gaussian in eight directions); both are small, so that no region eats up the others one by one; and they fill the box around
-    both, without gaps.
+    Two regions are alike by the sum of four numbers, each from 0 to 1: the histograms of their colours overlap; those
+    of their texture overlap (here derivatives of a Gaussian in eight directions); both are small, so that no region
+    eats up the others one by one; and they fill the box around both, without gaps.
 
     Args:
         image: (H, W, 3), uint8, or float from 0 to 1.
@@ -169,10 +171,11 @@ def initial_segments(image, scale=100, sigma=0.8, min_size=20):
 
 
 def selective_search(image, scales=(50, 100), spaces=("hsv", "lab"), sigma=0.8, min_size=20, most=None, seed=0):
-    """Selective search (Uijlings et al., IJCV 2013): regions merged from small to large, in several variants, and the boxes around all of them.
+    """Selective search (Uijlings et al., IJCV 2013): regions merged from small to large, in several variants, and the
+    boxes around all of them.
 
-    The variants are those of the paper's "fast" mode: two colour spaces, two scales of the first regions, and all four similarities or all but
-    colour. No class is asked for, and no window slides.
+    The variants are those of the paper's "fast" mode: two colour spaces, two scales of the first regions, and all four
+    similarities or all but colour. No class is asked for, and no window slides.
 
     Args:
         image: (H, W, 3), uint8, or float from 0 to 1.
@@ -183,8 +186,8 @@ def selective_search(image, scales=(50, 100), spaces=("hsv", "lab"), sigma=0.8, 
         seed: int, of the order.
 
     Returns:
-        (N, 4) float32 `xyxy` pixels, each once. As in the paper, those from the end of the merging come first, with chance mixed in: the rank in
-        its variant times a random number from 0 to 1, the smallest of all variants.
+        (N, 4) float32 `xyxy` pixels, each once. As in the paper, those from the end of the merging come first, with
+        chance mixed in: the rank in its variant times a random number from 0 to 1, the smallest of all variants.
     """
     random = np.random.default_rng(seed)
     ranks = {}
@@ -205,8 +208,8 @@ def recall_curve(proposals, targets, counts, iou=0.5):
 
     Args:
         proposals: list of (N, 4) `xyxy` pixels, one a image, the best first.
-        targets: dict of `boxes` (I, M, 4) and `labels` (I, M), -1 for padding, or a list of dicts, as for `evaluation.evaluate`; `ignored` objects
-            do not count.
+        targets: dict of `boxes` (I, M, 4) and `labels` (I, M), -1 for padding, or a list of dicts, as for
+            `evaluation.evaluate`; `ignored` objects do not count.
         counts: ints, the n.
         iou: float.
 

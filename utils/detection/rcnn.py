@@ -1,8 +1,8 @@
-"""R-CNN (Girshick, Donahue, Darrell and Malik, CVPR 2014): region proposals, each warped to one size and put through a convnet by itself; a linear
-SVM for each class on its features; a linear regression that moves the box.
+"""R-CNN (Girshick, Donahue, Darrell and Malik, CVPR 2014): region proposals, each warped to one size and put through a
+convnet by itself; a linear SVM for each class on its features; a linear regression that moves the box.
 
-It is no `keras.Model`: the convnet is given, trained already, and the rest is scikit-learn's. What it costs is its lesson: hundreds of proposals an
-image, and every one a forward pass.
+It is no `keras.Model`: the convnet is given, trained already, and the rest is scikit-learn's. What it costs is its
+lesson: hundreds of proposals an image, and every one a forward pass.
 """
 
 import numpy as np
@@ -23,10 +23,12 @@ class RCNN:
     """Detector of the objects that proposals hold.
 
     Args:
-        features: keras.Model from crops (B, size, size, 3), 0 to 255, to vectors (B, D), such as a classifier without its last layer.
+        features: keras.Model from crops (B, size, size, 3), 0 to 255, to vectors (B, D), such as a classifier without
+            its last layer.
         classes: int.
         size: int, pixels, of a crop.
-        context: float: how many pixels of the surroundings, of those `size`, are on each side of a box (16 of 227 in the paper).
+        context: float: how many pixels of the surroundings, of those `size`, are on each side of a box (16 of 227 in
+            the paper).
         penalty: float, the SVMs' C. The paper's .001 is for features of norm 20, which they are brought to here too.
         seed: int.
     """
@@ -39,9 +41,9 @@ class RCNN:
     def fit(self, images, targets, proposals):
         """Train an SVM and a box regression for each class.
 
-        An SVM's positives are the objects themselves; its negatives are the proposals whose IoU with every object of the class is below .3. First
-        some of them at random, then also all that this first SVM takes for objects ("hard negatives"). A regression learns from proposals that
-        overlap an object by .6 or more.
+        An SVM's positives are the objects themselves; its negatives are the proposals whose IoU with every object of
+        the class is below .3. First some of them at random, then also all that this first SVM takes for objects ("hard
+        negatives"). A regression learns from proposals that overlap an object by .6 or more.
 
         Args:
             images: (I, H, W, 3), 0 to 255.
@@ -108,7 +110,8 @@ class RCNN:
             max_detections: int, K.
 
         Returns:
-            dict of `boxes` (I, K, 4) float32 `xyxy` pixels, cut to the image, `labels` (I, K) int32, -1 in the padding, `scores` (I, K) float32.
+            dict of `boxes` (I, K, 4) float32 `xyxy` pixels, cut to the image, `labels` (I, K) int32, -1 in the padding,
+            `scores` (I, K) float32.
 
         Raises:
             ValueError: it is not trained yet, or numbers of images differ.
@@ -159,7 +162,8 @@ def warp(image, boxes, size, context=0.0):
         image: (H, W, 3), 0 to 255.
         boxes: (N, 4) `xyxy` pixels.
         size: int, pixels, height and width of the crops.
-        context: float: so many pixels of the crop, on each side, show what is around the box. What lies outside the image has its mean colour.
+        context: float: so many pixels of the crop, on each side, show what is around the box. What lies outside the
+            image has its mean colour.
 
     Returns:
         (N, size, size, 3) float32.

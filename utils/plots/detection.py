@@ -1,4 +1,5 @@
-"""What a detector does, drawn: anchors, proposals and merged regions, the precision-recall curve as its threshold slides."""
+"""What a detector does, drawn: anchors, proposals and merged regions, the precision-recall curve as its threshold
+slides."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -92,8 +93,10 @@ def precision_recall_curve(recall, precision, scores=None, thresholds=(), area=T
 
     Args:
         recall, precision, scores: (N,) each by falling score, as `evaluation.precision_recall` gives them.
-        thresholds: floats; the curve is drawn fully up to the lowest of them and faintly beyond, and each gets a point. They need scores.
-        area: whether to fill the area that average precision measures, under the highest precision at that recall or above.
+        thresholds: floats; the curve is drawn fully up to the lowest of them and faintly beyond, and each gets a point.
+            They need scores.
+        area: whether to fill the area that average precision measures, under the highest precision at that recall or
+            above.
         title: of the axes.
         ax: Axes to draw on; None for a new figure.
 
@@ -136,7 +139,8 @@ def precision_recall_curve(recall, precision, scores=None, thresholds=(), area=T
 
 
 def threshold_strip(image, detections, curve, thresholds=(0.8, 0.5, 0.2), classes=None, title=None):
-    """Draw one image's detections at several thresholds, and below each the curve so far: average precision as a threshold slides down.
+    """Draw one image's detections at several thresholds, and below each the curve so far: average precision as a
+    threshold slides down.
 
     Args:
         image: (H, W, 3).
@@ -163,10 +167,12 @@ def threshold_strip(image, detections, curve, thresholds=(0.8, 0.5, 0.2), classe
 
 
 def explore_threshold(image, detections, curve, thresholds=(0.8, 0.5, 0.2), classes=None):
-    """A slider for the threshold, in percent: one image's boxes, precision and recall follow. Without a reader, `threshold_strip`.
+    """A slider for the threshold, in percent: one image's boxes, precision and recall follow. Without a reader,
+    `threshold_strip`.
 
     Args:
-        image, detections, curve, thresholds, classes: as for `threshold_strip`; the slider starts at the middle threshold.
+        image, detections, curve, thresholds, classes: as for `threshold_strip`; the slider starts at the middle
+            threshold.
     """
 
     def draw(threshold):
@@ -216,7 +222,8 @@ def proposal_recall(counts, recalls, iou=0.5, title=None, ax=None):
 
 
 def show_regions(image, hierarchy, steps=4, title=None):
-    """Draw what selective search does to an image: the regions after some of its merges, each in its mean colour, with the boxes around them.
+    """Draw what selective search does to an image: the regions after some of its merges, each in its mean colour, with
+    the boxes around them.
 
     Args:
         image: (H, W, 3), uint8 or float in [0, 1].

@@ -6,13 +6,13 @@ import matplotlib.pyplot as plt
 def explore(draw, still=None, **sliders):
     """Draw one still picture, or, where somebody can move them, sliders and menus that draw it anew.
 
-    They appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval) gets the
-    picture alone: a page of a finished run has no kernel that could answer a slider.
+    They appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval)
+    gets the picture alone: a page of a finished run has no kernel that could answer a slider.
 
     Args:
         draw: function of the named numbers that draws with matplotlib.
-        still: function without arguments that draws what takes the sliders' place, such as a strip of several positions;
-            None: `draw` at the first positions.
+        still: function without arguments that draws what takes the sliders' place, such as a strip of several
+            positions; None: `draw` at the first positions.
         **sliders: name=(start, low, high), ints; or name=[choice, choice, ...], the first being the start.
     """
     if not _has_reader():

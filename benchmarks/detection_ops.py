@@ -54,15 +54,15 @@ for name, (kind, arrays, options) in cases.items():
     if kind == "nms":
         boxes, scores, labels = tensors
         def run():
-            images = zip(boxes, scores, labels)
-            return [torchvision.ops.batched_nms(*image, options["iou"])[: options["most"]] for image in images]
+            return [torchvision.ops.batched_nms(*image, options["iou"])[:options["most"]] for image in zip(boxes,
+            scores, labels)]
     else:
         features, rois = tensors
         features = features.permute(0, 3, 1, 2).contiguous()
         rois = list(rois)
         def run():
-            size, scale, samples = options["size"], options["scale"], options["samples"]
-            return torchvision.ops.roi_align(features, rois, size, scale, samples, aligned=True)
+            return torchvision.ops.roi_align(features, rois, options["size"], options["scale"], options["samples"],
+            aligned=True)
     best = float("inf")
     with torch.inference_mode():
         for _ in range(rounds + 1):
@@ -217,6 +217,7 @@ def detections_of(images, objects=5, found=20, classes=6):
     labels = random.integers(0, classes, (images, objects))
     of = random.integers(0, objects, (images, found))
     noisy = np.take_along_axis(boxes, of[..., None], 1) + random.normal(0, 8, (images, found, 4))
+    noisy[..., 2:] = np.maximum(noisy[..., 2:], noisy[..., :2] + 1)  # to pycocotools, a box of negative width overlaps
     right = random.random(of.shape) < 0.8
     detected = np.where(right, np.take_along_axis(labels, of, 1), random.integers(0, classes, of.shape))
     targets = {"boxes": boxes.astype("float32"), "labels": labels}
@@ -249,6 +250,7 @@ def evaluations(arguments):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    from utils.detection import evaluation as our_own
     from utils.detection.evaluation import evaluate
 
     detections, targets = detections_of(arguments.images)
@@ -270,23 +272,26 @@ def evaluations(arguments):
         results["pycocotools"] = evaluation.stats[0]
 
     runs = {"ours": ours, "pycocotools": plain}
-    try:
-        from faster_coco_eval import COCO as FasterCOCO
-        from faster_coco_eval import COCOeval_faster
-    except ImportError:
-        print("\nfaster-coco-eval is not installed: `pip install faster-coco-eval` in an environment beside this one.")
+    library = our_own.faster_coco_eval
+    if library is None:
+        print("\nfaster-coco-eval is not installed: ours stands on pycocotools.")
     else:
+
+        def ours_on_pycocotools():
+            our_own.faster_coco_eval = None
+            results["ours on pycocotools"] = evaluate(detections, targets)["AP"]
+            our_own.faster_coco_eval = library
 
         def faster():
             truth, found = cocos_form(detections, targets)
-            library_set = FasterCOCO(truth)
-            evaluation = COCOeval_faster(
+            library_set = library.COCO(truth)
+            evaluation = library.COCOeval_faster(
                 library_set, library_set.loadRes(found), "bbox", print_function=lambda *given: None
             )
             evaluation.run()
             results["faster-coco-eval"] = evaluation.stats[0]
 
-        runs["faster-coco-eval"] = faster
+        runs |= {"ours on pycocotools": ours_on_pycocotools, "faster-coco-eval": faster}
     found = cpu_seconds(runs, 1, 1)
     for name, value in results.items():
         np.testing.assert_allclose(value, results["ours"], atol=1e-9, err_msg=name)
@@ -315,11 +320,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=5000, help="images that are evaluated")
     parser.add_argument("--torchvision", metavar="PYTHON", help="the Python of an environment with torchvision")
+    parts = {"suppression": suppression, "regions": regions, "evaluation": evaluations, "search": searches}
+    parser.add_argument("--only", choices=parts, nargs="+", default=list(parts), help="parts to measure")
     arguments = parser.parse_args()
-    suppression(arguments)
-    regions(arguments)
-    evaluations(arguments)
-    searches(arguments)
+    for name in arguments.only:
+        parts[name](arguments)
 
 
 if __name__ == "__main__":

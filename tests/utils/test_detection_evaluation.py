@@ -9,6 +9,15 @@ from utils.detection import evaluation
 from utils.detection.evaluation import average_precision, errors, evaluate, precision_recall
 
 
+@pytest.fixture(params=["pycocotools", "faster-coco-eval"])
+def library(request, monkeypatch):
+    """Each of the libraries that may stand below."""
+    if request.param == "pycocotools":
+        monkeypatch.setattr(evaluation, "faster_coco_eval", None)
+    elif evaluation.faster_coco_eval is None:
+        pytest.skip("faster-coco-eval is not installed")
+
+
 def decoded(segmentation):
     """The mask of uncompressed run lengths, which run down the columns and begin with zeros."""
     height, width = segmentation["size"]
@@ -33,7 +42,7 @@ def in_our_form(problem, kind, rows, name):
 
 
 @pytest.mark.parametrize(("file", "kind"), [("coco_bbox.json", "bbox"), ("coco_segm.json", "segm")])
-def test_figures_are_cocos(golden, file, kind):
+def test_figures_are_cocos(golden, library, file, kind):
     for problem in golden(file)["problems"]:
         detections = in_our_form(problem, kind, "detections", "scores")
         targets = in_our_form(problem, kind, "annotations", "difficult")
@@ -102,7 +111,7 @@ def scene(seed, images=3, objects=4, classes=3):
 
 
 @pytest.mark.parametrize("iou", ["coco", "voc", 0.5])
-def test_perfect_detections_score_1_and_none_score_0(iou):
+def test_perfect_detections_score_1_and_none_score_0(library, iou):
     _, targets = scene(0)
     perfect = {**targets, "scores": np.ones(targets["labels"].shape)}
     assert evaluate(perfect, targets, iou)["AP"] == pytest.approx(1)
@@ -169,7 +178,7 @@ def one_image(boxes, labels, scores=None, ignored=None):
 
 
 @pytest.mark.parametrize("iou", ["coco", "voc", 0.5])
-def test_ignored_objects_neither_count_nor_punish(iou):
+def test_ignored_objects_neither_count_nor_punish(library, iou):
     other = [50, 50, 90, 90]
     targets = one_image([BOX, other], [0, 0], ignored=[False, True])
     # Both are found, the ignored one three times, and before the other.

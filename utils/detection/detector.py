@@ -272,6 +272,7 @@ class _Detection(keras.Model):
         super().__init__(name="detection", dtype="float32", autocast=False)
         self.detector, self.max_detections = detector, max_detections
         self.compile(jit_compile=keras.backend.backend() == "jax")
+        self.built = True  # there is no weight to make, and JAX would call it once uncompiled
 
     def call(self, inputs):
         score_threshold, iou_threshold = ops.unstack(inputs["thresholds"])

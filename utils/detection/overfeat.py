@@ -133,8 +133,7 @@ def _rows(maps, *shape):
 
 def features(width):
     """The convolutions below both heads, for images of 0 to 255 of any size: a window of 48 pixels becomes 4 x 4
-    places, without padding.
-    """
+    places, without padding."""
     images = keras.Input((None, None, 3))
     x = layers.Rescaling(1 / 127.5, -1)(images)
     for channels, size, stride in ((width, 6, 2), (width, 3, 1), (2 * width, 3, 1), (4 * width, 1, 1)):
@@ -154,8 +153,7 @@ def head(name, hidden, outputs):
 
 def windows(size, image_size):
     """(N, 4) float32 `xyxy`: the windows that the net sees on an image enlarged to `size`, in pixels of the image, row
-    by row.
-    """
+    by row."""
     counts = [(side - WINDOW) // STRIDE + 1 for side in size]
     # `place` centres boxes on squares of 8 pixels; the first window begins where the first square does.
     shift = (WINDOW - STRIDE) / 2

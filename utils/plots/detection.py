@@ -1,6 +1,5 @@
 """What a detector does, drawn: anchors, proposals and merged regions, the precision-recall curve as its threshold
-slides.
-"""
+slides."""
 
 import matplotlib.pyplot as plt
 import numpy as np

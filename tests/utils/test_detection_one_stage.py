@@ -42,6 +42,7 @@ def count(make):
     return sum(math.prod(weight.shape) for weight in model.trainable_weights), model
 
 
+@pytest.mark.once
 def test_yolo_v1_has_the_paper_s_parameters_and_output():
     params, model = count(yolo.YOLOv1)
     assert params == 271_703_550
@@ -49,18 +50,21 @@ def test_yolo_v1_has_the_paper_s_parameters_and_output():
     assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.network.layers) == 24
 
 
+@pytest.mark.once
 def test_yolo_v3_has_the_published_parameters_and_10647_anchors():
     params, model = count(yolo_v3.YOLOv3)
     assert params == 61_949_149
     assert model.network.output_shape == (None, 3 * (13**2 + 26**2 + 52**2), 85) and len(model.anchors) == 10_647
 
 
+@pytest.mark.once
 def test_ssd300_has_8732_default_boxes_and_torchvision_s_parameters(golden):
     params, model = count(lambda: ssd.SSD(90))
     assert params == golden("model_counts.json")["torchvision_detection"]["ssd300_vgg16"]["params"]
     assert len(model.anchors) == 4 * 38**2 + 6 * (19**2 + 10**2 + 5**2) + 4 * (3**2 + 1) == 8732
 
 
+@pytest.mark.once
 def test_retinanet_has_torchvision_s_parameters_and_nine_anchors_a_place(golden):
     def make():
         # As torchvision builds it: P6 from P5, the stride of a bottleneck in its 3x3; its 91 classes include a
@@ -378,6 +382,7 @@ def test_no_objects_give_finite_losses(name, built, batch):
         assert all(np.isfinite(arrays(tracker.result())) for tracker in net._loss_parts)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", SMALL)
 def test_eight_scenes_can_be_learnt_by_heart_and_the_detector_saved(name, batch, tmp_path):
     """Sixty steps on one batch; then every object is found, once, and a loaded copy says the same."""

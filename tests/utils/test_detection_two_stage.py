@@ -214,6 +214,7 @@ def test_features_come_from_the_roi_s_own_level(pool):
 # Faster R-CNN
 
 
+@pytest.mark.once
 def test_the_published_count(golden):
     """torchvision's boxes of the background, 4 numbers from 1,024 features and a bias each, are not ours: nobody reads
     them.
@@ -248,6 +249,7 @@ def test_nothing_flows_back_through_the_proposals(batch, monkeypatch):
     assert same == [True, False, False]
 
 
+@pytest.mark.once
 def test_faster_rcnn_learns_eight_scenes_by_heart_and_is_saved(batch, tmp_path):
     keras.utils.set_random_seed(0)
     net = faster_rcnn.small(6)

@@ -247,7 +247,9 @@ class YOLOv3(Detector):
         """
         step = self.strides[:, None]
         centre = (self.anchors[:, :2] + self.anchors[:, 2:]) / 2
-        return centre / step - 0.5, self.anchors[:, 2:] - self.anchors[:, :2], step
+        cells = centre / step - 0.5, self.anchors[:, 2:] - self.anchors[:, :2], step
+        # As tensors: NumPy on the left of a product would take a PyTorch tensor for an array.
+        return [ops.convert_to_tensor(values, "float32") for values in cells]
 
 
 def small(

@@ -15,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup course test lint unit backends lab build lock clean
+.PHONY: help setup course test lint unit folders grading backends lab build lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ lint: .venv/ready ## style, types, and whether the notebooks are what their sour
 
 unit: .venv/ready ## the unit tests alone
 	$(BIN)/python -m pytest $(WORKERS)
+
+folders: .venv/ready ## every notebook with a data parameter on folders of strangers, in every layout
+	$(BIN)/python -m pytest -m folders tests/test_strangers.py
+
+grading: .venv/ready ## every lab through the grader: solutions, wrong answers, a cluster; about half an hour
+	$(BIN)/python -m pytest -m grading tests/grading
 
 .venv/backends: .venv/ready
 	@echo "Adding JAX and PyTorch"

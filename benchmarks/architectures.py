@@ -3,8 +3,8 @@
     python benchmarks/architectures.py
     python benchmarks/architectures.py vgg16 resnet50 --batch 4 --size 224 --repeats 10
 
-Weights are copied from theirs to ours, and the outputs compared, before anything is measured. The two take turns. Build times
-are of our networks with their random weights, and without (`architectures.outline`), at the paper's input.
+Weights are copied from theirs to ours, and the outputs compared, before anything is measured. The two take turns. Build
+times are of our networks with their random weights, and without (`architectures.outline`), at the paper's input.
 """
 
 import argparse
@@ -99,7 +99,8 @@ def main():
     arguments = parser.parse_args()
     rows, builds = [], []
     print(
-        f"backend {keras.backend.backend()}, Keras {keras.version()}, batch {arguments.batch} of {arguments.size} pixels"
+        f"backend {keras.backend.backend()}, Keras {keras.version()}, batch {arguments.batch} of {arguments.size} "
+        "pixels"
     )
     for name in arguments.names:
         row = compare(name, arguments.size, arguments.batch, arguments.repeats)

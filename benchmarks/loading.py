@@ -1,9 +1,11 @@
-"""Images a CPU second through `utils.data.load` and the augmentation layers, beside a plain `tf.data` pipeline and Keras's RandAugment.
+"""Images a CPU second through `utils.data.load` and the augmentation layers, beside a plain `tf.data` pipeline and
+Keras's RandAugment.
 
     python benchmarks/loading.py [--images 600] [--rounds 3]
 
-Loading: pictures of 128 x 170 in PNG files' bytes are decoded, resized to 96 x 96 (stretched for classification; letterboxed with boxes and masks)
-and batched. The peer is what one would write by hand: `tf.image.resize` with antialiasing, without padding of objects, without masks.
+Loading: pictures of 128 x 170 in PNG files' bytes are decoded, resized to 96 x 96 (stretched for classification;
+letterboxed with boxes and masks) and batched. The peer is what one would write by hand: `tf.image.resize` with
+antialiasing, without padding of objects, without masks.
 Augmentation: batches of 32 images of 96 x 96, in a compiled function.
 """
 
@@ -101,7 +103,8 @@ def through(dataset):
 
 
 def in_turns(runs, rounds):
-    """Images a CPU second of each of the functions (which return how many images they did), the best of the rounds after the first.
+    """Images a CPU second of each of the functions (which return how many images they did), the best of the rounds
+    after the first.
 
     CPU seconds of all threads, which other work on the machine hardly changes, unlike seconds on the clock.
     """

@@ -2,9 +2,9 @@
 
     python benchmarks/scenes.py [--scenes 400] [--repeats 5]
 
-The peer draws the same objects at the same places, filled and outlined, four times as large, and reduces the picture: on a plain ground, without
-texture or noise. For the truth it draws every object's outline once more as a mask. Each repeat draws all scenes both ways, one after the other;
-the ratio is the median over the repeats.
+The peer draws the same objects at the same places, filled and outlined, four times as large, and reduces the picture:
+on a plain ground, without texture or noise. For the truth it draws every object's outline once more as a mask. Each
+repeat draws all scenes both ways, one after the other; the ratio is the median over the repeats.
 """
 
 import argparse

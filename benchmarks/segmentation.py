@@ -1,13 +1,14 @@
-"""Our U-Net beside the same U-Net written in PyTorch, a training step and inference; the confusion matrix beside scikit-learn's.
+"""Our U-Net beside the same U-Net written in PyTorch, a training step and inference; the confusion matrix beside
+scikit-learn's.
 
     python benchmarks/segmentation.py [--widths 24 48 96 128] [--batch 16] [--size 96] [--steps 6] [--rounds 4]
 
-PyTorch is not among the course's packages: without it, only the confusion matrix is measured. Both nets have the same weights, which is
-checked by their logits and by the loss of a first step, the same AdamW and the same batches of uint8 images in NumPy. PyTorch runs in both
-of its memory formats; the ratio is to the better of the two.
+PyTorch is not among the course's packages: without it, only the confusion matrix is measured. Both nets have the same
+weights, which is checked by their logits and by the loss of a first step, the same AdamW and the same batches of uint8
+images in NumPy. PyTorch runs in both of its memory formats; the ratio is to the better of the two.
 
-One thread, unless OMP_NUM_THREADS says more: PyTorch's threads wait for one another by spinning, and on a machine with other work a run with two
-would measure that.
+One thread, unless OMP_NUM_THREADS says more: PyTorch's threads wait for one another by spinning, and on a machine with
+other work a run with two would measure that.
 """
 
 import argparse
@@ -81,7 +82,9 @@ def torch_unet(widths):
 
 
 def copy_weights(ours, theirs):
-    """Our weights into the peer: both list their layers from input to output. Our convolutions have no bias; theirs begin at zero."""
+    """Our weights into the peer: both list their layers from input to output. Our convolutions have no bias; theirs
+    begin at zero.
+    """
     kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.BatchNorm2d)
     modules = dict(theirs.named_modules())
     stages = len(theirs.up)
@@ -131,7 +134,9 @@ class Peer:
 
 
 def in_turns(runs, rounds, steps):
-    """dict of name -> (CPU seconds of all threads, seconds on the clock) of one call, the best of the rounds after the first."""
+    """dict of name -> (CPU seconds of all threads, seconds on the clock) of one call, the best of the rounds after the
+    first.
+    """
     best = {name: (float("inf"), float("inf")) for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
@@ -205,7 +210,8 @@ def main():
     matrices(arguments)
     if torch is None:
         print(
-            "\nPyTorch is not installed: no peer for the networks. `pip install torch` in an environment beside this one."
+            "\nPyTorch is not installed: no peer for the networks. `pip install torch` in an environment beside this "
+            "one."
         )
         return
     networks(arguments)

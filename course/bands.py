@@ -1,8 +1,7 @@
 """Bands from measured values: the files of `calibration/`, and the interval that so many seeds carry.
 
-A metric's band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. Few seeds give a
-wide band, many a narrow one.
-"""
+A metric's band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. Few seeds give
+a wide band, many a narrow one."""
 
 from __future__ import annotations
 
@@ -31,12 +30,14 @@ Range = tuple[float, float]
 class Run:
     """What a notebook recorded with one seed.
 
-    `content` is a hash of what the values depend on besides the seed (code, imported files, lock, threads).
+    `content` is a hash of what the values depend on besides the seed: code, lock, threads, and the `files` that the
+    notebook read, by their paths below the root.
     """
 
     profile: str
     seed: int
     content: str
+    files: list[str]
     metrics: dict[str, float]
     versions: dict[str, str]
 
@@ -97,9 +98,8 @@ def values_of(runs: Sequence[Run], profile: str) -> dict[str, list[float]]:
 def howe(runs: int, covered: float = COVERED, confidence: float = CONFIDENCE) -> float:
     """How many standard deviations a two-sided normal tolerance interval reaches on either side of the mean.
 
-    Howe (1969), Two-sided tolerance limits for normal populations, some improvements, JASA 64: within 1 % of the exact factor
-    from three runs on. At least two runs.
-    """
+    Howe (1969), Two-sided tolerance limits for normal populations, some improvements, JASA 64: within 1 % of the exact
+    factor from three runs on. At least two runs."""
     from scipy.special import chdtri  # a fifth of the time that scipy.stats takes to import
 
     freedom = runs - 1
@@ -110,9 +110,8 @@ def howe(runs: int, covered: float = COVERED, confidence: float = CONFIDENCE) ->
 def proposed(values: Sequence[float], limits: Range | None = None) -> Range:
     """The band that these values of a metric carry, one value a seed, two at least; `limits` is the metric's own range.
 
-    A metric that is the same with every seed has its own value as its band, with room for the sixth digit unless it is a whole
-    number.
-    """
+    A metric that is the same with every seed has its own value as its band, with room for the sixth digit unless it is
+    a whole number."""
     if min(values) == max(values):
         value = values[0]
         unit = 0.0 if value == round(value) else 10.0 ** (math.floor(math.log10(abs(value))) + 1 - EXACT_DIGITS)

@@ -1,4 +1,4 @@
-"""The command line: `course build | check | run | test | report | doctor`.
+"""The command line: `course build | check | run | test | grade | report | doctor`.
 
 Only typer is imported here. Each command imports what it needs, so that help, misuse and a broken course.toml are told
 within a second. Every mistake of the user's is one line on stderr: exit code 2 for misuse and bad input, 1 for a course
@@ -116,8 +116,8 @@ def build(
 ) -> None:
     """Make lectures, solutions and labs from their sources.
 
-    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged. A lab in
-    which somebody has worked is not overwritten.
+    Nothing is executed, and a second build changes nothing. A checked output is kept while its cell is unchanged. A lab
+    in which somebody has worked is not overwritten.
 
     \b
     Examples:
@@ -289,9 +289,9 @@ def calibrate(
 ) -> None:
     """Run lectures and solutions over seeds, keep every value in calibration/, and propose each band.
 
-    A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as it
-    ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be added.
-    Exit 1 when a run fails.
+    A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as
+    it ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be
+    added. Exit 1 when a run fails.
 
     \b
     Examples:
@@ -374,6 +374,82 @@ def test(
         raise CourseError("--update goes without --only: it stores outputs and proves nothing")
     parts = [part.value for part in only] if only else list(PARTS)
     if test_notebooks(manifest, notebooks, update=update, parts=parts, jobs=jobs, fresh=fresh):
+        raise typer.Exit(1)
+
+
+@app.command(short_help="Mark a folder of submissions, in a sandbox.")
+def grade(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the submissions lie, at any depth.")],
+    lab: Annotated[
+        list[str],
+        typer.Option("--lab", metavar="TOPIC", help="The lab they belong to (repeated: each to the one it is of)."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where marks and pages go; else build/grades."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Submissions side by side; else one a core.")
+    ] = None,
+    checks: Annotated[
+        str | None, typer.Option("--checks", metavar="FOLDER", help="Your own hidden checks, a file for each lab.")
+    ] = None,
+    executor: Annotated[
+        Executor, typer.Option("--executor", metavar="NAME", help="Where they are graded: local or dask.")
+    ] = Executor.local,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="The scheduler of --executor dask, as tcp://host:8786."),
+    ] = None,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox/--no-sandbox", help="Without it a submission may do whatever you may.")
+    ] = True,
+    pages: Annotated[
+        bool, typer.Option("--pages/--no-pages", help="Execute each notebook for its student's page; or marks alone.")
+    ] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Grade even what was graded before, unchanged.")] = False,
+    cell_seconds: Annotated[
+        float, typer.Option("--cell-seconds", metavar="N", min=1, help="Time for one check, when the machine is free.")
+    ] = 60,
+    memory_gb: Annotated[float, typer.Option("--memory-gb", metavar="N", min=1, help="Memory for one submission.")] = 4,
+    root: Root = None,
+) -> None:
+    """Mark submissions: they run in a sandbox, the lab's checks in another process, and nothing but data crosses.
+
+    Writes grades.csv, grades.json, a summary and a page for each student; overrides.csv is yours to fill in. What was
+    graded before, unchanged, is kept. Exit 1 when a submission could not be graded. docs/grading.md says what it
+    withstands.
+
+    \b
+    Examples:
+      course grade submissions/ --lab 07
+      course grade submissions/ --lab 07 --checks ~/own-checks --jobs 8
+      course grade submissions/ --lab 06 --lab 07 --executor dask --scheduler tcp://host:8786
+    """
+    manifest = _manifest(root)
+    if scheduler is not None and executor is not Executor.dask:
+        raise CourseError("--scheduler goes with --executor dask")
+    labs = manifest.select(lab, ("lab",))
+    if any(chosen.kind != "lab" for chosen in labs):
+        raise CourseError("--lab names a lab, such as 07")
+    from course.grading.command import grade as grade_folder
+
+    ungraded = grade_folder(
+        manifest,
+        Path(folder),
+        labs,
+        output=Path(output) if output is not None else None,
+        jobs=jobs,
+        own=Path(checks) if checks is not None else None,
+        name=executor.value,
+        scheduler=scheduler,
+        boxed=sandbox,
+        pages=pages,
+        fresh=fresh,
+        cell_seconds=cell_seconds,
+        memory_gb=memory_gb,
+    )
+    if ungraded:
         raise typer.Exit(1)
 
 

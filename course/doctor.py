@@ -1,7 +1,7 @@
 """`course doctor`: what this machine has, what it lacks, and what to do about it.
 
-Each look is a function that returns findings; none of them imports Keras, TensorFlow or `utils`, starts a kernel or writes
-more than one empty file, so that it answers in seconds on a machine where nothing else works.
+Each look is a function that returns findings; none of them imports Keras, TensorFlow or `utils`, starts a kernel or
+writes more than one empty file, so that it answers in seconds on a machine where nothing else works.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ GIGABYTE = 10**9
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `mark` is "ok", "note" or "problem"; `advice` says what to do, empty when nothing need be done."""
+    """One thing that was looked at: `mark` is "ok", "note" or "problem"; `advice` says what to do, empty when nothing
+    need be done.
+    """
 
     mark: str
     subject: str
@@ -47,7 +49,9 @@ class Finding:
 
 
 def doctor(manifest: Manifest) -> list[Finding]:
-    """Everything that was found, in the order in which a student would ask; the command exits with 1 when one is a problem."""
+    """Everything that was found, in the order in which a student would ask; the command exits with 1 when one is a
+    problem.
+    """
     looks: list[tuple[str, Callable[[], list[Finding]]]] = [
         ("Python", python_version),
         ("Packages", lambda: packages(manifest.root)),
@@ -135,7 +139,9 @@ def read_lock(text: str, environment: Mapping[str, str] | None = None) -> dict[s
 
 
 def needed_packages(extra: str = "course") -> dict[str, str]:
-    """Canonical name -> specifier of what the course itself asks for, by its installed metadata; empty when it is not installed."""
+    """Canonical name -> specifier of what the course itself asks for, by its installed metadata; empty when it is not
+    installed.
+    """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -217,7 +223,7 @@ def install_advice(root: Path) -> str:
 
 
 def own_modules(root: Path) -> list[Finding]:
-    """Whether `import utils` reaches the course's own package, and whether a file beside the notebooks hides a package."""
+    """Whether `import utils` reaches the course's own package, and whether a file beside the notebooks hides one."""
     findings = []
     spec = importlib.util.find_spec("utils")
     folder = Path(spec.origin).parent if spec and spec.origin else None
@@ -539,7 +545,8 @@ def data(environment: Mapping[str, str] = os.environ, table: Path | None = None)
         if path is None:
             text = f"{archive.file}, {archive.bytes / 1e6:.1f} MB, is not here; only the profile real asks for it"
             advice = (
-                f"it is downloaded when first asked for, from {archive.url}; without a network, put it into a folder and "
+                f"it is downloaded when first asked for, from {archive.url}; without a network, put it into a folder "
+                "and "
                 "name that in COURSE_DATA"
             )
             findings.append(Finding("note", "Data", text, advice))
@@ -557,7 +564,9 @@ def data(environment: Mapping[str, str] = os.environ, table: Path | None = None)
 
 
 def find_archive(archive: Archive, folders: list[Path]) -> Path | None:
-    """The archive's file in one of the folders, at most two levels down (tfds keeps downloads in a folder of their own)."""
+    """The archive's file in one of the folders, at most two levels down (tfds keeps downloads in a folder of their
+    own).
+    """
     for folder in folders:
         for pattern in (archive.file, f"*/{archive.file}", f"*/*/{archive.file}"):
             for path in sorted(folder.glob(pattern)):
@@ -575,7 +584,8 @@ def keras_home(environment: Mapping[str, str] = os.environ) -> list[Finding]:
         return [Finding("problem", "Keras files", text, "correct it, or unset it: Keras then uses ~/.keras")]
     models = folder / "models"
     held = sorted(path.name for path in models.iterdir() if path.is_file()) if models.is_dir() else []
-    text = f"{folder} ({where}); ImageNet weights here: {shorten(held, 3) if held else 'none; only the profiles real and gpu ask for them'}"
+    weights = shorten(held, 3) if held else "none; only the profiles real and gpu ask for them"
+    text = f"{folder} ({where}); ImageNet weights here: {weights}"
     return [Finding("ok", "Keras files", text)]
 
 
@@ -600,7 +610,9 @@ def kernel() -> list[Finding]:
 
 
 def same_environment(program: str) -> bool:
-    """Whether a program lies in this environment; links are left as they are, because a virtual environment is made of them."""
+    """Whether a program lies in this environment; links are left as they are, because a virtual environment is made of
+    them.
+    """
     return Path(program).absolute().parent == Path(sys.executable).absolute().parent
 
 

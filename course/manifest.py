@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from course.errors import CourseError, known_names, shortened
@@ -46,6 +47,7 @@ class Spec:
     memory_gb: Mapping[str, float] = field(hash=False)
     parameters: Mapping[str, Mapping[str, Any]] = field(hash=False)
     metrics: Mapping[str, Mapping[str, tuple[float, float]]] = field(hash=False)
+    data: tuple[str, ...] = ()  # the parameters that choose the data: bands belong to what the profiles choose
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,20 @@ class Notebook:
         """Parameters that the profile sets; those of `cpu` are the notebook's own."""
         return dict(self.spec.parameters.get(profile, {}))
 
-    def bands(self, profile: str) -> dict[str, tuple[float, float] | None]:
-        """Every metric that the notebook must record, and the closed band it must fall in (None: shown, not judged)."""
+    def on_other_data(self, profile: str, parameters: Mapping[str, Any]) -> bool:
+        """Whether a run's parameters choose other data than the profile does."""
+        own = self.overrides(profile)
+        return any(name in parameters and parameters[name] != own.get(name, ...) for name in self.spec.data)
+
+    def bands(
+        self, profile: str, parameters: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, tuple[float, float] | None]:
+        """Every metric that the notebook must record, and the closed band it must fall in (None: shown, not judged).
+
+        On other data than the profile's, by the run's `parameters`, no band is judged: it was measured on these.
+        """
+        if self.on_other_data(profile, parameters):
+            return dict.fromkeys(self.spec.metrics)
         return {name: bands.get(profile, bands.get("")) for name, bands in self.spec.metrics.items()}
 
 
@@ -205,6 +219,10 @@ def _by_profile(values: Mapping[str, float], profile: str) -> float:
 
 def find_root(start: str | Path | None = None) -> Path:
     """The folder of the course: `start` if given, else COURSE_ROOT, else upward from here to the first course.toml."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise CourseError("the current folder is gone: go to the folder of the course") from None
     given = start if start is not None else os.environ.get("COURSE_ROOT") or None
     if given is not None:
         root = Path(given).expanduser().absolute()
@@ -212,7 +230,6 @@ def find_root(start: str | Path | None = None) -> Path:
             said = "--root" if start is not None else "COURSE_ROOT"
             raise CourseError(f"no {MANIFEST} in {given} ({said} must name the folder of the course)")
         return Path(os.path.normpath(root))
-    here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / MANIFEST).is_file():
             return folder
@@ -374,7 +391,7 @@ def _topic(value: Any, place: str, profiles: tuple[str, ...]) -> Topic:
 
 
 def _spec(topic: _Table, kind: str, profiles: tuple[str, ...]) -> Spec:
-    table = topic.table(kind, ("minutes", "memory_gb", "parameters", "metrics"))
+    table = topic.table(kind, ("minutes", "memory_gb", "parameters", "metrics", "data"))
     parameters = {}
     overrides = table.optional("parameters")
     if "cpu" in overrides.value:
@@ -399,7 +416,15 @@ def _spec(topic: _Table, kind: str, profiles: tuple[str, ...]) -> Spec:
         memory_gb=table.positive_by_profile("memory_gb", profiles),
         parameters=parameters,
         metrics=metrics,
+        data=_data(table),
     )
+
+
+def _data(table: _Table) -> tuple[str, ...]:
+    names = table.value.get("data", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.isidentifier() for name in names):
+        table.wrong('names of the parameters that choose the data, such as ["dataset"]', names, "data")
+    return tuple(names)
 
 
 def _literal(table: _Table, key: str, value: Any) -> None:

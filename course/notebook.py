@@ -85,7 +85,8 @@ def first_words(cell: Mapping[str, Any], length: int = 40) -> str:
 class Cell:
     """One cell of a notebook, with what it is for.
 
-    `role`: "parameters" and "setup" by their tags; "gap", "check" and "question" by the key in the metadata, whose value is
+    `role`: "parameters" and "setup" by their tags; "gap", "check" and "question" by the key in the metadata, whose
+        value is
     the `name` (a check has the name of the gap that it checks); else "text" for what is no code, and "code".
     """
 
@@ -129,8 +130,8 @@ def _typed(index: int, cell: Mapping[str, Any]) -> Cell:
 def python_tree(source: str) -> ast.Module:
     """A code cell as Python, the one way in which cells are parsed. The same cell often stands in several notebooks.
 
-    Lines that start with `%`, `!` or `?` are IPython's only where the cell is no Python with them: they may continue a long
-    remainder. IPython's own lines become `pass`, but what stands after `%time` and its like is Python.
+    Lines that start with `%`, `!` or `?` are IPython's only where the cell is no Python with them: they may continue a
+    long remainder. IPython's own lines become `pass`, but what stands after `%time` and its like is Python.
 
     Raises:
         SyntaxError: the cell is not Python, or nested too deeply to be parsed.
@@ -160,7 +161,9 @@ def _without_magic(line: re.Match[str]) -> str:
 
 
 def names_read(node: ast.AST) -> set[str]:
-    """Names that the code takes from its module; parameters and variables of functions and comprehensions are their own."""
+    """Names that the code takes from its module; parameters and variables of functions and comprehensions are their
+    own.
+    """
     if isinstance(node, ast.Name):
         return {node.id} if isinstance(node.ctx, ast.Load) else set()
     read = {name for child in ast.iter_child_nodes(node) for name in names_read(child)}

@@ -1,4 +1,4 @@
-"""The README's picture, from the figures of executed notebooks: `course run --profile cpu`, then `python docs/cover.py`."""
+"""The README's picture, from figures of executed notebooks: `course run --profile cpu`, then `python docs/cover.py`."""
 
 import base64
 import io

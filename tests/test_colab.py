@@ -34,7 +34,7 @@ def cell():
 
 @pytest.fixture
 def bare(tmp_path):
-    """An interpreter with every package of the course's environment, but without the course: what a Colab machine is."""
+    """An interpreter with every package of the environment, but without the course: what a Colab machine is."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     # PYTHONPATH serves the packages and does not read the .pth file that makes the course itself importable.
     environment = {**os.environ, "PYTHONPATH": str(SITE), "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1"}

@@ -1,4 +1,6 @@
-"""The lists of packages agree: pyproject.toml says what is needed, environment.yml says it to conda, the lock says which version."""
+"""The lists of packages agree: pyproject.toml says what is needed, environment.yml says it to conda, the lock says
+which version.
+"""
 
 import re
 import tomllib

@@ -1,7 +1,9 @@
-"""Any network as a backbone: from images as they come to feature maps of several strides, for segmentation and detection.
+"""Any network as a backbone: from images as they come to feature maps of several strides, for segmentation and
+detection.
 
-`backbone("resnet50", (None, None, 3), levels=[3, 4, 5])` gives the maps of strides 8, 16 and 32. `maps` has the one rule that says which
-map of a network stands for a level, and `preprocessed` the one that says what becomes of the pixels.
+`backbone("resnet50", (None, None, 3), levels=[3, 4, 5])` gives the maps of strides 8, 16 and 32. `maps` has the one
+rule that says which map of a network stands for a level, and `preprocessed` the one that says what becomes of the
+pixels.
 """
 
 import math
@@ -24,19 +26,21 @@ def backbone(name, input_shape, levels=None, weights=None, **options):
         name: one of
             - a name of `utils.architectures.names()`;
             - a class of `keras.applications`, such as "MobileNetV2";
-            - "small", `utils.pretrained.backbone` with random weights, or a name of `utils.pretrained.names()`, the same with those weights
-              (levels 0 to 2; colour images are turned to grey if the weights are for grey ones);
-            - a functional keras.Model on images (B, H, W, C), 0 to 255, which is used as it is: its layers and weights are shared, not
-              copied. Models nested in it are not looked into.
-        input_shape: (height, width, channels); height and width None for any size that is a multiple of the largest stride.
+            - "small", `utils.pretrained.backbone` with random weights, or a name of `utils.pretrained.names()`, the
+              same with those weights (levels 0 to 2, of "shapes" 1 to 4; colour images are turned to grey if the
+              weights are for grey ones);
+            - a functional keras.Model on images (B, H, W, C), 0 to 255, which is used as it is: its layers and weights
+              are shared, not copied. Models nested in it are not looked into.
+        input_shape: (height, width, channels); height and width None for any size that is a multiple of the largest
+            stride.
         levels: sequence of ints, rising; None: all that the network has. `maps` says which map stands for a level.
         weights: None (random) or "imagenet". The path of a file that `save_weights` wrote, for an architecture of ours.
         **options: further arguments of the architecture, such as `width` or `alpha`.
 
     Returns:
-        keras.Model called "backbone" on images (B, H, W, C), uint8 or float, 0 to 255, preprocessing inside; gives a list of maps
-        (B, H / 2^l, W / 2^l, C_l), one per level (for one level alone, that map, as Keras's models do). Its attribute `levels` is the list
-        of the levels.
+        keras.Model called "backbone" on images (B, H, W, C), uint8 or float, 0 to 255, preprocessing inside; gives a
+        list of maps (B, H / 2^l, W / 2^l, C_l), one per level (for one level alone, that map, as Keras's models do).
+        Its attribute `levels` is the list of the levels.
 
     Raises:
         ValueError: an unknown network, a level that it does not have, weights or channels that do not fit.
@@ -71,10 +75,12 @@ def backbone(name, input_shape, levels=None, weights=None, **options):
 def maps(model):
     """The map of each level of a network: of its stride, the last one that everything behind it is computed from.
 
-    Everything behind it: no branch goes around it. In a ResNet that is a stage's last sum; the maps inside the first block of the next
-    stage, whose shortcut goes around them, do not count. In a MobileNetV2, whose strided blocks have no shortcut, it is the map that the
-    next stage has already expanded (which SSDLite takes too: Sandler et al., CVPR 2018, section 6.2). Padded maps and what comes before
-    the first convolution do not count either. Each map divides the height of the one before by a power of two, borders apart.
+    Everything behind it: no branch goes around it. In a ResNet that is a stage's last sum; the maps inside the first
+        block of the next
+    stage, whose shortcut goes around them, do not count. In a MobileNetV2, whose strided blocks have no shortcut, it is
+    the map that the next stage has already expanded (which SSDLite takes too: Sandler et al., CVPR 2018, section 6.2).
+    Padded maps and what comes before the first convolution do not count either. Each map divides the height of the one
+    before by a power of two, borders apart.
 
     Args:
         model: functional keras.Model on images; of several outputs, the last one counts.

@@ -1,12 +1,13 @@
-"""Boxes, which are `xyxy` in absolute pixels: (left, top, right, bottom), corners, so that a width is right - left and not one more.
+"""Boxes, which are `xyxy` in absolute pixels: (left, top, right, bottom), corners, so that a width is right - left and
+not one more.
 
-One implementation for NumPy arrays (data, evaluation: NumPy in, NumPy out) and for backend tensors (models: tensors in, tensors out).
-What measures (`area`, `iou` and its kin) computes in float32 at least: the area of 300 x 300 pixels is beyond float16. What moves corners
-about (`clip`, `convert`) keeps the type that it got. A NaN in a box stays a NaN in all that is computed from it; `refuse_nan` makes an error of
-it where values can be looked at.
+One implementation for NumPy arrays (data, evaluation: NumPy in, NumPy out) and for backend tensors (models: tensors in,
+tensors out). What measures (`area`, `iou` and its kin) computes in float32 at least: the area of 300 x 300 pixels is
+beyond float16. What moves corners about (`clip`, `convert`) keeps the type that it got. A NaN in a box stays a NaN in
+all that is computed from it; `refuse_nan` makes an error of it where values can be looked at.
 
-`keras.utils.bounding_boxes` has some of this for tensors. `convert_format` is right and serves below; `compute_iou` gives NaN for two
-boxes without area and no generalised IoU, and clipping takes dicts only.
+`keras.utils.bounding_boxes` has some of this for tensors. `convert_format` is right and serves below; `compute_iou`
+gives NaN for two boxes without area and no generalised IoU, and clipping takes dicts only.
 """
 
 import math
@@ -19,13 +20,15 @@ FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_x
 
 
 def namespace(*arrays):
-    """`keras.ops` where one of the arrays is a tensor of the backend, else NumPy. What is called here has one name in both."""
+    """`keras.ops` where one of the arrays is a tensor of the backend, else NumPy. What is called here has one name in
+    both.
+    """
     return ops if any(keras.ops.is_tensor(array) or isinstance(array, keras.KerasTensor) for array in arrays) else np
 
 
 def floats(xp, *arrays, wide=False):
-    """The arrays in one float type: whole numbers become float32, and with `wide` half precisions too. Tensors and NumPy arrays together take
-    the type of the tensors."""
+    """The arrays in one float type: whole numbers become float32, and with `wide` half precisions too. Tensors and
+    NumPy arrays together take the type of the tensors."""
     if xp is ops:
         kinds = [
             keras.backend.standardize_dtype(array.dtype)
@@ -51,7 +54,8 @@ def constant(xp, values, like):
 
 
 def refuse_nan(**arrays):
-    """Raise a ValueError if one of the arrays holds a NaN. In a compiled graph, where no value is there yet, nothing is checked.
+    """Raise a ValueError if one of the arrays holds a NaN. In a compiled graph, where no value is there yet, nothing is
+    checked.
 
     Args:
         arrays: NumPy arrays or tensors, by the names that the message gives them.
@@ -73,7 +77,8 @@ def area(boxes):
         boxes: (..., 4) `xyxy` pixels, NumPy array or tensor.
 
     Returns:
-        (...,) float32 or float64, square pixels; 0 for a box whose right is not right of its left, or its bottom not below its top.
+        (...,) float32 or float64, square pixels; 0 for a box whose right is not right of its left, or its bottom not
+        below its top.
     """
     xp = namespace(boxes)
     (boxes,) = floats(xp, boxes, wide=True)
@@ -97,8 +102,8 @@ def iou(a, b):
 
 
 def giou(a, b):
-    """Generalised IoU of every box in `a` with every box in `b` (Rezatofighi et al., CVPR 2019): IoU less the share of the smallest box
-    around both that neither covers. It tells how far apart two boxes are that do not overlap.
+    """Generalised IoU of every box in `a` with every box in `b` (Rezatofighi et al., CVPR 2019): IoU less the share of
+    the smallest box around both that neither covers. It tells how far apart two boxes are that do not overlap.
 
     Args:
         a: (..., N, 4) `xyxy` pixels, NumPy array or tensor.
@@ -116,8 +121,9 @@ def giou(a, b):
 
 
 def diou(a, b):
-    """Distance IoU of every box in `a` with every box in `b` (Zheng et al., AAAI 2020): IoU less the squared distance of the two centres,
-    over the squared diagonal of the smallest box around both. As a loss it moves boxes together that do not overlap, faster than GIoU.
+    """Distance IoU of every box in `a` with every box in `b` (Zheng et al., AAAI 2020): IoU less the squared distance
+    of the two centres, over the squared diagonal of the smallest box around both. As a loss it moves boxes together
+    that do not overlap, faster than GIoU.
 
     Args:
         a: (..., N, 4) `xyxy` pixels, NumPy array or tensor.
@@ -132,9 +138,9 @@ def diou(a, b):
 
 
 def ciou(a, b):
-    """Complete IoU of every box in `a` with every box in `b` (Zheng et al., AAAI 2020; YOLOv4 and later): `diou` less alpha v, where v compares
-    the aspect ratios, v = 4 / pi^2 (atan(w / h) - atan(w' / h'))^2, and alpha = v / (1 - IoU + v) counts it more, the better the boxes overlap.
-    No gradient flows through alpha, as in the paper.
+    """Complete IoU of every box in `a` with every box in `b` (Zheng et al., AAAI 2020; YOLOv4 and later): `diou` less
+    alpha v, where v compares the aspect ratios, v = 4 / pi^2 (atan(w / h) - atan(w' / h'))^2, and alpha = v / (1 - IoU
+    + v) counts it more, the better the boxes overlap. No gradient flows through alpha, as in the paper.
 
     Args:
         a: (..., N, 4) `xyxy` pixels, NumPy array or tensor.
@@ -154,7 +160,9 @@ def ciou(a, b):
 
 
 def _share(xp, part, whole):
-    """part / whole; 0 where the whole is 0. The divisor is exchanged before the division, so that no gradient becomes NaN either."""
+    """part / whole; 0 where the whole is 0. The divisor is exchanged before the division, so that no gradient becomes
+    NaN either.
+    """
     nothing = whole == 0
     return xp.where(nothing, 0.0, part / xp.where(nothing, xp.ones_like(whole), whole))
 
@@ -181,7 +189,9 @@ def _distance(xp, a, b):
 
 
 def _angle(xp, boxes):
-    """atan(w / h). A box without height and width becomes one of width 0 and height 1 first: atan2(0, 0) has no gradient."""
+    """atan(w / h). A box without height and width becomes one of width 0 and height 1 first: atan2(0, 0) has no
+    gradient.
+    """
     sides = xp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     width, height = sides[..., 0], sides[..., 1]
     return xp.arctan2(width, xp.where(width + height == 0, xp.ones_like(height), height))
@@ -207,8 +217,8 @@ def convert(boxes, source, target, height=None, width=None):
 
     Args:
         boxes: (..., 4) float, NumPy array or tensor.
-        source, target: two of FORMATS: `xyxy` corners; `yxyx` the same with y first; `xywh` left, top, width, height (COCO);
-            `center_xywh` centre, width, height; each with `rel_` in units of the image's width and height.
+        source, target: two of FORMATS: `xyxy` corners; `yxyx` the same with y first; `xywh` left, top, width, height
+            (COCO); `center_xywh` centre, width, height; each with `rel_` in units of the image's width and height.
         height, width: of the image in pixels; wanted when one of the two formats is relative.
 
     Returns:

@@ -86,7 +86,8 @@ def kl_divergence(mean, log_variance):
 
 
 def reconstruction_error(images, logits):
-    """Minus the log-likelihood of the pixels, in nats: the cross-entropy of each pixel's brightness, summed over an image.
+    """Minus the log-likelihood of the pixels, in nats: the cross-entropy of each pixel's brightness, summed over an
+    image.
 
     Args:
         images: (B, H, W, C) float in [0, 1]; a grey pixel counts as a share of ink.
@@ -101,10 +102,11 @@ def reconstruction_error(images, logits):
 
 @keras.saving.register_keras_serializable("convnets")
 class VariationalAutoencoder(keras.Model):
-    """A variational autoencoder: the encoder gives a normal distribution for each image, the decoder pixels for each draw from it.
+    """A variational autoencoder: the encoder gives a normal distribution for each image, the decoder pixels for each
+    draw from it.
 
-    `fit(images)` with images in [0, 1] minimises minus the evidence lower bound (ELBO): reconstruction error + `beta` times the KL
-    divergence from N(0, I), averaged over the batch. In inference the mean takes the place of the draw.
+    `fit(images)` with images in [0, 1] minimises minus the evidence lower bound (ELBO): reconstruction error + `beta`
+    times the KL divergence from N(0, I), averaged over the batch. In inference the mean takes the place of the draw.
 
     Args:
         image_shape: (H, W, C); 4 divides H and W.

@@ -1,4 +1,4 @@
-"""Learning to act from pixels: a small visual game, a memory of steps, and the deep Q-network (Mnih et al. 2013, 2015)."""
+"""Learning to act from pixels: a small visual game, a memory of steps, the deep Q-network (Mnih et al. 2013, 2015)."""
 
 import keras
 import numpy as np
@@ -10,11 +10,13 @@ from utils import training
 class Catch:
     """A ball falls and bounces off the walls; a paddle on the ground has to be under it when it lands.
 
-    The interface is that of `gymnasium.Env` (Towers et al. 2024), without the dependency: `gymnasium_env` makes a real one. A step moves the
-    ball one row down and `drift` columns to the side, and the paddle by one column at most, so that the paddle has to start before the ball is
-    near. The observation holds two frames, the one before and the present one: a single picture does not tell where a ball is going.
+    The interface is that of `gymnasium.Env` (Towers et al. 2024), without the dependency: `gymnasium_env` makes a real
+    one. A step moves the ball one row down and `drift` columns to the side, and the paddle by one column at most, so
+    that the paddle has to start before the ball is near. The observation holds two frames, the one before and the
+    present one: a single picture does not tell where a ball is going.
 
-    Actions: 0 stay, 1 left, 2 right. Reward: 1 for a catch, -1 for a miss, at the end of an episode of `size - 1` steps; 0 before.
+    Actions: 0 stay, 1 left, 2 right. Reward: 1 for a catch, -1 for a miss, at the end of an episode of `size - 1`
+        steps; 0 before.
 
     Args:
         size: cells of a side, 5 to 40.
@@ -62,7 +64,8 @@ class Catch:
             action: 0, 1 or 2.
 
         Returns:
-            observation (size, size, 2) uint8, reward float, whether the episode has ended, False (no episode is cut short), dict as `reset`.
+            observation (size, size, 2) uint8, reward float, whether the episode has ended, False (no episode is cut
+            short), dict as `reset`.
 
         Raises:
             ValueError: the action is unknown.
@@ -146,7 +149,8 @@ def gymnasium_env(size=10, paddle=3):
 
 
 class Replay:
-    """The last steps of play, drawn at random for training: neighbours in time are alike, a random draw is not (Lin 1992).
+    """The last steps of play, drawn at random for training: neighbours in time are alike, a random draw is not (Lin
+    1992).
 
     Args:
         capacity: steps that are kept; the oldest give way.
@@ -174,7 +178,9 @@ class Replay:
         self.added += 1
 
     def draw(self, count):
-        """`count` steps at random, with replacement: states, actions, rewards, following states, ended. ValueError if there are none."""
+        """`count` steps at random, with replacement: states, actions, rewards, following states, ended. ValueError if
+        there are none.
+        """
         if not len(self):
             raise ValueError("the memory is empty: add steps before drawing any")
         rows = self.rng.integers(len(self), size=count)
@@ -182,7 +188,8 @@ class Replay:
 
 
 def q_targets(rewards, following, ended, discount=0.97):
-    """What a Q-network is trained towards: reward + discount * largest value of the next state, the reward alone at an episode's end.
+    """What a Q-network is trained towards: reward + discount * largest value of the next state, the reward alone at an
+    episode's end.
 
     Args:
         rewards: (B,) float.
@@ -214,7 +221,8 @@ def q_loss(y_true, values):
 
 
 def q_network(shape, actions, widths=(16, 32), dense=64, name="q_network"):
-    """Two convolutions, a dense layer, one value for each action: the shape of Mnih et al.'s network, for small pictures.
+    """Two convolutions, a dense layer, one value for each action: the shape of Mnih et al.'s network, for small
+    pictures.
 
     Args:
         shape: (H, W, frames) of an observation, 0 to 255.
@@ -295,11 +303,12 @@ def learn_to_play(
     targets=q_targets,
     watch=None,
 ):
-    """Deep Q-learning: play, remember, learn from random draws of the memory, towards the values of an older copy of the network.
+    """Deep Q-learning: play, remember, learn from random draws of the memory, towards the values of an older copy of
+    the network.
 
-    One step: every game makes one move, by chance with the probability of exploration, else the one with the largest value; then one
-    gradient step on a batch from the memory. Several games side by side in the place of one (Mnih et al. play one and learn every fourth
-    move) fill the memory at the price of a single forward pass.
+    One step: every game makes one move, by chance with the probability of exploration, else the one with the largest
+    value; then one gradient step on a batch from the memory. Several games side by side in the place of one (Mnih et
+    al. play one and learn every fourth move) fill the memory at the price of a single forward pass.
 
     Args:
         network: keras.Model giving values (B, A); it is compiled here.

@@ -12,11 +12,12 @@ MIME = "application/vnd.course.results+json"
 def record(**metrics):
     """Show metrics as a small table, and leave them in the notebook for `course run` to compare with their bands.
 
-    `record(accuracy=.93, seconds=41)` shows two rows. A name recorded again later in the notebook replaces the earlier value.
-    Outside a notebook the table is printed.
+    `record(accuracy=.93, seconds=41)` shows two rows. A name recorded again later in the notebook replaces the earlier
+    value. Outside a notebook the table is printed.
 
     Args:
-        **metrics: name=value. A value is one finite number: Python's, NumPy's, or a tensor with a single element and no axes.
+        **metrics: name=value. A value is one finite number: Python's, NumPy's, or a tensor with a single element and no
+            axes.
 
     Raises:
         TypeError: a value is not a single number (text, bool, list, array with axes), or there is none at all.
@@ -32,6 +33,25 @@ def record(**metrics):
         display(bundle, raw=True)
     else:
         print(bundle["text/plain"])
+
+
+def reaches(value, floor, judged=True):
+    """Whether a figure reaches its floor, for a check that says so: `assert reaches(accuracy, floor, judged), f"..."`.
+
+    A floor was measured on certain data. On others it says nothing, so the figure is shown and not judged.
+
+    Args:
+        value: float.
+        floor: float, in the units of `value`.
+        judged: bool, whether the data are those that the floor was measured on.
+
+    Returns:
+        bool; True where nothing is judged, which is printed.
+    """
+    if judged:
+        return bool(value >= floor)
+    print(f"{value:.3g}: not judged on other data, for the floor of {floor:g} was measured on the notebook's own")
+    return True
 
 
 def _in_notebook():

@@ -1,4 +1,5 @@
-"""Sequences: captions word by word with attention and beam search, convolution along time, sound as spectrograms and MFCC.
+"""Sequences: captions word by word with attention and beam search, convolution along time, sound as spectrograms and
+MFCC.
 
 A sequence is (B, T) words, numbers of a `Vocabulary`, or (B, T, C) features in time. Time runs along the second axis.
 """
@@ -87,12 +88,12 @@ class Vocabulary:
 class AttentionDecoder(layers.Layer):
     """A recurrent decoder that looks at a map before each word: a GRU with additive attention.
 
-    At each step every cell k of the map gets the energy v . tanh(W k + U s) from the state s, a softmax over the cells makes weights of
-    the energies, and the weighted sum of the cells, the context, enters the GRU with the last word (Bahdanau, Cho and Bengio 2015;
-    for images Xu et al. 2015, "Show, attend and tell", soft attention).
+    At each step every cell k of the map gets the energy v . tanh(W k + U s) from the state s, a softmax over the cells
+    makes weights of the energies, and the weighted sum of the cells, the context, enters the GRU with the last word
+    (Bahdanau, Cho and Bengio 2015; for images Xu et al. 2015, "Show, attend and tell", soft attention).
 
-    `decoder([cells, words])` is teacher forcing: the logits of every next word, given the true words before it. `start` and `step` are the
-    same, one word at a time.
+    `decoder([cells, words])` is teacher forcing: the logits of every next word, given the true words before it. `start`
+    and `step` are the same, one word at a time.
 
     Args:
         words: int, size of the vocabulary.
@@ -185,18 +186,22 @@ def word_loss(y_true, logits):
 def beam_search(step, state, width=3, length=20, start=Vocabulary.START, end=Vocabulary.END):
     """The most probable sequence that a beam finds: at every step the `width` best beginnings are kept.
 
-    With a width of 1 this is greedy search; with a width of all sequences of that length, exhaustive search. A sequence's score is the sum
-    of the log-probabilities of its words, END among them. A finished sequence keeps its place in the beam as long as its score does.
+    With a width of 1 this is greedy search; with a width of all sequences of that length, exhaustive search. A
+    sequence's score is the sum of the log-probabilities of its words, END among them. A finished sequence keeps its
+    place in the beam as long as its score does.
 
     Args:
-        step: function (state, words) -> (log-probabilities (k, V), state) for k beginnings: `words` (k,) int, their last words.
-        state: array (1, ...), or list of arrays, of the one beginning at the start; rows are gathered as beginnings are kept.
+        step: function (state, words) -> (log-probabilities (k, V), state) for k beginnings: `words` (k,) int, their
+            last words.
+        state: array (1, ...), or list of arrays, of the one beginning at the start; rows are gathered as beginnings are
+            kept.
         width: beginnings kept.
         length: words of a sequence, END among them, at most; what is not finished by then is cut.
         start, end: the words that open and close a sequence.
 
     Returns:
-        list of (words, score), best first: `width` of them or as many as there are; words are lists of int without `start` and `end`.
+        list of (words, score), best first: `width` of them or as many as there are; words are lists of int without
+        `start` and `end`.
 
     Raises:
         ValueError: the width or the length is less than 1.
@@ -276,7 +281,8 @@ def beam_captions(decoder, cells, width=3, length=20):
 def causal_convolution(x, kernel, dilation=1):
     """Convolution along time that never looks ahead: y[t] = sum over i of x[t - (f - 1 - i) d] kernel[i].
 
-    As in WaveNet (van den Oord et al. 2016); before the beginning there are zeros. The field of one output is 1 + (f - 1) d steps.
+    As in WaveNet (van den Oord et al. 2016); before the beginning there are zeros. The field of one output is 1 + (f -
+    1) d steps.
 
     Args:
         x: (B, T, C) float.
@@ -292,7 +298,8 @@ def causal_convolution(x, kernel, dilation=1):
     size, channels = kernel.shape[:2]
     if x.shape[-1] != channels or dilation < 1:
         raise ValueError(
-            f"a kernel for {channels} channels on {x.shape[-1]}, dilation {dilation}: channels must agree, and the dilation be 1 or more"
+            f"a kernel for {channels} channels on {x.shape[-1]}, dilation {dilation}: channels must agree, and the "
+            "dilation be 1 or more"
         )
     length, reach = x.shape[1], (size - 1) * dilation
     padded = ops.pad(x, ((0, 0), (reach, 0), (0, 0)))
@@ -303,8 +310,8 @@ def causal_convolution(x, kernel, dilation=1):
 def tdnn(input_shape, classes, widths=(32, 32, 32), kernel=3, dilations=(1, 2, 4), padding="same", name="tdnn"):
     """A time-delay network: 1-D convolutions with ReLU, an average over time, logits.
 
-    Waibel, Hanazawa, Hinton, Shikano and Lang (1989) with dilation in place of their wider second window; one score for each class at
-    every moment, and their mean over time, so that the answer does not depend on when a sound begins.
+    Waibel, Hanazawa, Hinton, Shikano and Lang (1989) with dilation in place of their wider second window; one score for
+    each class at every moment, and their mean over time, so that the answer does not depend on when a sound begins.
 
     Args:
         input_shape: (T, C); T may be None.
@@ -341,8 +348,9 @@ def tdnn(input_shape, classes, widths=(32, 32, 32), kernel=3, dilations=(1, 2, 4
 def log_mel(signals, rate, bands=24, window=256, hop=128, low=60.0, high=None, floor=1e-6):
     """Log-mel spectrograms: the energy in bands that are as wide as the ear's, frame by frame.
 
-    Frames of `window` samples under a periodic Hann window, the squared magnitude of their Fourier transform, summed under triangles that
-    are equally spaced on the mel scale 2595 log10(1 + f / 700) (O'Shaughnessy 1987; the HTK form), and the natural logarithm.
+    Frames of `window` samples under a periodic Hann window, the squared magnitude of their Fourier transform, summed
+    under triangles that are equally spaced on the mel scale 2595 log10(1 + f / 700) (O'Shaughnessy 1987; the HTK form),
+    and the natural logarithm.
 
     Args:
         signals: (B, samples) float.
@@ -356,7 +364,8 @@ def log_mel(signals, rate, bands=24, window=256, hop=128, low=60.0, high=None, f
         (B, frames, bands) float32.
 
     Raises:
-        ValueError: the signals are shorter than a frame, or the frequencies do not lie between 0 and half the rate in that order.
+        ValueError: the signals are shorter than a frame, or the frequencies do not lie between 0 and half the rate in
+            that order.
     """
     signals = np.asarray(signals, "float32")
     if signals.ndim != 2 or signals.shape[1] < window:
@@ -369,7 +378,9 @@ def log_mel(signals, rate, bands=24, window=256, hop=128, low=60.0, high=None, f
 
 
 def mel_triangles(rate, bands=24, window=256, low=60.0, high=None):
-    """The triangles of `log_mel` as a matrix (window // 2 + 1, bands) float64, each with a peak of 1. Arguments and errors as there."""
+    """The triangles of `log_mel` as a matrix (window // 2 + 1, bands) float64, each with a peak of 1. Arguments and
+    errors as there.
+    """
     high = rate / 2 if high is None else high
     if not 0 <= low < high <= rate / 2:
         raise ValueError(f"the bands must lie between 0 and {rate / 2:g} Hz, got {low:g} to {high:g}")
@@ -384,8 +395,8 @@ def mel_triangles(rate, bands=24, window=256, low=60.0, high=None):
 def mfcc(spectrograms, coefficients=13):
     """Mel-frequency cepstral coefficients: the discrete cosine transform of a log-mel spectrogram along its bands.
 
-    Davis and Mermelstein (1980). The first coefficients hold the outline of the spectrum, which the mouth makes; the fine
-    structure, which comes from the pitch of the voice, is left out with the rest.
+    Davis and Mermelstein (1980). The first coefficients hold the outline of the spectrum, which the mouth makes; the
+    fine structure, which comes from the pitch of the voice, is left out with the rest.
 
     Args:
         spectrograms: (B, frames, bands) float, as `log_mel` gives them.

@@ -1,4 +1,6 @@
-"""How every notebook starts: seeds, deterministic operations, the style of the figures, one line that says what it runs on."""
+"""How every notebook starts: seeds, deterministic operations, the style of the figures, one line that says what it runs
+on.
+"""
 
 import os
 import platform
@@ -12,11 +14,12 @@ from utils.startup import quietly
 def start(seed=0):
     """Make what follows repeatable, and print one line: backend, device, versions.
 
-    Seeds Python, NumPy and the backend (`keras.utils.set_random_seed`) and asks the backend for deterministic operations, so that
-    two runs with the same seed, machine and number of threads give the same numbers. (JAX is deterministic on a CPU by itself; on a
-    GPU its switch, `XLA_FLAGS=--xla_gpu_deterministic_ops=true`, must be set before Python starts.) Under JAX and PyTorch the
-    GPU is hidden from TensorFlow, which only reads data there and would otherwise take the whole memory of the card. The number of
-    threads is left as the environment has it (OMP_NUM_THREADS, TF_NUM_INTRAOP_THREADS): threads change the order of sums.
+    Seeds Python, NumPy and the backend (`keras.utils.set_random_seed`) and asks the backend for deterministic
+    operations, so that two runs with the same seed, machine and number of threads give the same numbers. (JAX is
+    deterministic on a CPU by itself; on a GPU its switch, `XLA_FLAGS=--xla_gpu_deterministic_ops=true`, must be set
+    before Python starts.) Under JAX and PyTorch the GPU is hidden from TensorFlow, which only reads data there and
+    would otherwise take the whole memory of the card. The number of threads is left as the environment has it
+    (OMP_NUM_THREADS, TF_NUM_INTRAOP_THREADS): threads change the order of sums.
 
     Args:
         seed: int in [0, 2^32). The same seed gives the same initial weights, shuffles, dropout masks.

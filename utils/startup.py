@@ -19,7 +19,8 @@ REMARKS = re.compile(
 def quietly():
     """Hold back what C++ code writes to the standard error stream, and give back all of it but REMARKS.
 
-    The file descriptor is redirected, since Python's `sys.stderr` is not what C++ writes to. Where there is none, nothing happens.
+    The file descriptor is redirected, since Python's `sys.stderr` is not what C++ writes to. Where there is none,
+    nothing happens.
     """
     try:
         kept = os.dup(2)
@@ -70,13 +71,14 @@ def import_quietly(name):
 
 
 def not_about_retracing(record):
-    """Whether a line of TensorFlow's Python log says something else than that functions are traced often.
+    """Whether to keep a record of TensorFlow's Python log: True unless it is the warning about frequent retracing.
 
-    A notebook that compares networks makes many and runs each a few times; TensorFlow counts their tracings together and advises against it.
+    TensorFlow adds up the tracings of all models in a process. A notebook that compares networks builds many models and
+    runs each of them a few times, so it would see the warning although no single model is traced too often.
     """
     return "triggered tf.function retracing" not in str(record.msg)
 
 
 def forgive_retracing():
-    """Leave out of TensorFlow's Python log what `not_about_retracing` sorts out."""
+    """Hide TensorFlow's warning about frequent retracing; see `not_about_retracing`."""
     logging.getLogger("tensorflow").addFilter(not_about_retracing)

@@ -1,8 +1,10 @@
-"""Transfer learning: features of a pretrained network, linear classifiers on them, freezing, fine-tuning, learning curves by data size.
+"""Transfer learning: features of a pretrained network, linear classifiers on them, freezing, fine-tuning, learning
+curves by data size.
 
 The rule of Keras that decides most of it: `layer.trainable = False` takes a layer's weights out of training, and puts a
-BatchNormalization into inference mode as well, so that it uses and keeps its running mean and variance even in `fit`. A frozen part therefore
-computes the same in training and in use. What is frozen is read when the model is compiled: compile again after every change.
+BatchNormalization into inference mode as well, so that it uses and keeps its running mean and variance even in `fit`. A
+frozen part therefore computes the same in training and in use. What is frozen is read when the model is compiled:
+compile again after every change.
 """
 
 import contextlib
@@ -17,7 +19,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils import training
+from utils import models, training
+from utils.training.resuming import model_digest
 
 # Features
 
@@ -30,15 +33,17 @@ def embed(model, images, layer=None, batch_size=128, cache=None):
     Args:
         model: keras.Model on images; the batch norms use their running statistics.
         images: (N, H, W, C) as the model takes them.
-        layer: name of the layer; None: the model's output.
-        batch_size: images at a time. The last batch is filled up, so that every batch has one shape and the network is traced once.
-        cache: folder in which features are kept, by the content of images and weights; the second call reads them. None: nothing is kept.
+        layer: name of the layer, "backbone/conv1" for one of a nested model; None: the model's output.
+        batch_size: images at a time. The last batch is filled up, so that every batch has one shape and the network is
+            traced once.
+        cache: folder in which features are kept, by the content of images and weights; the second call reads them.
+            None: nothing is kept.
 
     Returns:
         (N, D) float32.
 
     Raises:
-        ValueError: the model has no such layer, or there are no images.
+        ValueError: there are no images; the model has no such layer, is not built, or has several inputs or outputs.
     """
     if len(images) == 0:
         raise ValueError("there are no images to embed")
@@ -58,7 +63,8 @@ def embed(model, images, layer=None, batch_size=128, cache=None):
 
 
 def predict(model, images, batch_size=128):
-    """A model's outputs in batches of one shape: `model.predict` without the odd batch at the end, which would be traced anew.
+    """A model's outputs in batches of one shape: `model.predict` without the odd batch at the end, which would be
+    traced anew.
 
     Args:
         model: keras.Model.
@@ -67,31 +73,28 @@ def predict(model, images, batch_size=128):
 
     Returns:
         (N, ...) float32.
+
+    Raises:
+        ValueError: there are no images; the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
+    if len(images) == 0:
+        raise ValueError("there are no images to predict")
     return _in_batches(model, images, batch_size)
 
 
 def _features(model, layer):
-    models = _FEATURES.setdefault(model, {})
-    if layer not in models:
-        output = model.output if layer is None else _named(model, layer).output
-        models[layer] = keras.Model(_input(model), _pooled(output))
-    return models[layer]
-
-
-def _input(model):
-    return model.inputs[0] if len(model.inputs) == 1 else model.inputs  # a list of one would have to be fed as a list
-
-
-def _named(model, name):
-    for layer in model.layers:
-        if layer.name == name:
-            return layer
-    raise ValueError(f"the model has no layer {name!r}; it has: {', '.join(layer.name for layer in model.layers)}")
+    kept = _FEATURES.setdefault(model, {})
+    if layer not in kept:
+        output = models.single_output(model) if layer is None else models.output_of(model, layer)
+        kept[layer] = keras.Model(models.single_input(model), _pooled(output))
+    return kept[layer]
 
 
 def _pooled(output):
-    return layers.GlobalAveragePooling2D(name="codes")(output) if len(output.shape) == 4 else output
+    # In float32 whatever the model computes in: in float16 the sum over a large map overflows.
+    pool = layers.GlobalAveragePooling2D(dtype="float32", name="codes")
+    return pool(output) if len(output.shape) == 4 else output
 
 
 def _in_batches(model, images, batch_size):
@@ -100,7 +103,7 @@ def _in_batches(model, images, batch_size):
 
 
 def _key(features, images):
-    total = hashlib.sha256(training._model_digest(features).encode())
+    total = hashlib.sha256(model_digest(features).encode())
     for array in (images, *(keras.ops.convert_to_numpy(variable) for variable in features.weights)):
         array = np.ascontiguousarray(array)
         total.update(f"{array.dtype} {array.shape}".encode())
@@ -135,7 +138,8 @@ def project(features, method="tsne", seed=0):
 
     Args:
         features: (N, D).
-        method: "pca", or "tsne" (van der Maaten and Hinton 2008), which keeps neighbours together and gives distances no meaning.
+        method: "pca", or "tsne" (van der Maaten and Hinton 2008), which keeps neighbours together and gives distances
+            no meaning.
         seed: of t-SNE.
 
     Returns:
@@ -153,7 +157,7 @@ def project(features, method="tsne", seed=0):
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes).astype("float32")
 
 
-def nearest(features, queries, k=5):
+def neighbours(features, queries, k=5):
     """The nearest neighbours of queries among features, by the angle between them.
 
     Args:
@@ -177,7 +181,8 @@ def linear_probe(features, labels, kind="logistic", C=None):
         features: (N, D) of the training images.
         labels: (N,) int.
         kind: "logistic" (softmax regression) or "svm" (linear, one against one).
-        C: inverse strength of the penalty; None: 1 for "logistic", .1 for "svm", which a hundred to a thousand standardised features suit.
+        C: inverse strength of the penalty; None: 1 for "logistic", .1 for "svm", which a hundred to a thousand
+            standardised features suit.
 
     Returns:
         Fitted scikit-learn pipeline: `predict(features)`, `score(features, labels)`.
@@ -203,10 +208,15 @@ def linear_probe(features, labels, kind="logistic", C=None):
 
 
 def clone(model):
-    """A copy of a model with weights of its own, equal to the model's: fine-tuning it leaves the model as it is."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
+    """A copy of a model with weights of its own, equal to the model's: fine-tuning it leaves the model as it is.
+
+    With the weights goes all that a layer keeps beside them, such as the mean and variance of an adapted
+    `Normalization`.
+
+    Raises:
+        ValueError: the model is not built, or a layer cannot be copied; the message names it.
+    """
+    return models.clone(model)
 
 
 def reinitialise(model, seed=0):
@@ -217,15 +227,20 @@ def reinitialise(model, seed=0):
         seed: of the weights; the global random state is left alone.
 
     Returns:
-        keras.Model.
+        keras.Model. What a preprocessing layer knows from `adapt` is kept.
+
+    Raises:
+        ValueError: the model is not built, or a layer cannot be copied; the message names it.
     """
     with _seeds_of_initialisers(seed):
-        return keras.models.clone_model(model)
+        return models.remade(model)
 
 
 @contextlib.contextmanager
 def _seeds_of_initialisers(seed):
-    """Keras's initialisers and dropout layers without a seed of their own draw it from Python's generator, which is put back after."""
+    """Keras's initialisers and dropout layers without a seed of their own draw it from Python's generator, which is put
+    back after.
+    """
     state = random.getstate()
     random.seed(f"new layers, {seed}")  # not what `session.start(seed)` begins with
     try:
@@ -238,30 +253,38 @@ def classifier(backbone, classes, dropout=0.2, name="classifier"):
     """A copy of a backbone with global average pooling, dropout and a new dense layer "logits" on top.
 
     Args:
-        backbone: keras.Model giving feature maps (B, h, w, D) or features (B, D). Its layers keep their names and lie flat in the
-            result; its weights are copied, so training the classifier does not change it. Frozen layers stay frozen.
+        backbone: keras.Model giving feature maps (B, h, w, D) or features (B, D). Its layers keep their names and lie
+            flat in the result; its weights are copied, so training the classifier does not change it. Frozen layers
+            stay frozen.
         classes: number of classes.
         dropout: rate before the dense layer.
         name: of the model.
 
     Returns:
         keras.Model giving logits (B, classes).
+
+    Raises:
+        ValueError: the backbone is not built, is a subclassed model, or has several inputs or outputs.
     """
+    models.single_input(backbone)
+    models.single_output(backbone)
     base = clone(backbone)
     x = layers.GlobalAveragePooling2D(name="codes")(base.output) if len(base.output.shape) == 4 else base.output
     x = layers.Dropout(dropout, name="codes_dropout")(x)
-    return keras.Model(_input(base), layers.Dense(classes, name="logits")(x), name=name)
+    return keras.Model(base.inputs[0], layers.Dense(classes, name="logits")(x), name=name)
 
 
 def freeze(model, up_to=None, batch_norm=False):
     """Freeze a model's layers from the input up to a named one; those behind it become trainable.
 
-    A frozen BatchNormalization is in inference mode: it uses its running statistics and does not change them. Compile the model afterwards.
+    A frozen BatchNormalization is in inference mode: it uses its running statistics and does not change them. Compile
+    the model afterwards.
 
     Args:
         model: keras.Model; nested models are looked into.
         up_to: name of the last frozen layer; None: all layers are frozen. "" freezes none.
-        batch_norm: whether the batch norms behind it are frozen too, which is what to do with few images or small batches.
+        batch_norm: whether the batch norms behind it are frozen too, which is what to do with few images or small
+            batches.
 
     Returns:
         The model.
@@ -297,9 +320,11 @@ def discriminative_rates(starts, factor=10):
 
 
 def copy_layers(source, target, n):
-    """Copy the weights of the first n convolutions or dense layers, each with the batch norm behind it, into another network.
+    """Copy the weights of the first n convolutions or dense layers, each with the batch norm behind it, into another
+    network.
 
-    For "how transferable are features by depth" (Yosinski et al. 2014): copy n layers, freeze them or not, train the rest.
+    For "how transferable are features by depth" (Yosinski et al. 2014): copy n layers, freeze them or not, train the
+    rest.
 
     Args:
         source, target: keras.Models of the same architecture in those layers.
@@ -309,8 +334,10 @@ def copy_layers(source, target, n):
         Name of the last layer of that part in the target, for `freeze(target, up_to=...)`; "" for n = 0.
 
     Raises:
-        ValueError: one of them has fewer such layers, or they differ.
+        ValueError: one of them has fewer such layers or is not built, or they differ.
     """
+    models.check_built(source)
+    models.check_built(target)
     pairs = list(zip(_first(source, n), _first(target, n)))
     for one, other in pairs:
         if [v.shape for v in one.weights] != [v.shape for v in other.weights]:
@@ -337,8 +364,9 @@ def _first(model, n):
 def recalibrate_batch_norm(model, images, batch_size=128):
     """Set the running mean and variance of the trainable batch norms to those of these images.
 
-    After a short training, or with few images, running averages are still on their way from 0 and 1, and a network that fits its training
-    images predicts at chance. One pass over the training images puts that right: the average over the batches replaces the running one.
+    After a short training, or with few images, running averages are still on their way from 0 and 1, and a network that
+    fits its training images predicts at chance. One pass over the training images puts that right: the average over the
+    batches replaces the running one.
 
     Args:
         model: keras.Model, trained.
@@ -347,7 +375,13 @@ def recalibrate_batch_norm(model, images, batch_size=128):
 
     Returns:
         The model.
+
+    Raises:
+        ValueError: there are no images; the model is not built or has several inputs.
     """
+    models.check_single(model, outputs=False)
+    if len(images) == 0:
+        raise ValueError("there are no images to take statistics of")
     norms = [layer for layer in training.leaf_layers(model) if isinstance(layer, layers.BatchNormalization)]
     norms = [layer for layer in norms if layer.trainable]
     momenta = [layer.momentum for layer in norms]
@@ -370,21 +404,16 @@ def draw(labels, per_class, seed=0):
 
     Args:
         labels: (N,) int.
-        per_class: images of each class.
+        per_class: images of each class, at most: a class that has fewer gives all of them.
         seed: of the choice. For one seed, the choice for a larger number contains that for a smaller one.
 
     Returns:
-        (classes * per_class,) indices, class after class.
-
-    Raises:
-        ValueError: a class has fewer images.
+        (at most classes * per_class,) indices, class after class.
     """
     labels = np.asarray(labels)
     chosen = []
     for label in np.unique(labels):
         own = np.random.default_rng([seed, int(label)]).permutation(np.flatnonzero(labels == label))
-        if len(own) < per_class:
-            raise ValueError(f"class {label} has {len(own)} images, {per_class} were asked for")
         chosen.append(own[:per_class])
     return np.concatenate(chosen)
 
@@ -392,8 +421,8 @@ def draw(labels, per_class, seed=0):
 def repeat(images, labels, steps, batch_size=32, seed=0, augment=None):
     """A small training set written out as so many batches: pass after pass, each in a new order.
 
-    One `model.fit(x, y, batch_size=batch_size, shuffle=False)` on them is `steps` steps of one shape, whatever the number of images; an
-    epoch of ten images would be one odd batch.
+    One `model.fit(x, y, batch_size=batch_size, shuffle=False)` on them is `steps` steps of one shape, whatever the
+    number of images; an epoch of ten images would be one odd batch.
 
     Args:
         images: (N, H, W, C).
@@ -428,10 +457,11 @@ def fine_tune(
     seed=0,
     recalibrate=False,
 ):
-    """Train a classifier on a copy of a backbone for a number of steps: AdamW, a tenth of warm-up, the last half falling to 0.
+    """Train a classifier on a copy of a backbone for a number of steps: AdamW, a tenth of warm-up, the last half
+    falling to 0.
 
-    The same function trains from scratch (`fine_tune(reinitialise(backbone), ...)`), the top alone (`up_to=None`), the upper layers
-    (`up_to="conv4_relu"`), or everything with a rate for each group (`multipliers`).
+    The same function trains from scratch (`fine_tune(reinitialise(backbone), ...)`), the top alone (`up_to=None`), the
+    upper layers (`up_to="conv4_relu"`), or everything with a rate for each group (`multipliers`).
 
     Args:
         backbone: keras.Model giving feature maps.
@@ -465,16 +495,17 @@ def learning_curve(methods, labels, test_labels, per_class=(1, 2, 5, 10, 20), se
     """Accuracy by the number of training images, for several methods on the same small training sets.
 
     Args:
-        methods: dict of name -> (inputs, test inputs, fit). The inputs are what the method learns from, images or features, (N, ...) and
-            (M, ...); `fit(inputs, labels, seed)` gives something whose `predict(inputs)` gives labels (M,) or scores (M, classes).
+        methods: dict of name -> (inputs, test inputs, fit). The inputs are what the method learns from, images or
+            features, (N, ...) and (M, ...); `fit(inputs, labels, seed)` gives something whose `predict(inputs)` gives
+            labels (M,) or scores (M, classes).
         labels: (N,) int.
         test_labels: (M,) int.
         per_class: numbers of training images a class.
         seeds: of the choice of images (`draw`), and handed to `fit`.
 
     Returns:
-        pandas.DataFrame with a row for each run: method, per_class, seed, accuracy, seconds (fit and predict, by the clock). For
-        `plots.learning_curve`.
+        pandas.DataFrame with a row for each run: method, per_class, seed, accuracy, seconds (fit and predict, by the
+        clock). For `plots.learning_curve`.
     """
     import pandas as pd
 

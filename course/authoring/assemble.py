@@ -1,7 +1,7 @@
 """A notebook from its source: what jupytext makes of it, with ids, nbgrader's metadata and checked outputs.
 
-Lectures and solutions are exactly that, so that JupyterLab can write its edits back to the source. Labs are transformed:
-stubs stand in the place of answers, and hidden tests are gone.
+Lectures and solutions are exactly that, so that JupyterLab can write its edits back to the source. Labs are
+transformed: stubs stand in the place of answers, and hidden tests are gone.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ WORK = "work"  # where students' copies live; git ignores it
 class Built:
     """What `build` found for one notebook.
 
-    `state`: "written", "unchanged", "stale" (not written), "kept" (a lab that holds somebody's work: not written) or "broken".
+    `state`: "written", "unchanged", "stale" (not written), "kept" (a lab that holds somebody's work: not written) or
+        "broken".
     """
 
     relative: str
@@ -37,8 +38,8 @@ def build(
 ) -> list[Built]:
     """Build these notebooks (without any: all, and look for files that nothing builds). With `check` write nothing.
 
-    A broken source breaks its own notebooks only; the others are built. A lab in which somebody has worked stays as it is;
-    with `force` it is built, and a copy of it goes into `work/`.
+    A broken source breaks its own notebooks only; the others are built. A lab in which somebody has worked stays as it
+    is; with `force` it is built, and a copy of it goes into `work/`.
     """
     chosen = list(notebooks) if notebooks is not None else manifest.notebooks(("lecture", "solution", "lab"))
     results = []

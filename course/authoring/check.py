@@ -23,7 +23,7 @@ from course import bands
 from course.authoring.assemble import badge, checked_outputs, setup_cell, title
 from course.authoring.build import build
 from course.authoring.sources import TAGS, Source, WrongAnswer, read_course_source, read_source, read_wrong
-from course.errors import CourseError, nearest
+from course.errors import CourseError, known_names, nearest
 from course.files import write_atomically
 from course.manifest import KINDS, MANIFEST, Manifest, Notebook
 from course.notebook import CHECKED, first_words, python_nodes, python_tree, read_notebook, tags, typed_cells
@@ -75,10 +75,9 @@ class Page:
 
     def __init__(self, manifest: Manifest, notebook: Notebook, content: dict[str, Any], fresh: bool) -> None:
         self.manifest, self.notebook, self.content = manifest, notebook, content
-        self.cells: list[dict[str, Any]] = content["cells"]
-        self.lines: list[int] = []
-        if fresh:
-            self.lines = self.source.lines
+        self.cells = typed_cells(content)
+        self.raw: list[dict[str, Any]] = content["cells"]  # outputs and all
+        self.lines: list[int] = self.source.lines if fresh else []
 
     @cached_property
     def source(self) -> Source:
@@ -90,7 +89,7 @@ class Page:
 
     @cached_property
     def code(self) -> list[tuple[int, str]]:
-        return [(index, cell["source"]) for index, cell in enumerate(self.cells) if cell["cell_type"] == "code"]
+        return [(cell.index, cell.source) for cell in self.cells if cell.type == "code"]
 
     @cached_property
     def nodes(self) -> list[tuple[int, tuple[ast.AST, ...]]]:
@@ -106,29 +105,25 @@ class Page:
     @cached_property
     def prose(self) -> list[tuple[int, str]]:
         """The markdown cells without code and formulas, in which brackets mean something else."""
-        return [
-            (index, without_code(cell["source"]))
-            for index, cell in enumerate(self.cells)
-            if cell["cell_type"] == "markdown"
-        ]
+        return [(cell.index, without_code(cell.source)) for cell in self.cells if cell.type == "markdown"]
 
     @cached_property
     def headings(self) -> list[tuple[int, int, str]]:
         """(cell, level, text) of every heading."""
         found = []
-        for index, cell in enumerate(self.cells):
-            if cell["cell_type"] == "markdown":
-                for line in without_fences(cell["source"]).split("\n"):
+        for cell in self.cells:
+            if cell.type == "markdown":
+                for line in without_fences(cell.source).split("\n"):
                     heading = re.match(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$", line)
                     if heading and not _MARKERS.match(line):
-                        found.append((index, len(heading[1]), heading[2]))
+                        found.append((cell.index, len(heading[1]), heading[2]))
         return found
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
         """The parameters, or none when their cell is wrong (which is a finding of its own)."""
         try:
-            return notebook_parameters(self.cells, "")
+            return notebook_parameters(self.raw, "")
         except CourseError:
             return {}
 
@@ -137,17 +132,17 @@ class Page:
         return read_wrong(self.notebook)
 
     def tagged(self, tag: str) -> list[int]:
-        return [index for index, cell in enumerate(self.cells) if tag in tags(cell)]
+        return [cell.index for cell in self.cells if tag in cell.tags]
 
-    def with_key(self, key: str) -> list[tuple[int, str]]:
-        """(cell, value) of the cells whose header has this key."""
-        return [(index, str(cell["metadata"][key])) for index, cell in enumerate(self.cells) if key in cell["metadata"]]
+    def named(self, role: str) -> list[tuple[int, str]]:
+        """(cell, name) of the gaps, the checks or the questions."""
+        return [(cell.index, cell.name) for cell in self.cells if cell.role == role]
 
     def place(self, index: int | None) -> str:
         if index is None:
             return ""
         cell = self.cells[index]
-        place = f"cell {index + 1} [{cell.get('id', 'no id')}] {first_words(cell)}"
+        place = f"cell {index + 1} [{cell.id or 'no id'}] {first_words(self.raw[index])}"
         if index < len(self.lines):
             place += f" ({self.notebook.relative_source}:{self.lines[index]})"
         return place
@@ -168,20 +163,19 @@ def without_code(text: str) -> str:
 
 def ids(page: Page) -> Spots:
     seen: dict[str, int] = {}
-    for index, cell in enumerate(page.cells):
-        name = cell.get("id")
-        if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
-            yield index, f"expected an id of 1 to 64 letters, digits, - and _, got {name!r}: `course build` gives ids"
-        elif name in seen:
-            yield index, f"the id {name} is that of cell {seen[name] + 1}, too: `course build` gives ids"
+    for cell in page.cells:
+        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell.id):
+            got = f"got {page.raw[cell.index].get('id')!r}"
+            yield cell.index, f"expected an id of 1 to 64 letters, digits, - and _, {got}: `course build` gives ids"
+        elif cell.id in seen:
+            yield cell.index, f"the id {cell.id} is that of cell {seen[cell.id] + 1}, too: `course build` gives ids"
         else:
-            seen[name] = index
+            seen[cell.id] = cell.index
 
 
 def outputs(page: Page) -> Spots:
-    for index, cell in enumerate(page.cells):
-        if cell["cell_type"] != "code":
-            continue
+    for index, _ in page.code:
+        cell = page.raw[index]
         stored, count = cell.get("outputs"), cell.get("execution_count")
         if CHECKED not in tags(cell) or page.kind == "lab":
             if stored or count is not None:
@@ -196,16 +190,12 @@ def outputs(page: Page) -> Spots:
 
 
 def tag_names(page: Page) -> Spots:
-    for index, cell in enumerate(page.cells):
-        for tag in tags(cell):
+    for cell in page.cells:
+        for tag in cell.tags:
             if tag not in TAGS:
-                close = nearest(tag, TAGS)
-                yield (
-                    index,
-                    f"unknown tag {tag!r}" + (f": did you mean {close}?" if close else f" (known: {', '.join(TAGS)})"),
-                )
-            elif cell["cell_type"] != "code" and not tag.startswith(("hide", "remove")):
-                yield index, f"the tag {tag} is for code cells"
+                yield cell.index, f"unknown tag {tag!r} ({known_names(tag, TAGS)})"
+            elif cell.type != "code" and not tag.startswith(("hide", "remove")):
+                yield cell.index, f"the tag {tag} is for code cells"
 
 
 def opening(page: Page) -> Spots:
@@ -214,9 +204,9 @@ def opening(page: Page) -> Spots:
         return
     first = page.cells[0]
     expected = title(page.notebook)
-    if first["cell_type"] != "markdown" or first["source"].split("\n")[0] != expected:
+    if first.type != "markdown" or first.source.split("\n")[0] != expected:
         yield 0, f"expected the title `{expected}` in the first line (from course.toml)"
-    if badge(page.manifest, page.notebook) not in first["source"].split("\n"):
+    if badge(page.manifest, page.notebook) not in first.source.split("\n"):
         yield (
             0,
             "expected the badge of course.toml's repository and tag under the title: `course check --fix` writes it",
@@ -225,7 +215,7 @@ def opening(page: Page) -> Spots:
     if len(start) != 1:
         yield None, f"expected one cell tagged setup, got {len(start)}: `course check --fix` writes it"
     for index in start[:1]:
-        if page.cells[index]["source"] != setup_cell(page.manifest):
+        if page.cells[index].source != setup_cell(page.manifest):
             yield index, "differs from the set-up cell of course.toml: `course check --fix` rewrites it"
         if page.code and page.code[0][0] != index:
             yield page.code[0][0], "expected the set-up cell before any other code: move it up"
@@ -240,7 +230,7 @@ def parameters(page: Page) -> Spots:
         yield None, f"expected one cell tagged parameters, got {len(found)}"
         return
     try:
-        known = notebook_parameters(page.cells, "")
+        known = notebook_parameters(page.raw, "")
     except CourseError as error:
         yield found[0], str(error).removeprefix(": ").removeprefix("parameters cell, ")
         return
@@ -248,7 +238,7 @@ def parameters(page: Page) -> Spots:
         if not parameter.comment:
             yield found[0], f"parameter {name}: expected a comment that says what it is"
     if page.kind != "lab":  # a lab may read a parameter in an answer or a hidden test only
-        for name in unread(page.cells, known):
+        for name in unread(page.raw, known):
             yield found[0], f"parameter {name}: no later cell reads it: use it or remove it"
 
 
@@ -256,15 +246,15 @@ def gaps(page: Page) -> Spots:
     if page.kind != "solution":
         return
     checks: dict[str, list[int]] = {}
-    for index, gap in page.with_key("check"):
+    for index, gap in page.named("check"):
         checks.setdefault(gap, []).append(index)
-    for index, gap in page.with_key("gap"):
+    for index, gap in page.named("gap"):
         if not checks.get(gap):
             yield index, f'gap {gap!r} has no check: add a cell `# %% check="{gap}" points=1`'
-        elif not any(asserts(page.cells[check]["source"]) for check in checks[gap]):
+        elif not any(asserts(page.cells[check].source) for check in checks[gap]):
             yield checks[gap][0], f"gap {gap!r}: expected an assert that the student sees, outside the hidden tests"
-    for index, gap in page.with_key("check"):
-        if asserts(page.cells[index]["source"], hidden=True) is False:
+    for index, gap in page.named("check"):
+        if asserts(page.cells[index].source, hidden=True) is False:
             yield index, f"this check of gap {gap!r} asserts nothing: it can never fail"
 
 
@@ -286,25 +276,25 @@ def answers(page: Page) -> Spots:
     """No marker in what students get, and no line of an answer in a lab."""
     if page.kind == "solution":
         return
-    for index, cell in enumerate(page.cells):
-        marker = _MARKERS.search(cell["source"])
+    for cell in page.cells:
+        marker = _MARKERS.search(cell.source)
         if marker:
-            yield index, f"holds `{marker[0].strip()}`, which belongs in solutions only: `course build` makes labs"
+            yield cell.index, f"holds `{marker[0].strip()}`, which belongs in solutions only: `course build` makes labs"
     if page.kind != "lab":
         return
-    handed_out = {str(cell.get("id")): index for index, cell in enumerate(page.cells)}
-    everything = "\n".join(cell["source"] for cell in page.cells)
-    for cell in page.source.cells:
-        name = cell["metadata"].get("gap") or cell["metadata"].get("question")
-        for answer in _ANSWER.findall(cell["source"]):
-            own = page.cells[handed_out[name]]["source"].split("\n") if name in handed_out else []
+    handed_out = {cell.id: cell.index for cell in page.cells}
+    everything = "\n".join(cell.source for cell in page.cells)
+    for solved in page.source.cells:
+        name = solved["metadata"].get("gap") or solved["metadata"].get("question")
+        for answer in _ANSWER.findall(solved["source"]):
+            own = page.cells[handed_out[name]].source.split("\n") if name in handed_out else []
             lines = [line.strip() for line in answer.split("\n") if len(line.strip()) > 3]
-            given = {line.strip() for line in _ANSWER.sub("", cell["source"]).split("\n")}
+            given = {line.strip() for line in _ANSWER.sub("", solved["source"]).split("\n")}
             leaked = [line for line in lines if line in {line.strip() for line in own} - given]
             if leaked:
                 yield handed_out[name], f"holds a line of the answer, `{leaked[0]}`: `course build` makes labs"
             elif len(lines) > 1 and answer.strip() in everything:
-                where = next((i for i, other in enumerate(page.cells) if answer.strip() in other["source"]), None)
+                where = next((other.index for other in page.cells if answer.strip() in other.source), None)
                 yield where, f"holds the answer to {name!r}: word it differently, or take it out"
 
 
@@ -312,8 +302,8 @@ def wrong_answers(page: Page) -> Spots:
     if page.kind != "solution":
         return
     where = f"sources/wrong/{page.notebook.stem}.py"
-    right = {gap: (index, page.cells[index]["source"]) for index, gap in page.with_key("gap")}
-    graded = {gap for _, gap in page.with_key("check")}
+    right = {gap: (index, page.cells[index].source) for index, gap in page.named("gap")}
+    graded = {gap for _, gap in page.named("check")}
     try:
         wrong = page.wrong
     except CourseError as error:
@@ -321,9 +311,7 @@ def wrong_answers(page: Page) -> Spots:
         return
     for answer in wrong:
         if answer.gap not in right:
-            close = nearest(answer.gap, right)
-            hint = f"; did you mean {close}?" if close else ""
-            yield None, f"{where}:{answer.line}: no gap {answer.gap!r} (known: {', '.join(right) or 'none'}{hint})"
+            yield None, f"{where}:{answer.line}: no gap {answer.gap!r} ({known_names(answer.gap, right)})"
             continue
         try:
             same = ast.dump(python_tree(answer.source)) == ast.dump(python_tree(right[answer.gap][1]))
@@ -362,7 +350,7 @@ def counts(page: Page) -> Spots:
     """Points, gaps and questions that the text names are those that the cells have."""
     if page.kind == "lecture":
         return
-    cells = typed_cells(page.content)
+    cells = page.cells
     totals = {
         "point": sum(cell.points for cell in cells),
         "gap": sum(cell.role == "gap" for cell in cells),
@@ -388,7 +376,9 @@ def counts(page: Page) -> Spots:
 
 
 def calibrated(page: Page) -> Spots:
-    """A band is as wide as what the stored values of `course calibrate` carry, and no wider than what the metric can be."""
+    """A band is as wide as what the stored values of `course calibrate` carry, and no wider than what the metric can
+    be.
+    """
     if page.kind == "lab":
         return
     try:
@@ -412,7 +402,7 @@ def calibrated(page: Page) -> Spots:
 def lengths(page: Page) -> Spots:
     for index, source in page.code:
         lines = len(source.split("\n"))
-        if lines > LONGEST and "setup" not in tags(page.cells[index]):
+        if lines > LONGEST and page.cells[index].role != "setup":
             yield index, f"{lines} lines, at most {LONGEST}: split the cell, or move what is long to utils"
 
 
@@ -698,7 +688,7 @@ def check(manifest: Manifest, notebooks: Sequence[Notebook] | None = None) -> tu
                 )
         findings += overrides(page)
         if notebook.kind != "lab":
-            lines += [len(source.split("\n")) for index, source in page.code if "setup" not in tags(page.cells[index])]
+            lines += [len(source.split("\n")) for index, source in page.code if page.cells[index].role != "setup"]
     return findings, _summary(len(chosen), len(findings), lines)
 
 
@@ -713,19 +703,25 @@ def _summary(notebooks: int, findings: int, lines: list[int]) -> str:
 
 
 def overrides(page: Page) -> list[Finding]:
-    """What course.toml sets in each profile must be parameters of the notebook, of their type and in their range."""
+    """What course.toml sets in each profile must be parameters of the notebook, of their type and in their range.
+
+    The parameters that choose the data must be there too.
+    """
     if page.kind == "lab":
         return []
     findings = []
     topics = [topic.name for topic in page.manifest.topics]
+    for name in page.notebook.spec.data:
+        if name not in page.parameters:
+            key = f"topics[{topics.index(page.notebook.stem)}].{page.kind}.data"
+            known = ", ".join(page.parameters) or "none"
+            message = f"{page.notebook.relative} has no parameter {name} (known: {known})"
+            findings.append(Finding(MANIFEST, key, "overrides", message))
     for profile, values in page.notebook.spec.parameters.items():
         for name, value in values.items():
             key = f"topics[{topics.index(page.notebook.stem)}].{page.kind}.parameters.{profile}.{name}"
             if name not in page.parameters:
-                known = ", ".join(page.parameters) or "none"
-                close = nearest(name, page.parameters)
-                hint = f"; did you mean {close}?" if close else ""
-                message = f"{page.notebook.relative} has no parameter {name} (known: {known}{hint})"
+                message = f"{page.notebook.relative} has no parameter {name} ({known_names(name, page.parameters)})"
                 findings.append(Finding(MANIFEST, key, "overrides", message))
                 continue
             try:

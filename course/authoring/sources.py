@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from course.errors import CourseError, nearest
+from course.errors import CourseError, known_names
 from course.files import write_atomically
 from course.manifest import Notebook
 
@@ -138,10 +138,7 @@ def read_course_source(notebook: Notebook) -> Source:
         if "check" in metadata:
             name = metadata["check"]
             if name not in gaps:
-                close = nearest(name, gaps)
-                hint = f"; did you mean {close}?" if close else ""
-                known = ", ".join(gaps) or "none"
-                raise source.error(index, f"check names an unknown gap {name!r} (gaps above it: {known}{hint})")
+                raise source.error(index, f"no gap {name!r} above this check ({known_names(name, gaps)})")
             gaps[name] += 1
             claim(check_id(name, gaps[name]), index)
             _check_points(source, index)
@@ -164,10 +161,8 @@ def _check_header(source: Source, index: int) -> None:
         if key in JUPYTEXT_KEYS:
             continue
         if key not in KEYS:
-            close = nearest(key, KEYS)
             got = f"{key}={json.dumps(value)}" if value is not None else key
-            hint = f"; did you mean {close}?" if close else ""
-            raise source.error(index, f"unknown key in the header: {got} (known: {', '.join(KEYS)}{hint})")
+            raise source.error(index, f"unknown key in the header: {got} ({known_names(key, KEYS)})")
         if key == "tags":
             if not isinstance(value, list) or not value or not all(isinstance(tag, str) for tag in value):
                 raise source.error(index, f'expected tags=["..."], got tags={json.dumps(value)}')

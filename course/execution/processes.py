@@ -6,10 +6,8 @@ import contextlib
 import ctypes
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
-from types import TracebackType
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import psutil
@@ -19,7 +17,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-_GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
+GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of <sys/prctl.h>
 
 
@@ -34,22 +32,42 @@ def die_with_parent(signal: int) -> None:
     _prctl(_SET_PDEATHSIG, signal)
 
 
-def dies_with_parent(signal: int) -> Callable[[], None] | None:
-    """For `preexec_fn`: the same, made ready before the fork, where hardly anything is safe to call."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_SET_PDEATHSIG, signal, 0, 0, 0)
+def confines(signal: int, file_bytes: int) -> Callable[[], None]:
+    """For a kernel, between fork and what follows: it gets that signal when its parent ends, no file of it grows beyond
+    so many bytes, and it dumps no core. Made ready before the fork, after which hardly anything is safe to call. Not on
+    Windows.
+    """
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    own: Any = resource
+    file_bytes = min(file_bytes, 2**62)
+
+    def confine() -> None:
+        if prctl is not None:
+            prctl(_SET_PDEATHSIG, signal, 0, 0, 0)
+        for limit, most in ((own.RLIMIT_FSIZE, file_bytes), (own.RLIMIT_CORE, 0)):
+            hard = own.getrlimit(limit)[1]
+            own.setrlimit(limit, (most if hard == own.RLIM_INFINITY else min(most, hard), hard))
+
+    return confine
 
 
 def adopt_orphans() -> None:
-    """On Linux: a process whose parent ends becomes this one's child, however it was detached, so that it can be found."""
+    """On Linux: a process whose parent ends becomes this one's child, however detached, so that it can be found."""
     _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send the signal to the process and those of its group, where it leads one."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg") and os.getpgid(pid) == pid:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
-        with contextlib.suppress(*_GONE):
+        with contextlib.suppress(*GONE):
             process.kill()
 
 
@@ -63,13 +81,18 @@ def end_descendants(seconds: float = 5) -> None:
             return
 
 
-def end_marked(name: str, value: str) -> None:
-    """Kill every process that has this variable in its environment, except this one."""
+def end_marked(name: str, value: str, sessions: Collection[int] = ()) -> None:
+    """Kill every process that has this variable in its environment or belongs to one of the sessions, except this one.
+
+    The system shows the environment that a process was started with: one that was forked and has started no other
+    program is found by its session.
+    """
     for _ in range(3):
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(*_GONE, OSError):
-                if process.pid != os.getpid() and process.environ().get(name) == value:
+            with contextlib.suppress(*GONE, OSError):
+                ours = process.environ().get(name) == value or (sessions and os.getsid(process.pid) in sessions)
+                if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         if not found:
             return
@@ -77,62 +100,7 @@ def end_marked(name: str, value: str) -> None:
         psutil.wait_procs(found, timeout=1)
 
 
-class Usage:
-    """CPU seconds and peak memory of this process and all below it, from `with` to its end.
-
-    Memory is the sum of the resident sets, sampled; the system's own peak of the largest single process counts where that
-    is more, so that a short peak is not missed.
-    """
-
-    def __init__(self, interval: float = 0.2, rescan: float = 1.0) -> None:
-        self.cpu_seconds = 0.0
-        self.wall_seconds = 0.0
-        self.peak_rss_bytes = 0
-        self._interval, self._rescan = interval, rescan
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="usage", daemon=True)
-
-    def __enter__(self) -> Usage:
-        self._start = time.monotonic()
-        self._before = _counted()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        self._thread.join()
-        self.wall_seconds = time.monotonic() - self._start
-        seconds, largest = _counted()
-        self.cpu_seconds = max(self.cpu_seconds, seconds - self._before[0])
-        if not self._before[1]:  # otherwise the peak may be that of an earlier child
-            self.peak_rss_bytes = max(self.peak_rss_bytes, largest)
-
-    def _sample(self) -> None:
-        this = psutil.Process()
-        processes, scanned = [this], -self._rescan
-        spent: dict[int, float] = {}
-        while True:
-            now = time.monotonic()
-            if now - scanned >= self._rescan:
-                with contextlib.suppress(*_GONE):
-                    processes = [this, *this.children(recursive=True)]
-                scanned = now
-            total = 0
-            for process in processes:
-                with contextlib.suppress(*_GONE):
-                    total += process.memory_info().rss
-                    if resource is None:
-                        times = process.cpu_times()
-                        spent[process.pid] = times.user + times.system
-            self.peak_rss_bytes = max(self.peak_rss_bytes, total)
-            self.cpu_seconds = max(self.cpu_seconds, sum(spent.values()))
-            if self._end.wait(self._interval):
-                return
-
-
-def _counted() -> tuple[float, int]:
+def children_usage() -> tuple[float, int]:
     """CPU seconds of this process and of its children that have ended, and the largest child's peak memory in bytes."""
     if resource is None:
         return 0.0, 0

@@ -11,7 +11,6 @@ import json
 import os
 import queue
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,23 +20,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from course.errors import CourseError
 from course.execution.cache import DATA_FOLDERS, Cache, Key
-from course.execution.worker import END_SECONDS, Flag, Progress, Request, spawn
+from course.execution.worker import END_SECONDS, ExecutorLost, Flag, Progress, Request, spawn
 from course.files import check_writable, write_atomically
 from course.manifest import Manifest, Notebook, Profile
+from course.notebook import read_notebook
 from course.outcome import Outcome, Result, judge
 from course.parameters import resolve
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LIMIT = 3  # a cell, and a notebook, may take this many times its budget, on a clock that is slower on a busy machine
+CPU_LIMIT = 3  # a notebook may take this many times its budget in CPU seconds
+WALL_LIMIT = 10  # and this many times its budget on the clock, which goes on while a busy machine serves others
 LEAST_SECONDS = 60.0
 
 
 class Execute(Protocol):
     """`course.execution.worker.spawn`, or something that does the same elsewhere."""
 
-    def __call__(self, request: Request, on_progress: Progress | None = None, cancel: Flag | None = None) -> Result: ...
+    def __call__(
+        self, request: Request, on_progress: Progress | None = None, cancel: Flag | None = None
+    ) -> tuple[Result, bytes | None]: ...
 
 
 @dataclass
@@ -78,8 +81,9 @@ def run(
         one Outcome for each notebook, in their order; with `keep_going` false those that did not run are "cancelled".
 
     Raises:
-        CourseError: for a parameter or a notebook that is not as it should be, before anything is executed; for a folder that
-            cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when the processes have ended.
+        CourseError: for a parameter that is not as it should be, or when no notebook can be read, before anything is
+            executed; for a folder or file that cannot be written; with code 130 or 143 after Ctrl-C or SIGTERM, when
+            the processes have ended. One notebook among others that cannot be read or kept is a failed outcome.
     """
     from course.reporting import junit as xml
     from course.reporting.progress import Board
@@ -87,35 +91,50 @@ def run(
     chosen = profile if isinstance(profile, Profile) else manifest.profile(profile)
     notebooks = list(notebooks)
     execute = _executor(executor, scheduler)
-    resolved = [_parameters(notebook, chosen, overrides or {}) for notebook in notebooks]
-    _writable(manifest.root, {f"build/run/{chosen.name}/{notebook.kind}s" for notebook in notebooks})
-    path = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
-    check_writable(path, manifest.root)
+    broken = _broken(notebooks)
+    resolved = {
+        notebook.id: _parameters(notebook, chosen, overrides or {})
+        for notebook in notebooks
+        if notebook.id not in broken
+    }
+    report = Path(junit) if junit is not None else manifest.root / "build" / "junit.xml"
+    for path in (
+        *(_result_path(each, chosen) for each in notebooks),
+        manifest.root / "build" / "cache" / "runs" / "entry",
+        report,
+    ):
+        check_writable(path, manifest.root)  # now rather than after the first notebook
     cache = Cache(manifest.root, chosen)
     started = time.time()
     outcomes: dict[str, Outcome] = {}
     tasks: list[Task] = []
-    for notebook, parameters in zip(notebooks, resolved):
+    for notebook in notebooks:
+        if notebook.id in broken:
+            outcomes[notebook.id] = _failure(notebook, {}, broken[notebook.id])
+            continue
+        parameters = resolved[notebook.id]
         key = cache.key(notebook, parameters)
         entry = None if fresh else cache.get(notebook, key)
-        if entry is None:
+        if entry is None or judge(
+            notebook, chosen, entry.result, parameters
+        ):  # what leaves its budget or its band is no success
             tasks.append(Task(notebook, parameters, key, _expected(notebook, chosen)))
         else:
-            outcome = Outcome(notebook, entry.result, judge(notebook, chosen, entry.result), True, parameters)
-            _keep(chosen, outcome, entry.notebook, entry.when)
-            outcomes[notebook.id] = outcome
+            outcomes[notebook.id] = Outcome(notebook, entry.result, [], True, parameters)
+            _keep(chosen, outcomes[notebook.id], entry.notebook, entry.when)
     jobs = jobs if jobs is not None else chosen.jobs
     if jobs > 1:  # the long ones first, so that none is left alone at the end
         tasks.sort(key=lambda task: -task.expected_seconds)
     board = Board(notebooks, chosen, tasks, jobs, console, verbose)
     for outcome in outcomes.values():
-        board.unchanged(outcome)
+        if outcome.cached:
+            board.unchanged(outcome)
     if tasks:
         runner = _Runner(chosen, cache, execute, board, keep_going)
         outcomes.update(runner.run(tasks, jobs))
     ordered = [outcomes[notebook.id] for notebook in notebooks]
     board.summary(ordered)
-    write_atomically(path, xml.document(ordered, manifest.title, chosen, started))
+    write_atomically(report, xml.document(ordered, manifest.title, chosen, started))
     return ordered
 
 
@@ -135,15 +154,23 @@ def _parameters(notebook: Notebook, profile: Profile, overrides: Mapping[str, An
     return resolve(notebook.path, {**own, **overrides}, notebook.relative, origins)
 
 
-def _writable(root: Path, folders: Iterable[str]) -> None:
-    """CourseError now rather than after the first notebook."""
-    for folder in (*sorted(folders), "build/cache"):
+def _broken(notebooks: list[Notebook]) -> dict[str, CourseError]:
+    """The notebooks that cannot be read, by their ids, and why. Raises the first reason when that is all of them."""
+    broken: dict[str, CourseError] = {}
+    for notebook in notebooks:
         try:
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=root / folder):
-                pass
-        except OSError as error:
-            raise CourseError(f"{folder}: cannot be written: {error.strerror or error}") from None
+            read_notebook(notebook.path, notebook.relative)
+        except CourseError as error:
+            broken[notebook.id] = error
+    if broken and len(broken) == len(notebooks):
+        raise next(iter(broken.values()))
+    return broken
+
+
+def _failure(notebook: Notebook, parameters: dict[str, Any], why: Exception) -> Outcome:
+    """What stands for a notebook that could not be executed, or whose result could not be kept."""
+    error = {"cell": None, "cell_id": None, "name": "CourseError", "value": str(why), "traceback": "", "source": ""}
+    return Outcome(notebook, Result(str(notebook.path), "failed", error), [], False, parameters)
 
 
 def _expected(notebook: Notebook, profile: Profile) -> float:
@@ -173,10 +200,13 @@ def _keep(profile: Profile, outcome: Outcome, executed: bytes | None, when: floa
         "profile": profile.name,
         "when": when,
     }
+    del content["files"]  # for the cache alone
     text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True, default=repr) + "\n"
-    for place, data in ((path.with_suffix(".ipynb"), executed), (path, text.encode())):
+    if executed is None:  # what lies there is of an earlier run
+        path.with_suffix(".ipynb").unlink(missing_ok=True)
+    for place, data in ((path.with_suffix(".ipynb"), executed), (path, text.encode("utf-8", "surrogatepass"))):
         if data is not None and _content(place) != data:
-            write_atomically(place, data)
+            write_atomically(place, data, outcome.notebook.root)
             with contextlib.suppress(OSError):
                 os.utime(place, (when, when))
 
@@ -240,7 +270,9 @@ class _Runner:
             whole = len(tasks)
             done = sum(outcome.result.status != "cancelled" for outcome in self.outcomes.values())
             name, code = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
-            message = f"{name} after {done} of {whole} notebooks; what has passed is kept, and the next run goes on from there"
+            message = (
+                f"{name} after {done} of {whole} notebooks; what has passed is kept: the next run goes on from there"
+            )
             raise CourseError(message, code) from None
         if broken is not None:
             raise broken
@@ -286,41 +318,46 @@ class _Runner:
             self.events.put(Event(task, "end", outcome=outcome))
 
     def _one(self, task: Task) -> Outcome:
-        notebook, path = task.notebook, _result_path(task.notebook, self.profile).with_suffix(".ipynb")
-        started = time.time()
-        result = self.execute(
-            request(notebook, self.profile, task.parameters, path),
-            lambda progress: self.events.put(Event(task, "progress", progress)),
-            self.cancel,
-        )
-        outcome = Outcome(notebook, result, judge(notebook, self.profile, result), False, task.parameters)
-        if result.status == "cancelled":
-            return outcome
-        if result.status != "passed" and path.is_file() and path.stat().st_mtime < started - 2:
-            path.unlink()  # the process was killed before it wrote: this one is of an earlier run
-        _keep(self.profile, outcome, None, started)
-        now = self.cache.key(notebook, task.parameters) if notebook.path.is_file() else None
-        if result.status == "passed" and now is not None and now.content == task.key.content:
-            self.cache.put(notebook, now, result, path.read_bytes(), started)
-            entry = self.cache.get(notebook, now)
-            if entry is not None:  # as the next run will leave it, so that the report's page of it stays as it is
-                _keep(self.profile, outcome, entry.notebook, started)
+        """Execute the notebook and keep what came of it; what goes wrong is this notebook's failure alone."""
+        notebook, started = task.notebook, time.time()
+        try:
+            result, executed = self.execute(
+                request(notebook, self.profile, task.parameters),
+                lambda progress: self.events.put(Event(task, "progress", progress)),
+                self.cancel,
+            )
+            problems = judge(notebook, self.profile, result, task.parameters)
+            outcome = Outcome(notebook, result, problems, False, task.parameters)
+            if result.status == "cancelled":
+                return outcome
+            now = self.cache.key(notebook, task.parameters)
+            if outcome.good and executed is not None and now.content == task.key.content:
+                self.cache.put(notebook, now, result, executed, started)
+                entry = self.cache.get(notebook, now)
+                if entry is not None:  # as the next run will leave it, so that the report's page of it stays as it is
+                    executed = entry.notebook
+            _keep(self.profile, outcome, executed, started)
+        except ExecutorLost:
+            raise
+        except (CourseError, OSError) as error:
+            outcome = _failure(notebook, task.parameters, error)
+            with contextlib.suppress(CourseError, OSError):
+                _keep(self.profile, outcome, None, started)
         return outcome
 
 
-def request(notebook: Notebook, profile: Profile, parameters: Mapping[str, Any], output: Path) -> Request:
+def request(notebook: Notebook, profile: Profile, parameters: Mapping[str, Any]) -> Request:
     """How this notebook is executed in this profile."""
-    seconds = max(LEAST_SECONDS, LIMIT * 60 * notebook.minutes(profile.name))
+    minutes = notebook.minutes(profile.name)
     environment = {name: os.path.abspath(os.environ[name]) for name in DATA_FOLDERS if os.environ.get(name)}
-    if os.environ.get("KERAS_BACKEND"):
+    if os.environ.get("KERAS_BACKEND"):  # an executor may be on another machine
         environment["KERAS_BACKEND"] = os.environ["KERAS_BACKEND"]
     return Request(
         notebook=str(notebook.path),
-        output=str(output),
         parameters=dict(parameters),
         threads=profile.threads,
-        cell_seconds=seconds,
-        wall_seconds=seconds,
+        cpu_seconds=max(LEAST_SECONDS, CPU_LIMIT * 120 * minutes),
+        wall_seconds=max(LEAST_SECONDS, WALL_LIMIT * 60 * minutes),
         cwd=str(notebook.path.parent),
         environment=environment,
     )

@@ -1,13 +1,18 @@
 """Executes one notebook in a process of its own, within limits, and says how it ended.
 
-`spawn` starts `python -m course.execution.worker`, sends it the request on its standard input and reads lines of JSON from its
-standard output. The process lives no longer than its standard input is open: when the parent ends, in whichever way, it
-takes its kernel along, and everything that the notebook started.
+`spawn` has such a process forked from a template, or starts one, sends it the request on its standard input and reads
+lines of
+JSON from its standard output: where it is, how each cell ended, the result. The process lives no longer than its
+standard input
+is open: when the program ends, in whichever way, it takes its kernel along, and everything that the notebook started.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -21,26 +26,37 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from course.errors import CourseError
-from course.execution.clock import Clock
-from course.files import write_atomically
-from course.outcome import Result
+from course.execution.template import Unavailable, template
+from course.outcome import CellResult, Result
 
-RESULTS = "application/vnd.course.results+json"
+if TYPE_CHECKING:
+    from course.execution.limits import Watch
+    from course.execution.provisioner import Seed
+
 START_SECONDS = 120.0  # for the kernel to start: the first one on a cold disk takes long
-END_SECONDS = 20.0  # for the process to end its kernel and write the notebook
-MARK = "COURSE_EXECUTION"  # in the environment of every process of one execution
-# A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable, ipykernel
-# lets the output of subprocesses go by.
-NOT_FOR_KERNELS = ("MPLBACKEND", "PYTHONSTARTUP", "PYTEST_CURRENT_TEST", "JPY_SESSION_NAME")
+END_SECONDS = 20.0  # for the process to end its kernel and send the notebook
+FREE_BYTES = 20_000_000  # in the folder for temporary files: less than that, and a kernel fails without a word
+MARK = "COURSE_EXECUTION"  # in the environment of every program that one execution starts
+# A backend chosen for scripts hides the figures; a personal start-up file changes results; with pytest's variable,
+# ipykernel lets the output of subprocesses go by; JupyterLab's makes the pictures move by themselves.
+NOT_FOR_KERNELS = ("PYTHONSTARTUP", "PYTEST_CURRENT_TEST", "JPY_SESSION_NAME", "JPY_PARENT_PID", MARK)
+INLINE = "module://matplotlib_inline.backend_inline"
 PACKAGES = {"keras": ("keras",), "tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 
 Progress = Callable[[dict[str, Any]], None]
+
+
+class ExecutorLost(CourseError):
+    """Nothing can be executed any more: this ends a run, where another error costs one notebook."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 1)
 
 
 class Flag(Protocol):
@@ -51,155 +67,237 @@ class Flag(Protocol):
 
 @dataclass
 class Request:
-    """One notebook to execute. Paths may be relative to the current folder."""
+    """One notebook to execute. Paths may be relative to the current folder. The limits are those of
+    `course.execution.limits`.
+    """
 
     notebook: str
-    output: str
     parameters: dict[str, Any] = field(default_factory=dict)
     threads: int = 2
-    cell_seconds: float = 600.0  # limits go by `course.execution.clock`, which is slower on a busy machine
-    wall_seconds: float = 3600.0
+    cpu_seconds: float = 3600.0
+    wall_seconds: float = 7200.0
+    output_bytes: int = 5_000_000
+    file_bytes: int = 8_000_000_000
     cwd: str = ""  # where the kernel works; the notebook's own folder when empty
     environment: dict[str, str] = field(default_factory=dict)
-    output_bytes: int = 5_000_000  # what one cell may print
+    executor: str = "course.execution.client:execute"  # what runs the cells, a function of an `Execution`
 
 
-def execute(request: Request, on_progress: Progress | None = None) -> Result:
-    """Execute the notebook with a kernel of this process, and write it with the outputs it has by then, unless cancelled.
+@dataclass
+class Execution:
+    """What an executor of cells is given, and what it fills in; it runs in the notebook's own process.
 
-    CourseError when it cannot be read or written. Use `spawn` unless this process exists for this one notebook.
+    `status` is "passed" unless it says otherwise. `cells` are told to the program as they are added by `ended`.
     """
-    return _Execution(request, on_progress).execute()
+
+    request: Request
+    scratch: Path
+    watch: Watch
+    tell: Callable[[dict[str, Any]], None]
+    status: str = "passed"
+    error: dict[str, Any] | None = None
+    cells: list[CellResult] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    executed: bytes | None = None
+
+    def ended(self, cell: CellResult) -> None:
+        self.cells.append(cell)
+        self.tell({"cell": asdict(cell)})
 
 
-def spawn(request: Request, on_progress: Progress | None = None, cancel: Flag | None = None) -> Result:
+def spawn(
+    request: Request, on_progress: Progress | None = None, cancel: Flag | None = None
+) -> tuple[Result, bytes | None]:
     """Execute the notebook in a process of its own, and return when nothing of it is left.
 
-    Whatever the notebook does comes back as a Result, "cancelled" when `cancel` was set. CourseError when the notebook cannot be
-    read or its output cannot be written.
+    Whatever the notebook does comes back as a Result, "cancelled" when `cancel` was set, with the notebook as executed
+    so far (None when the process ended without it).
+
+    Raises:
+        CourseError: the notebook cannot be read, its folder is not there, or there is no room for temporary files.
     """
-    request = _absolute(request)
-    mark = uuid.uuid4().hex
-    started = time.monotonic()
-    try:
-        scratch = tempfile.mkdtemp(prefix="course-")
-    except OSError as error:
-        raise CourseError(f"{tempfile.gettempdir()}: {error.strerror or error}") from None
-    try:
-        with open(os.path.join(scratch, "execute.log"), "wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "course.execution.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, MARK: mark},
-                cwd=scratch,
-                start_new_session=True,
-            )
+    request = Request(**asdict(request))
+    request.notebook = os.path.abspath(request.notebook)
+    request.cwd = os.path.abspath(request.cwd) if request.cwd else os.path.dirname(request.notebook)
+    if not os.path.isfile(request.notebook):
+        raise CourseError(f"{request.notebook}: no such notebook")
+    if not os.path.isdir(request.cwd):
+        raise CourseError(f"{request.cwd}: no such folder, and the kernel would work there")
+    mark, started = uuid.uuid4().hex, time.monotonic()
+    with _scratch() as scratch:
+        process = _Process(request, scratch, mark)
+        heard = _Heard()
         try:
-            message, last = _listen(process, request, scratch, on_progress, cancel)
+            message = _listen(process, request, heard, on_progress, cancel)
         finally:
-            _end(process, mark)
+            process.end(mark, heard.kernel)
         if "refused" in message:
             raise CourseError(message["refused"])
         if "result" in message:
-            return Result.from_json(message["result"])
+            executed = message.get("executed")
+            return Result.from_json(message["result"]), None if executed is None else base64.b64decode(executed)
         cancelled = cancel is not None and cancel.is_set()
-        status, what = _without_result(process.returncode, cancelled, "overdue" in message, scratch)
-        what.update(cell=last.get("cell"), cell_id=None, traceback="", source="")
-        seconds = time.monotonic() - started
-        return Result(request.notebook, status, what, wall_seconds=seconds)
+        status, name, value = _without_result(cancelled, "overdue" in message, scratch)
+        error = {"cell": heard.progress.get("cell"), "cell_id": None, "name": name, "value": value}
+        result = Result(request.notebook, status, {**error, "traceback": "", "source": ""}, cells=heard.cells)
+        result.wall_seconds = round(time.monotonic() - started, 3)
+        return result, None
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    folder = tempfile.gettempdir()
+    try:
+        if shutil.disk_usage(folder).free < FREE_BYTES:
+            raise CourseError(f"{folder}, the folder for temporary files, is full: make room, or set TMPDIR to another")
+        scratch = tempfile.mkdtemp(prefix="course-")
+    except OSError as error:
+        raise CourseError(f"{folder}: {error.strerror or error}") from None
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _without_result(code: int, cancelled: bool, overdue: bool, scratch: str) -> tuple[str, dict[str, Any]]:
-    """What to report of a process that ended without a word: the system killed it, or it did not come to an end."""
+def _without_result(cancelled: bool, overdue: bool, scratch: str) -> tuple[str, str, str]:
+    """Status, name and words for a process that ended without a word: the system killed it, or it did not come to an
+    end.
+    """
     if cancelled:
-        return "cancelled", {"name": "Cancelled", "value": ""}
+        return "cancelled", "Cancelled", ""
     if overdue:
-        value = "neither the notebook nor the process that runs it came to an end"
-        return "timeout", {"name": "Timeout", "value": value}
+        return "timeout", "Timeout", "neither the notebook nor the process that runs it came to an end"
     said = Path(scratch, "execute.log").read_text(errors="replace").strip().splitlines()
-    value = f"the process that runs the notebook ended with {code}" + (f": {said[-1]}" if said else "")
-    return "died", {"name": "ProcessDied", "value": value}
+    return "died", "ProcessDied", f"the process that runs the notebook was killed{f': {said[-1]}' if said else ''}"
 
 
-def _absolute(request: Request) -> Request:
-    notebook = os.path.abspath(request.notebook)
-    folder = os.path.abspath(request.cwd) if request.cwd else os.path.dirname(notebook)
-    return Request(
-        **{**asdict(request), "notebook": notebook, "output": os.path.abspath(request.output), "cwd": folder}
-    )
+class _Process:
+    """The process that runs the notebook, forked or started, with a pipe to it and one from it."""
+
+    def __init__(self, request: Request, scratch: str, mark: str) -> None:
+        import psutil
+
+        environment = kernel_environment(request)
+        own = {MARK: mark, "IPYTHONDIR": os.path.join(scratch, "ipython")}
+        order = {"request": asdict(request), "scratch": scratch}
+        read, self._input = os.pipe()
+        self._output, write = os.pipe()
+        log = os.open(os.path.join(scratch, "execute.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._process: psutil.Process | psutil.Popen | None = None
+        try:
+            made = template(environment)
+            pid = made.fork("course.execution.worker:forked", (read, write, log), own)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process = psutil.Process(pid)
+        except Unavailable as reason:
+            order["cold"] = str(reason)
+            self._process = psutil.Popen(
+                [sys.executable, "-P", "-m", "course.execution.worker"],
+                stdin=read,
+                stdout=write,
+                stderr=log,
+                env={**environment, **own},
+                cwd=scratch,
+                start_new_session=True,
+            )
+        finally:
+            for file in (read, write, log):
+                os.close(file)
+        with contextlib.suppress(BrokenPipeError):
+            data = json.dumps(order).encode() + b"\n"
+            while data:
+                data = data[os.write(self._input, data) :]
+
+    def messages(self) -> queue.SimpleQueue[dict[str, Any] | None]:
+        """What it says, as it says it; None at the end."""
+        found: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(self._output, found), daemon=True).start()
+        return found
+
+    def close(self) -> None:
+        """Tell it to end."""
+        if self._input >= 0:
+            os.close(self._input)
+            self._input = -1
+
+    def end(self, mark: str, kernel: int | None) -> None:
+        """Let it end by itself, end it if it does not, and look that nothing of it is left."""
+        import psutil
+
+        from course.execution import processes
+
+        self.close()
+        if self._process is not None:
+            try:
+                self._process.wait(END_SECONDS)
+            except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+                processes.kill([self._process])
+                with contextlib.suppress(psutil.Error):
+                    self._process.wait(END_SECONDS)
+        sessions = {pid for pid in (kernel, self._process.pid if self._process else None) if pid is not None}
+        processes.end_marked(MARK, mark, sessions)
+
+
+@dataclass
+class _Heard:
+    """What a process has said so far."""
+
+    progress: dict[str, Any] = field(default_factory=dict)
+    cells: list[CellResult] = field(default_factory=list)
+    kernel: int | None = None
 
 
 def _listen(
-    process: subprocess.Popen[bytes], request: Request, scratch: str, on_progress: Progress | None, cancel: Flag | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The message that ended the process (empty when it ended without one), and the last progress it told of."""
-    assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(json.dumps({"request": asdict(request), "scratch": scratch}).encode() + b"\n")
-        process.stdin.flush()
-    messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process.stdout, messages), daemon=True).start()
-    clock, overdue = Clock(), START_SECONDS + request.wall_seconds + END_SECONDS
-    last: dict[str, Any] = {}
+    process: _Process, request: Request, heard: _Heard, on_progress: Progress | None, cancel: Flag | None
+) -> dict[str, Any]:
+    """The message that ended the process; empty when it ended without one."""
+    messages = process.messages()
+    overdue = time.monotonic() + START_SECONDS + request.wall_seconds + END_SECONDS
     told = False
     while True:
-        late = clock.seconds() > overdue
+        late = time.monotonic() > overdue
         try:
             message = messages.get(timeout=0.1)
         except queue.Empty:
             if cancel is not None and cancel.is_set() and not told:
                 told = True
-                overdue = min(overdue, clock.seconds() + END_SECONDS)
-                _close(process.stdin)
+                overdue = min(overdue, time.monotonic() + END_SECONDS)
+                process.close()
             if late:
-                return {"overdue": True}, last
+                return {"overdue": True}
             continue
         if message is None:
-            return {}, last
-        if "progress" not in message:
-            return message, last
-        last = message["progress"]
-        if on_progress is not None:
-            on_progress(last)
+            return {}
+        if "progress" in message:
+            heard.progress = message["progress"]
+            if on_progress is not None:
+                on_progress(heard.progress)
+        elif "cell" in message:
+            heard.cells.append(CellResult(**message["cell"]))
+        elif "kernel" in message:
+            heard.kernel = message["kernel"]
+        else:
+            return message
 
 
-def _read(stream: IO[bytes], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    with contextlib.suppress(OSError, ValueError):
+def _read(pipe: int, messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    with open(pipe, "rb") as stream, contextlib.suppress(OSError, ValueError):
         for line in stream:
             messages.put(json.loads(line))
     messages.put(None)
 
 
-def _close(stream: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        stream.close()
-
-
-def _end(process: subprocess.Popen[bytes], mark: str) -> None:
-    """Let the process end by itself, end it if it does not, and look that nothing with its mark is left."""
-    from course.execution import processes
-
-    assert process.stdin is not None
-    _close(process.stdin)
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    processes.end_marked(MARK, mark)
-
-
 def kernel_environment(request: Request, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of the kernel: threads fixed, since they change results, and nothing of a personal IPython set-up."""
+    """The environment of the kernel: threads fixed, since they change results, and nothing of a personal IPython
+    set-up.
+    """
     threads = str(request.threads)
     environment = {name: value for name, value in base.items() if name not in NOT_FOR_KERNELS}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         environment[name] = threads
-    return {**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0", **request.environment}
+    fixed = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0", "MPLBACKEND": INLINE}
+    return {**environment, **fixed, **request.environment}
 
 
 def versions() -> dict[str, str]:
@@ -212,139 +310,41 @@ def versions() -> dict[str, str]:
     return found
 
 
-class _Execution:
-    """One notebook's execution in this process; `cancel` ends it from another thread."""
-
-    def __init__(self, request: Request, on_progress: Progress | None, scratch: str | None = None) -> None:
-        self.request = _absolute(request)
-        self.on_progress = on_progress
-        self.scratch = scratch
-        self.run: Any = None
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        if self.run is not None:
-            self.run.cancelled = True
-
-    def execute(self) -> Result:
-        from course.execution import processes
-
-        with contextlib.ExitStack() as stack:
-            scratch = self.scratch or stack.enter_context(tempfile.TemporaryDirectory(prefix="course-"))
-            usage = stack.enter_context(processes.Usage())
-            result, notebook = self._run(Path(scratch))
-            processes.end_descendants()
-        result.cpu_seconds = round(usage.cpu_seconds, 3)
-        result.wall_seconds = round(usage.wall_seconds, 3)
-        result.peak_rss_bytes = usage.peak_rss_bytes
-        if result.status != "cancelled":  # nobody waits for it
-            write_atomically(self.request.output, notebook)
-        return result
-
-    def _run(self, scratch: Path) -> tuple[Result, bytes]:
-        import nbformat
-        from papermill.parameterize import parameterize_notebook
-
-        from course.execution import client
-
-        request = self.request
-        nb = _read_notebook(request.notebook)
-        cells = len(nb.cells)
-        if request.parameters:
-            nb = parameterize_notebook(nb, request.parameters, kernel_name="python3", language="python")
-        injected = next(
-            (index for index, cell in enumerate(nb.cells) if "injected-parameters" in cell.metadata.tags), cells
-        )
-        shift = len(nb.cells) - cells
-
-        def given(index: int) -> int:
-            """The place in the notebook as given of a cell of the executed one."""
-            return index - shift if index >= injected else index
-
-        def on_cell(index: int, heading: str) -> None:
-            if self.on_progress is not None:
-                self.on_progress({"cell": given(index), "cells": cells, "heading": heading})
-
-        environment = {**kernel_environment(request), "IPYTHONDIR": str(scratch / "ipython")}
-        self.run = run = client.Run(
-            environment=environment,
-            folder=request.cwd,
-            scratch=scratch,
-            cell_seconds=request.cell_seconds,
-            wall_seconds=request.wall_seconds,
-            output_bytes=request.output_bytes,
-            start_seconds=START_SECONDS,
-            on_cell=on_cell,
-            cancelled=self.cancelled,
-        )
-        client.run_cells(nb, run)
-        if run.error is not None and run.error["cell"] is not None:
-            run.error["cell"] = given(run.error["cell"])
-        result = Result(
-            notebook=request.notebook,
-            status=run.status,
-            error=run.error,
-            metrics=read_metrics(nb.cells),
-            versions=versions(),
-        )
-        return result, (nbformat.writes(nb, indent=1, ensure_ascii=False).rstrip("\n") + "\n").encode()
+# ------------------------------------------------------------------------------------- python -m
+# course.execution.worker
 
 
-def _read_notebook(path: str) -> Any:
-    """The notebook with the fields that papermill wants in it."""
-    from nbformat.reader import NotJSONError
-    from papermill.iorw import load_notebook_node
+def forked() -> None:
+    """What a child of the template does: it forks the kernel while it has one thread, then runs the notebook."""
+    from course.execution.provisioner import Seed
 
-    try:
-        return load_notebook_node(path)
-    except FileNotFoundError:
-        raise CourseError(f"{path}: no such notebook") from None
-    except OSError as error:
-        raise CourseError(f"{path}: {error.strerror or error}") from None
-    except (NotJSONError, UnicodeDecodeError):
-        raise CourseError(f"{path}: not a notebook: it is no JSON") from None
-    except Exception as error:
-        raise CourseError(f"{path}: not a notebook: {type(error).__name__}: {error}") from None
+    main(Seed())
 
 
-def read_metrics(cells: list[Any]) -> dict[str, float]:
-    """The numbers that the cells of an executed notebook recorded; of a name recorded twice, the later one."""
-    metrics: dict[str, float] = {}
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            bundle = output.get("data", {}).get(RESULTS, {})
-            for name, value in bundle.items() if isinstance(bundle, dict) else ():
-                with contextlib.suppress(TypeError, ValueError):
-                    metrics[str(name)] = float(value)
-    return metrics
-
-
-# ------------------------------------------------------------------------------------- python -m course.execution.worker
-
-
-def main() -> None:
+def main(seed: Seed | None = None) -> None:
     """Read a request from standard input, execute it, tell on standard output; end when the input ends."""
     from course.execution import processes
+    from course.execution.limits import Limits, Watch
 
     outlet = os.dup(1)
-    os.dup2(2, 1)  # nothing but our lines reaches the parent
+    os.dup2(2, 1)  # nothing but our lines reaches the program
     order = json.loads(_first_line())
+    request, scratch = Request(**order["request"]), Path(order["scratch"])
+    lock = threading.Lock()
 
     def tell(message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more
-            data = json.dumps(message).encode() + b"\n"
+        data = json.dumps(message).encode() + b"\n"
+        with lock, contextlib.suppress(OSError):  # nobody listens any more
             while data:
                 data = data[os.write(outlet, data) :]
 
-    execution = _Execution(
-        Request(**order["request"]), lambda progress: tell({"progress": progress}), order.get("scratch")
-    )
+    limits = Limits(request.cpu_seconds, request.wall_seconds, request.output_bytes, request.file_bytes)
+    watch = Watch(limits, lambda pid: tell({"kernel": pid}))
     code = 1
 
     def stop() -> None:
         """Kill whatever runs below until `main` has come to its end, which it does without a kernel."""
-        execution.cancel()
+        watch.stop("cancelled", "")
         deadline = time.monotonic() + END_SECONDS / 2
         while time.monotonic() < deadline:
             processes.end_descendants(1)
@@ -353,11 +353,11 @@ def main() -> None:
 
     def finish() -> None:
         processes.end_descendants()
-        if execution.scratch is not None and execution.cancelled:
-            shutil.rmtree(execution.scratch, ignore_errors=True)  # the parent, who made it, may be gone
+        if watch.status == "cancelled":
+            shutil.rmtree(scratch, ignore_errors=True)  # the program, which made it, may be gone
         os._exit(code)
 
-    def watch() -> None:
+    def listen() -> None:
         while os.read(0, 1024):
             pass
         stop()
@@ -365,17 +365,19 @@ def main() -> None:
     def on_signal(number: int, frame: Any) -> None:
         threading.Thread(target=stop, daemon=True).start()
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+    for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), on_signal)
     processes.adopt_orphans()
-    processes.die_with_parent(signal.SIGTERM)
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=listen, daemon=True).start()
     try:
-        result = execution.execute()
-        if execution.cancelled and result.status != "passed":
-            result.status = "cancelled"
-        tell({"result": asdict(result)})
+        with watch:
+            execution = _execute(Execution(request, scratch, watch, tell), seed)
+            processes.end_descendants()
+        result = _result(execution)
+        result.kernel = f"cold: {order['cold']}" if "cold" in order else "forked"
+        executed = None if execution.executed is None else base64.b64encode(execution.executed).decode()
+        tell({"result": asdict(result), "executed": executed})
         code = 0
     except CourseError as error:
         tell({"refused": str(error)})
@@ -384,8 +386,64 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
+        sys.stderr.flush()
     finally:
         finish()
+
+
+def _execute(execution: Execution, seed: Seed | None) -> Execution:
+    from course.execution import provisioner
+
+    provisioner.use(execution.request.cwd, execution.scratch, execution.watch, seed)
+    module, _, function = execution.request.executor.partition(":")
+    getattr(importlib.import_module(module), function)(execution)
+    return execution
+
+
+def _result(execution: Execution) -> Result:
+    watch = execution.watch
+    return Result(
+        notebook=execution.request.notebook,
+        status="cancelled" if watch.status == "cancelled" else execution.status,
+        error=execution.error,
+        cpu_seconds=round(watch.cpu_seconds, 3),
+        wall_seconds=round(watch.wall_seconds, 3),
+        peak_rss_bytes=watch.peak_rss_bytes,
+        cells=execution.cells,
+        metrics=execution.metrics,
+        unreadable=execution.unreadable,
+        versions=versions(),
+        files=_digests(execution.scratch),
+    )
+
+
+def _digests(scratch: Path) -> dict[str, str]:
+    """The digest of each file that the kernel read; "" for one that has changed since, or cannot be read any more."""
+    from course.execution.inkernel import reading
+    from course.execution.provisioner import NOTES
+
+    read = sorted(reading.noted(scratch / NOTES).items())
+    return {path: digest(path) if reading.state_of(path) == state else "" for path, state in read}
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file; of a folder that of the names, sizes and times of what lies in it; "" when it cannot be
+    read.
+
+    In a folder code and notebooks do not count: importing lists folders, and what is imported is noted by itself.
+    """
+    try:
+        if not os.path.isdir(path):
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        told = []
+        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+            if not entry.name.startswith((".", "__pycache__")) and not entry.name.endswith((".py", ".pyc", ".ipynb")):
+                status = entry.stat()
+                told.append([entry.name, *([] if entry.is_dir() else [status.st_size, status.st_mtime_ns])])
+        return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()
+    except (OSError, ValueError):
+        return ""
 
 
 def _first_line() -> bytes:

@@ -1,11 +1,11 @@
-"""`course test`: stored outputs are what the cells print, labs fail first at their first gap, checks catch wrong answers.
+"""`course test`: stored outputs are what the cells print, labs fail first at their first gap, checks catch wrong
+answers.
 
 Everything runs with the smoke parameters, each notebook in a process of its own, and stays below `build/test/`.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -27,15 +27,14 @@ from course.execution.cache import Cache
 from course.execution.worker import Flag, Request, spawn
 from course.files import write_atomically
 from course.manifest import Manifest, Notebook
-from course.notebook import CHECKED, first_words, read_notebook, tags
-from course.outcome import Result
+from course.notebook import CHECKED, Cell, first_words, read_notebook, tags, typed_cells
+from course.outcome import CellResult, Result
 from course.parameters import resolve
-from course.proving import proof
-from course.proving.nbval import CellReport, validate
+from course.proving import rules
 
 PROFILE = "smoke"
 PARTS = {"outputs": "stored outputs", "lab": "lab as handed out", "wrong": "wrong answers"}
-LIMIT = 3  # a notebook may take this many times the limit of one of its cells
+SUITE = "course.proving.suite:execute"
 DETAIL = 12  # lines of a traceback that are shown
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 COMMENT = re.compile(r"^\s*#\s*NBVAL_CHECK_OUTPUT\s*$", re.MULTILINE)
@@ -51,6 +50,7 @@ class Outcome:
     problems: list[tuple[str, str]] = field(default_factory=list)
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
+    files: dict[str, str] = field(default_factory=dict)  # what the notebook read, with digests
     cached: bool = False  # proved before, and nothing of what it depends on has changed
 
     def add(self, index: int | None, message: str, detail: str = "") -> None:
@@ -61,8 +61,13 @@ class Outcome:
             place += f": cell {index + 1} ({first_words(cells[index])})"
         self.problems.append((f"{place}: {message}", detail))
 
-    def cost(self, result: Any) -> None:
-        self.cpu_seconds, self.wall_seconds = result.cpu_seconds, result.wall_seconds
+    def add_cell(self, cell: CellResult, before: str = "") -> None:
+        """A cell that ended as it should not; index -1 is no cell."""
+        index = cell.index if cell.index >= 0 else None
+        self.add(index, before + rules.in_words(cell), _last_lines(cell.traceback))
+
+    def took(self, result: Result) -> None:
+        self.cpu_seconds, self.wall_seconds, self.files = result.cpu_seconds, result.wall_seconds, result.files
 
     def __str__(self) -> str:
         mark = "FAIL" if self.problems else "same" if self.cached else "ok  "
@@ -83,11 +88,14 @@ def folder(notebook: Notebook, part: str) -> Path:
     return notebook.root / "build" / "test" / part / f"{notebook.kind}s"
 
 
-def request(manifest: Manifest, notebook: Notebook, path: Path, output: Path, longer: int = 0) -> Request:
-    """How `course run` executes the notebook in the smoke profile; into its limit fit as many trials as `longer` says."""
-    order = run.request(notebook, manifest.profile(PROFILE), parameters(notebook), output)
+def request(manifest: Manifest, notebook: Notebook, path: Path, trials: int = 0) -> Request:
+    """How `course run` executes the notebook in the smoke profile; each trial of a wrong answer has the same time
+    again.
+    """
+    order = run.request(notebook, manifest.profile(PROFILE), parameters(notebook))
     order.notebook = str(path)
-    order.wall_seconds = (LIMIT + longer) * order.cell_seconds
+    order.cpu_seconds *= 1 + trials
+    order.wall_seconds *= 1 + trials
     return order
 
 
@@ -98,23 +106,16 @@ def parameters(notebook: Notebook) -> dict[str, Any]:
     return resolve(notebook.root / where, own, where, dict.fromkeys(own, f"parameters.{PROFILE} in course.toml"))
 
 
-def prepare(notebook: Notebook, path: Path) -> list[int | None]:
-    """Write the notebook with its smoke parameters as papermill does; for each cell there, its index in the notebook."""
+def prepare(notebook: Notebook, path: Path) -> None:
+    """Write the notebook with its smoke parameters, as `papermill --prepare-only` does."""
     import nbformat
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    read_notebook(notebook.path, notebook.relative)
     nb = load_notebook_node(str(notebook.path))
-    values = parameters(notebook)
-    if values:
+    if values := parameters(notebook):
         nb = parameterize_notebook(nb, values, kernel_name="python3", language="python")
-    write_atomically(path, nbformat.writes(nb).encode())
-    places: list[int | None] = []
-    for cell in nb.cells:
-        injected = "injected-parameters" in cell.metadata.tags
-        places.append(None if injected else sum(place is not None for place in places))
-    return places
+    write_atomically(path, nbformat.writes(nb))
 
 
 # ---------------------------------------------------------------------------------------------------- stored outputs
@@ -159,44 +160,23 @@ def nbval_suite(manifest: Manifest, notebook: Notebook, cancel: Flag | None = No
     for place, message in silent.items():
         outcome.add(place, message)
     path = folder(notebook, "outputs") / f"{notebook.stem}.ipynb"
-    places = prepare(notebook, path)
-    report = validate(request(manifest, notebook, path, path), cancel)
-    outcome.cost(report)
-    for cell in report.failures:
-        index = places[cell.cell]
-        if index is None:  # papermill's cell stands below the parameters
-            index = places[cell.cell - 1]
-        if index not in silent:
-            outcome.add(index, *_difference(notebook, cell))
-    code = sum(cell["cell_type"] == "code" for cell in cells) + places.count(None)
-    if report.error:
-        outcome.add(None, report.error)
-    elif not outcome.problems and len(report.cells) < code:
-        outcome.add(None, f"nbval ended after {len(report.cells)} of {code} cells, and did not say why")
-    compared = sum(cell.compared for cell in report.cells)
-    outcome.summary = f"{len(report.cells)} cells, {compared} compared"
+    prepare(notebook, path)
+    order = request(manifest, notebook, path)
+    order.parameters, order.executor = {}, SUITE
+    result, _ = spawn(order, cancel=cancel)
+    outcome.took(result)
+    ran = [cell for cell in result.cells if cell.status != "skipped"]
+    failures = [cell for cell in ran if cell.status != "passed"]
+    for cell in failures:
+        if cell.index not in silent:
+            meant = "" if cell.name else f"; if that is meant: `course test --update {notebook.id}`"
+            outcome.add(cell.index, f"{rules.in_words(cell)}{meant}", _last_lines(cell.traceback))
+    stopped = _stopped(result)
+    if stopped is not None and not failures:  # by no cell of its own
+        outcome.add_cell(stopped)
+    compared = sum(CHECKED in tags(cell) and "nbval-skip" not in tags(cell) for cell in cells)
+    outcome.summary = f"{len({cell.index for cell in ran})} cells, {compared} compared"
     return outcome
-
-
-def _difference(notebook: Notebook, cell: CellReport) -> tuple[str, str]:
-    if cell.expected is None or cell.got is None:
-        lines = cell.traceback.splitlines()
-        raised = cell.message == "Cell execution caused an exception" and lines
-        return (lines[-1] if raised else cell.message.split("\n")[0]), _last_lines(cell.traceback)
-    message = f"prints something else than is stored; if that is meant: `course test --update {notebook.id}`"
-    return message, compared_lines(cell.expected, cell.got)
-
-
-def compared_lines(expected: str, got: str, most: int = 10) -> str:
-    """The lines in which two texts differ, as expected and as got; with quotes where only white space differs."""
-    spaces = expected.split() == got.split()
-    lines = []
-    for line in difflib.ndiff(expected.splitlines(keepends=spaces), got.splitlines(keepends=spaces)):
-        label = {"- ": "expected: ", "+ ": "got:      "}.get(line[:2])
-        if label:
-            lines.append(label + (repr(line[2:]) if spaces else line[2:]))
-    more = [f"... and {len(lines) - most} lines more"] if len(lines) > most else []
-    return "\n".join(lines[:most] + more)
 
 
 def _last_lines(text: str, most: int = DETAIL) -> str:
@@ -207,61 +187,61 @@ def _last_lines(text: str, most: int = DETAIL) -> str:
 # ------------------------------------------------------------------------------------------------------ the two proofs
 
 
-def _failure(result: Result) -> proof.Failure | None:
-    """What ended the execution: the cell's exception, or the words for a hang, a flood or a kernel that died."""
+def _stopped(result: Result) -> CellResult | None:
+    """How the cell ended at which the execution stopped; None when it came to its end. Index -1 is no cell at all."""
     error = result.error
-    return None if error is None else proof.Failure(error["name"], error["value"], error["traceback"])
+    if error is None:
+        return None if result.status == "passed" else CellResult(-1, "", result.status, result.status)
+    place = -1 if error["cell"] is None else error["cell"]
+    return CellResult(place, "", result.status, error["name"], error["value"], error["traceback"])
+
+
+def _cells(notebook: Notebook) -> list[Cell]:
+    return typed_cells(read_notebook(notebook.path, notebook.relative))
 
 
 def prove_lab(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
-    """Run the lab as it is handed out and judge its first error; see `course.proving.proof.judge_handed_out`."""
+    """Run the lab as it is handed out and judge its first error; see `course.proving.rules.judge_handed_out`."""
     outcome = Outcome("lab", notebook)
-    lab = read_notebook(notebook.path, notebook.relative)["cells"]
-    solved = Notebook(notebook.topic, "solution", notebook.root)
-    solution = read_notebook(solved.path, solved.relative)["cells"]
-    order = request(manifest, notebook, notebook.path, folder(notebook, "lab") / f"{notebook.stem}.ipynb")
-    result = spawn(order, cancel=cancel)
-    outcome.cost(result)
-    failure = _failure(result)
-    stopped = None if result.error is None else result.error["cell"]
-    if failure is not None and (stopped is None or result.status != "failed"):
-        outcome.add(stopped, str(failure), _last_lines(failure.traceback))
+    lab = _cells(notebook)
+    result, _ = spawn(request(manifest, notebook, notebook.path), cancel=cancel)
+    outcome.took(result)
+    stopped = _stopped(result)
+    if stopped is not None and (stopped.status != "failed" or stopped.index < 0):
+        outcome.add_cell(stopped)
         return outcome
-    problem = proof.judge_handed_out(lab, solution, stopped, failure)
+    problem = rules.judge_handed_out(lab, stopped)
     if problem is not None:
         outcome.add(problem.cell, problem.message, _last_lines(problem.detail))
     elif stopped is not None:
-        gap = next(cell["metadata"]["gap"] for cell in lab if "gap" in cell["metadata"])
-        outcome.summary = f"stops at cell {stopped + 1} of {len(lab)}, at the stub of {gap!r}"
+        gap = next(cell.name for cell in lab if cell.role == "gap")
+        outcome.summary = f"stops at cell {stopped.index + 1} of {len(lab)}, at the stub of {gap!r}"
     else:
         outcome.summary = f"{len(lab)} cells, none of them a gap"
     return outcome
 
 
 def prove_wrong_answers(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
-    """Run the solution once with every wrong answer on trial in its place; see `course.proving.proof.plan`."""
+    """Run the solution once with every wrong answer on trial in its place; see `course.proving.rules.plan`."""
     outcome = Outcome("wrong", notebook)
-    solution = read_notebook(notebook.path, notebook.relative)["cells"]
+    solution = _cells(notebook)
     where = f"sources/wrong/{notebook.stem}.py"
     wrong = [
-        proof.Wrong(answer.gap, answer.why, answer.source, f"{where}:{answer.line}") for answer in read_wrong(notebook)
+        rules.Wrong(answer.gap, answer.why, answer.source, f"{where}:{answer.line}") for answer in read_wrong(notebook)
     ]
-    steps = proof.plan(solution, wrong)
+    steps = rules.plan(solution, wrong)
     path = folder(notebook, "wrong") / f"{notebook.stem}.ipynb"
-    executed = path.with_suffix(".executed.ipynb")
-    write_atomically(path, json.dumps(_as_notebook(solution, steps)).encode())
-    order = request(manifest, notebook, path, executed, longer=len(wrong))
-    result = spawn(order, cancel=cancel)
-    outcome.cost(result)
-    end = _failure(result)
-    stopped = None if result.error is None else result.error["cell"]
-    if end is not None and stopped is None:
-        outcome.add(None, str(end))
+    write_atomically(path, json.dumps(_as_notebook(solution, steps)))
+    result, _ = spawn(request(manifest, notebook, path, trials=len(wrong)), cancel=cancel)
+    outcome.took(result)
+    stopped = _stopped(result)
+    if stopped is not None and stopped.index < 0:
+        outcome.add_cell(stopped)
         return outcome
-    failures = _failures(read_notebook(executed)["cells"])
-    if end is not None and stopped is not None:
-        failures[stopped] = end
-    verdict = proof.judge_wrong_answers(solution, wrong, steps, failures, stopped)
+    failures = {cell.index: cell for cell in result.cells if cell.status not in ("passed", "skipped")}
+    if stopped is not None:
+        failures[stopped.index] = stopped
+    verdict = rules.judge_wrong_answers(solution, wrong, steps, failures, None if stopped is None else stopped.index)
     for problem in verdict.problems:
         outcome.add(problem.cell, problem.message, _last_lines(problem.detail))
     gaps = len({answer.gap for answer in wrong})
@@ -269,28 +249,16 @@ def prove_wrong_answers(manifest: Manifest, notebook: Notebook, cancel: Flag | N
     return outcome
 
 
-def _as_notebook(solution: Sequence[dict[str, Any]], steps: Sequence[proof.Step]) -> dict[str, Any]:
+def _as_notebook(solution: Sequence[Cell], steps: Sequence[rules.Step]) -> dict[str, Any]:
     cells: list[dict[str, Any]] = []
     for number, step in enumerate(steps):
         marks = ["raises-exception"] if step.may_fail else []
-        if step.role == "cell" and "parameters" in tags(solution[step.cell]):
+        if step.role == "cell" and solution[step.cell].role == "parameters":
             marks.append("parameters")
         cell = {"cell_type": "code", "execution_count": None, "id": f"step-{number}", "metadata": {"tags": marks}}
         cells.append({**cell, "outputs": [], "source": step.source})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-
-
-def _failures(cells: Sequence[dict[str, Any]]) -> dict[int, proof.Failure]:
-    """The exceptions that the steps of an executed proof ended with, by the number of the step."""
-    failures = {}
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error" and str(cell.get("id")).startswith("step-"):
-                traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output["traceback"]))
-                failure = proof.Failure(output["ename"], output["evalue"], traceback)
-                failures[int(cell["id"].removeprefix("step-"))] = failure
-    return failures
 
 
 # ---------------------------------------------------------------------------------------------------------- --update
@@ -318,24 +286,21 @@ def printed(cell: dict[str, Any]) -> tuple[str, str]:
 def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None = None) -> Outcome:
     """Execute the notebook with its smoke parameters and store what its checked cells printed; all of them or none.
 
-    Afterwards the notebook is what `course build` makes of its source. That a checked text is the same in every profile is for
-    its author to see to.
+    Afterwards the notebook is what `course build` makes of its source. That a checked text is the same in every profile
+    is for its author to see to.
     """
     outcome = Outcome("outputs", notebook)
-    path = folder(notebook, "update") / f"{notebook.stem}.ipynb"
-    order = request(manifest, notebook, notebook.path, path)
-    result = spawn(order, cancel=cancel)
-    outcome.cost(result)
-    failure = _failure(result)
-    if failure is not None:
-        cell = result.error["cell"] if result.error else None
-        outcome.add(cell, f"nothing stored: {failure}", _last_lines(failure.traceback))
+    result, executed = spawn(request(manifest, notebook, notebook.path), cancel=cancel)
+    outcome.took(result)
+    stopped = _stopped(result)
+    if stopped is not None or executed is None:
+        outcome.add_cell(stopped or CellResult(-1, "", result.status), "nothing stored: ")
         return outcome
     texts = {}
     places = {
         cell.get("id"): index for index, cell in enumerate(read_notebook(notebook.path, notebook.relative)["cells"])
     }
-    for cell in read_notebook(path)["cells"]:
+    for cell in json.loads(executed)["cells"]:
         if CHECKED in tags(cell):
             text, refusal = printed(cell)
             if refusal:
@@ -356,8 +321,8 @@ def update_outputs(manifest: Manifest, notebook: Notebook, cancel: Flag | None =
 
 
 class Proved:
-    """The proofs that passed, by content: what `course run` takes for a notebook's content, the stored outputs, what else the
-    proof reads, and the rules of the proof themselves. One entry for each proof, below `build/test/proved`."""
+    """The proofs that passed, by content: what `course run` takes for a notebook's content, the stored outputs, what
+    else the proof reads, and the rules of the proof themselves. One entry for each proof, below `build/test/proved`."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.cache = Cache(manifest.root, manifest.profile(PROFILE))
@@ -378,7 +343,7 @@ class Proved:
     def get(self, part: str, notebook: Notebook) -> Outcome | None:
         try:
             stored = json.loads(self._path(part, notebook).read_bytes())
-            if stored["key"] != self.key(part, notebook):
+            if stored["key"] != self.key(part, notebook) or not self.cache.serves(stored["files"]):
                 return None
             return Outcome(part, notebook, str(stored["summary"]), cached=True)
         except (OSError, ValueError, TypeError, KeyError):
@@ -390,17 +355,17 @@ class Proved:
             return
         key = self.key(outcome.part, outcome.notebook)
         if key == before:
-            stored = {"key": key, "summary": outcome.summary}
-            write_atomically(self._path(outcome.part, outcome.notebook), json.dumps(stored).encode())
+            stored = {"key": key, "summary": outcome.summary, "files": outcome.files}
+            write_atomically(self._path(outcome.part, outcome.notebook), json.dumps(stored))
 
 
 RULES = (
     "client",
     "worker",
-    "outcome",
-    "flood",
-    "nbval",
-    "proof",
+    "output",
+    "trial",
+    "suite",
+    "rules",
     "test",
 )  # modules of `course` that a verdict depends on
 
@@ -425,8 +390,8 @@ def test(
 ) -> list[str]:
     """Prove these notebooks and tell of each proof as it ends; the problems, a line each.
 
-    A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as it is
-    handed out. With `update`, stored outputs are written anew instead.
+    A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as
+    it is handed out. With `update`, stored outputs are written anew instead.
 
     Args:
         parts: which of PARTS to do.

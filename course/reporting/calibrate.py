@@ -5,16 +5,17 @@ A run is stored as it ends, so that an interrupted calibration goes on where it 
 
 from __future__ import annotations
 
-import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from course import bands
 from course.errors import CourseError
-from course.execution.cache import Cache
+from course.execution.cache import Cache, Key
 from course.execution.run import request
 from course.execution.worker import Flag, spawn
 from course.files import write_atomically
@@ -33,12 +34,13 @@ class Task:
     notebook: Notebook
     seed: int
     parameters: dict[str, Any]
-    content: str
+    key: Key
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What the stored values of a metric carry. `band` is None with fewer than two seeds, `now` without a band so far."""
+    """What the stored values of a metric carry. `band` is None with fewer than two seeds, `now` without a band so
+    far."""
 
     notebook: Notebook
     metric: str
@@ -67,9 +69,8 @@ def calibrate(
 ) -> list[str]:
     """Run what is not stored yet, propose bands, and write them into course.toml if `write`. The failures, a line each.
 
-    A stored run counts while the notebook, with everything that it imports, is what it was; when a run with other code is
-    stored, the older ones of its profile are dropped, for one band is measured with one code.
-    """
+    A stored run counts while the notebook, with everything that it imports, is what it was; when a run with other code
+    is stored, the older ones of its profile are dropped, for one band is measured with one code."""
     tasks = [task for notebook in notebooks for task in _tasks(manifest, notebook, profile, seeds)]
     known = len(seeds) * len(notebooks) - len(tasks)
     say(f"{len(tasks)} runs in profile {profile.name}" + (f", {known} stored before" if known else ""))
@@ -90,12 +91,13 @@ def calibrate(
 def _tasks(manifest: Manifest, notebook: Notebook, profile: Profile, seeds: Sequence[int]) -> list[Task]:
     own = notebook.overrides(profile.name)
     cache = Cache(manifest.root, profile)
-    content = cache.key(notebook, resolve(notebook.path, own, notebook.relative)).content
-    stored = {(run.seed, run.content) for run in bands.read_runs(notebook) if run.profile == profile.name}
+    key = cache.key(notebook, resolve(notebook.path, own, notebook.relative))
+    runs = [run for run in bands.read_runs(notebook) if run.profile == profile.name]
+    stored = {run.seed for run in runs if cache.content(key, run.files) == run.content}
     return [
-        Task(notebook, seed, resolve(notebook.path, {**own, SEED: seed}, notebook.relative), content)
+        Task(notebook, seed, resolve(notebook.path, {**own, SEED: seed}, notebook.relative), key)
         for seed in seeds
-        if (seed, content) not in stored
+        if seed not in stored
     ]
 
 
@@ -123,15 +125,14 @@ def _run_all(tasks: Sequence[Task], profile: Profile, jobs: int, say: Callable[[
 
 
 def _run(task: Task, profile: Profile, cancel: Flag) -> Result:
-    folder = task.notebook.root / "build" / "calibrate" / profile.name / f"{task.notebook.kind}s"
-    output = folder / f"{task.notebook.stem}.{task.seed}.ipynb"
-    result = spawn(request(task.notebook, profile, task.parameters, output), cancel=cancel)
-    wrong = [name for name, value in result.metrics.items() if not math.isfinite(value)]
-    if result.status == "passed" and wrong:
-        result.status, result.error = (
-            "failed",
-            {"name": "ValueError", "value": f"metric {wrong[0]} is no finite number"},
-        )
+    result, _ = spawn(request(task.notebook, profile, task.parameters), cancel=cancel)
+    if result.status == "passed" and result.unreadable:
+        name, text = next(iter(result.unreadable.items()))
+        result.status = "failed"
+        result.error = {
+            "name": "ValueError",
+            "value": f"metric {name}: expected a finite number, but a cell recorded {text}",
+        }
     return result
 
 
@@ -140,7 +141,10 @@ def _store(task: Task, profile: Profile, result: Result) -> str:
     after = clock(result.wall_seconds)
     if result.status != "passed":
         return f"{result.status} after {after}: {why(result.error or {})}"
-    run = bands.Run(profile.name, task.seed, task.content, result.metrics, result.versions)
+    root = task.notebook.root
+    files = [os.path.relpath(path, root) for path in sorted(result.files) if Path(path).is_relative_to(root)]
+    content = Cache(root, profile).content(task.key, files)
+    run = bands.Run(profile.name, task.seed, content, files, result.metrics, result.versions)
     gone = bands.store_run(task.notebook, run)
     dropped = f"; {len(gone)} runs of older code dropped" if gone else ""
     return f"passed in {after}, {result.cpu_seconds:.0f} CPU seconds{dropped}"

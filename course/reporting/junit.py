@@ -44,7 +44,7 @@ def _notebook(suite: ET.Element, outcome: Any, profile: Profile) -> None:
     from course.reporting.progress import explain, why
 
     notebook, result = outcome.notebook, outcome.result
-    metrics = {**notebook.bands(profile.name), **result.metrics}
+    metrics = {**notebook.bands(profile.name, outcome.parameters), **result.metrics}
     about = [problem for problem in outcome.problems if not problem.startswith("metric ")]
     case = _case(suite, notebook, "execution", result.wall_seconds)
     if result.status == "cancelled":

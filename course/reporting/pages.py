@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from course.notebook import tags
+from course.outcome import number as shown
 
 RESULTS = "application/vnd.course.results+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -60,12 +61,8 @@ def place(value: float, low: float, high: float) -> Band:
 
 
 def number(value: float) -> str:
-    """`0.9431`, `15,470,264,320`: whole numbers in full, others to four digits."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}".replace("-", "−")
-    return (f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}").replace("-", "−")
+    """As the terminal shows it (`0.9431`, `15,470,264,320`), with a real minus sign."""
+    return shown(value).replace("-", "−")
 
 
 def limits(low: float, high: float) -> str:
@@ -230,13 +227,16 @@ def terminal(text: str) -> str:
     return "\n".join(lines)
 
 
-# Control sequences that colour nothing: nbconvert takes those that end in a letter, these are links, titles and odd ends.
+# Control sequences that colour nothing: nbconvert takes those that end in a letter, these are links, titles and odd
+# ends.
 _OTHER_CONTROL = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()].?|(?!\[).?)", re.DOTALL)
 _OWN_COLOUR = re.compile(r' style="(?:color: rgb\((\d+),(\d+),(\d+)\))?[^"]*"')
 
 
 def coloured(text: str) -> str:
-    """Terminal text as HTML: nbconvert's classes, and the nearest of these colours where a program asks for one of its own."""
+    """Terminal text as HTML: nbconvert's classes, and the nearest of these colours where a program asks for one of its
+    own.
+    """
     from nbconvert.filters.ansi import ansi2html, strip_ansi
 
     def near(style: re.Match[str]) -> str:
@@ -252,7 +252,9 @@ def coloured(text: str) -> str:
 
 
 def nearest_colour(red: int, green: int, blue: int) -> str:
-    """Of the terminal's six colours; empty for greys. The page's own shades of these keep their contrast by day and night."""
+    """Of the terminal's six colours; empty for greys. The page's own shades of these keep their contrast by day and
+    night.
+    """
     levels = red, green, blue
     low, high = min(levels), max(levels)
     if high - low < 48:
@@ -316,7 +318,8 @@ class Context:
 
 
 def clean(markup: str, context: Context, attachments: Mapping[str, Any] | None = None, prose: bool = False) -> str:
-    """Well-formed HTML without scripts and without anything to load; pictures embedded, links led to the report's pages.
+    """Well-formed HTML without scripts and without anything to load; pictures embedded, links led to the report's
+    pages.
 
     Args:
         markup: HTML as a notebook shows it or as its Markdown says it.
@@ -377,7 +380,9 @@ def _style(tag: Any) -> None:
 
 
 def _balanced(rule: str) -> bool:
-    """One pair of braces, the second at the end: a brace in a text or in a selector would need a parser to be told apart."""
+    """One pair of braces, the second at the end: a brace in a text or in a selector would need a parser to be told
+    apart.
+    """
     return rule.count("{") == rule.count("}") == 1 and rule.endswith("}")
 
 
@@ -410,33 +415,20 @@ def _attributes(tag: Any, context: Context, attachments: Mapping[str, Any], soup
         tag.decompose()
 
 
+_HEX_COLOUR = re.compile(r"(?<![-\w])color:\s*#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", re.IGNORECASE)
+
+
 def _inline_style(tag: Any, text: str) -> None:
     """Colours of terminal text become the page's own, which keep their contrast by day and night."""
-    if _HARMFUL_STYLE.search(text):
+    inside = tag.name == "pre" or tag.find_parent("pre") is not None
+    if inside or _HARMFUL_STYLE.search(text):
         del tag["style"]
-        return
-    if tag.name == "pre" or tag.find_parent("pre") is not None:
-        rules = dict(_rule(part) for part in text.split(";") if ":" in part)
-        classes = list(tag.get("class", []))
-        if tag.name != "pre":
-            colour = _ansi_name(rules.get("color", ""))
-            classes += [f"ansi-{colour}-fg"] if colour else []
-            classes += ["ansi-bold"] if "bold" in rules.get("font-weight", "") else []
-        else:
-            classes += ["text"]
-        del tag["style"]
-        if classes:
-            tag["class"] = classes
-
-
-def _rule(part: str) -> tuple[str, str]:
-    name, _, value = part.partition(":")
-    return name.strip().lower(), value.strip().lower()
-
-
-def _ansi_name(colour: str) -> str:
-    found = re.fullmatch(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", colour)
-    return nearest_colour(*(int(level, 16) for level in found.groups())) if found else ""
+    if inside:
+        colour = _HEX_COLOUR.search(text)
+        name = nearest_colour(*(int(level, 16) for level in colour.groups())) if colour and tag.name != "pre" else ""
+        bold = re.search(r"font-weight:\s*bold", text) and tag.name != "pre"
+        classes = ["text"] if tag.name == "pre" else [f"ansi-{name}-fg"] * bool(name) + ["ansi-bold"] * bool(bold)
+        tag["class"] = [*tag.get("class", []), *classes] or None
 
 
 def _href(address: str, context: Context) -> str:

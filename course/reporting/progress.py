@@ -128,13 +128,15 @@ class Board:
         ran = result.status != "cancelled"
         minutes, memory = result.cpu_seconds / 120, result.peak_rss_bytes / GIGABYTE
         budget, most = notebook.minutes(name), notebook.memory_gb(name)
-        bands = notebook.bands(name)
-        expected = bands if result.status == "passed" else {}  # one that broke off is not asked for what came later
+        bands, other = notebook.bands(name, outcome.parameters), notebook.on_other_data(name, outcome.parameters)
+        expected = bands if result.status == "passed" else {}  # cells after the one that failed recorded nothing
         metrics = [
             _metric(metric, result.metrics.get(metric), bands.get(metric))
             for metric in {**expected, **result.metrics}
-            if self.verbose or bands.get(metric) is not None or (metric in bands) != (metric in result.metrics)
+            if self.verbose or other or bands.get(metric) is not None or (metric in bands) != (metric in result.metrics)
         ]
+        if other and metrics:
+            metrics.append("not judged on other data")
         return [
             (notebook.id, ""),
             (f"{status} (earlier)" if outcome.cached else status, _style(outcome)),
@@ -190,7 +192,8 @@ def why(error: dict[str, Any]) -> str:
 
 
 def explain(outcome: Any, profile: Profile) -> list[str]:
-    """What is wrong with this notebook, in words, and how to see it again. Nothing when all is well or it did not run."""
+    """What is wrong with this notebook, in words, and how to see it again. Nothing when all is well or it did not
+    run."""
     result, notebook = outcome.result, outcome.notebook
     if outcome.good or result.status == "cancelled":
         return []

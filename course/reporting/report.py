@@ -1,8 +1,7 @@
 """What the last run of a profile left behind, as pages to read: `build/report/index.html`.
 
-The folder is self-contained: no page loads anything or runs a script, pictures and style are inside, links are relative.
-It is written beside the old report and takes its place when it is whole.
-"""
+The folder is self-contained: no page loads anything or runs a script, pictures and style are inside, links are
+relative. It is written beside the old report and takes its place when it is whole."""
 
 from __future__ import annotations
 
@@ -218,7 +217,7 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
     entry.cached = result.get("cached") is True
     entry.state = "passed" if result["status"] == "passed" else "failed"
     entry.words = ENDINGS.get(result["status"], result["status"])
-    entry.metrics = _metrics(notebook.bands(profile), result["metrics"])
+    entry.metrics = _metrics(notebook.bands(profile, result["parameters"]), result["metrics"])
     own = notebook.overrides(profile)
     entry.parameters = {name: value for name, value in result["parameters"].items() if own.get(name, ...) != value}
     minutes, memory = result["cpu_seconds"] / 120, result["peak_rss_bytes"] / 1e9
@@ -231,7 +230,8 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
     else:
         entry.words = "passed"
         entry.problems += [(_problem(metric), "") for metric in entry.metrics if metric.outside or not metric.declared]
-        entry.problems += [(f"{usage.name} over budget: {usage.shown}", "") for usage in entry.usage if usage.over]
+        if not notebook.on_other_data(profile, result["parameters"]):
+            entry.problems += [(f"{usage.name} over budget: {usage.shown}", "") for usage in entry.usage if usage.over]
         if entry.problems:
             entry.state, entry.words = "attention", STATES["attention"]
     return entry
@@ -288,7 +288,7 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
     lab = notebook.kind == "lab"
     executed = notebook.path if lab else _executed(manifest, notebook, profile)
     where = executed.relative_to(manifest.root).as_posix()
-    bands = notebook.bands(profile)
+    bands = notebook.bands(profile, entry.result.get("parameters") or {})
     try:
         content = executed.read_bytes()
     except OSError as error:
@@ -314,7 +314,8 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
             rendered = rendering.render(read, context, entry.result.get("error") or None, bands, profile)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CourseError(
-                f"{where}: expected a notebook (nbformat 4), got one that cannot be shown: {type(error).__name__}: {error} "
+                f"{where}: expected a notebook (nbformat 4), got one that cannot be shown: {type(error).__name__}: "
+                f"{error} "
                 f"(`{'course build' if lab else entry.command + ' --fresh'}` writes it anew)"
             ) from None
         found = rendered, _thumbnail(rendered.thumbnail), _code_of(read)

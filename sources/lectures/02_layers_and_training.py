@@ -43,11 +43,14 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 dataset: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 8  # [8, 32] height and width that the images are brought to
 per_class: int = 100  # [10, 1000] training images of each class, where a comparison does not ask for fewer
-steps: int = 300  # [10, 5000] training steps of most runs
-repeats: int = 5  # [2, 50] runs of each comparison, each with other weights, another order and, if few, other images
+steps: int = 300  # [6, 5000] training steps of most runs
+repeats: int = 5  # [1, 50] runs of each comparison, each with other weights, another order and, if few, other images
 sizes: list[int] = [2, 5, 10, 20, 50, 100]  # training images of each class for the learning curves
+depth: int = 12  # [2, 30] convolutions of the network that is trained with and without batch normalisation
+members: int = 7  # [2, 50] networks whose answers are averaged
 
 # %%
 import keras
@@ -65,10 +68,10 @@ from utils.session import start
 start(seed)
 
 # %%
-images, labels = data.arrays(dataset, "train", image_size, 1, per_class=per_class)
-validation = data.arrays(dataset, "validation", image_size, 1, per_class=30)
-test_images, test_labels = data.arrays(dataset, "test", image_size, 1)
-classes = data.describe(dataset).classes
+classes = data.chosen(dataset, on_error=on_error).classes
+images, labels = data.arrays(dataset, "train", image_size, 1, per_class=per_class, on_error=on_error)
+validation = data.arrays(dataset, "validation", image_size, 1, per_class=30, on_error=on_error)
+test_images, test_labels = data.arrays(dataset, "test", image_size, 1, on_error=on_error)
 count = len(classes)
 plots.show_images(images[transfer.draw(labels, 2, seed)], columns=10, tile=0.8)
 
@@ -381,7 +384,7 @@ for ax in axes[:2]:
 # %%
 outputs = [2, 5, 10, 30, 100, 300, 1000]
 first_loss = {"images scaled to 0 ... 1": [], "images left at 0 ... 255": []}
-some = images[:200].reshape(200, -1) / 255.0
+some = images[:200].reshape(len(images[:200]), -1) / 255.0
 for classes_ in outputs:
     fresh = keras.Sequential([keras.Input(some.shape[1:]), layers.Dense(64, activation="relu"), layers.Dense(classes_)])
     truth = np.random.default_rng(seed).integers(0, classes_, len(some))
@@ -539,7 +542,8 @@ for name, top in tops.items():
     _, losses, _ = train(network, keras.optimizers.Adam(3e-3), hundred, seeds=seeds[:2])
     overfitted[name] = smooth(losses)
     if name == "right":
-        known = transfer.predict(network, hundred(seeds[1])[0]).argmax(axis=1) == hundred(seeds[1])[1]
+        known_images, known_labels = hundred(seeds[:2][-1])  # what the network has just learnt from
+        known = transfer.predict(network, known_images).argmax(axis=1) == known_labels
 
 # %%
 at_steps = step_numbers(overfitted["right"], steps)
@@ -915,7 +919,7 @@ for name, difference in differences.items():
 
 
 # %%
-def shrink(optimizer, penalty, scales=(0.01, 1.0), steps=400):
+def shrink(optimizer, penalty, scales=(0.01, 1.0), steps=4 * steps // 3):
     """Course (steps + 1, weights) of weights that see random gradients of these sizes and a penalty `penalty` * w ** 2."""
     random, w = np.random.default_rng(seed), keras.Variable(np.ones(len(scales), "float32"))
     optimizer.build([w])
@@ -1132,7 +1136,7 @@ for frozen in (False, True):
 
 
 # %%
-def deep(batch_norm, scale=1.0, depth=12):
+def deep(batch_norm, scale=1.0):
     """`depth` convolutions of 16 filters and ReLUs; initial weights `scale` times those of He et al."""
     stack = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255)]
     for number in range(depth):
@@ -1266,9 +1270,9 @@ record(early_stopping_gain=np.mean(ends["early stopping"]) - np.mean(ends["last 
 # Train several networks from different beginnings and average their probabilities. They make different mistakes, and
 # the average makes fewer. Krizhevsky et al. (2012) go from 18.2 % top-5 errors with one network to 15.4 % with seven
 # [from the paper; two of the seven had seen more data; a top-5 error: the true class is not among the five most
-# probable]. Ours, in two settings that differ in more than the labels: seven convolutional networks on the same 100
-# clean images, and seven dense ones on all images with the same noisy labels. What is drawn is the error of the
-# average of the first 1, 2, ..., 7.
+# probable]. Ours, in two settings that differ in more than the labels: convolutional networks on the same 100 clean
+# images, and dense ones on all images with the same noisy labels, `members` of each. What is drawn is the error of
+# the average of the first one, of the first two, and so on.
 
 
 # %%
@@ -1283,10 +1287,10 @@ def errors_by_size(logits):
 
 
 # %%
-seven = range(100 * seed, 100 * seed + 7)
+joined = range(100 * seed, 100 * seed + members)
 ensembles = {}
 for name, network, draw in (("10 images of each class", convnet(), hundred), ("noisy labels", dense_net(), noisy)):
-    _, _, logits = train(network, Adam(3e-3), lambda one, draw=draw: draw(seed), seeds=seven)  # the same images
+    _, _, logits = train(network, Adam(3e-3), lambda one, draw=draw: draw(seed), seeds=joined)  # the same images
     ensembles[name] = errors_by_size(logits)
 figure, ax = plt.subplots(figsize=(8, 3.2))
 plots.curves(ensembles, xlabel="networks in the average", ylabel="test error", ax=ax)

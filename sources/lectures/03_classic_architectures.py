@@ -42,13 +42,14 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 repeats: int = 3  # [1, 10] runs of each training, each with its own initial weights and order of images
-digits: str = "digits"  # what LeNet-5 reads: a data set of ten classes, by name or the path of its folder
+digits: str = "digits"  # what LeNet-5 reads: a data set of at most ten classes, by name or the path of its folder
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 per_class: int = 100  # [10, 1000] training images of each class for LeNet-5
 reading: int = 240  # [2, 5000] steps of 50 images that each LeNet-5 is trained for
 pictures: str = "shapes_crops"  # what the newer designs are compared on: a data set with labels, by name or path
 examples: int = 600  # [20, 1600] training pictures of each class
 picture_size: int = 32  # [32, 48] height and width they are brought to
-steps: list[int] = [1400, 260, 260]  # steps of LeNet-5, the VGG-like net and the inception net: about the same CPU time
+steps: list[int] = [1400, 260, 260]  # of LeNet-5, the VGG-like and the inception net: equal CPU time; 0: untrained
 looks: int = 10  # [2, 50] times that a network is tested while it trains
 timed: int = 7  # [1, 100] forward passes over which the time of a network is the median
 
@@ -219,9 +220,9 @@ for digit, (ax, picture) in enumerate(zip(axes[1:], lenet.digits())):
 # own and a loss between the distances; here it is Adam, and cross-entropy on scores that are minus the distances.
 
 # %%
-images, labels = data.arrays(digits, "train", 32, 1, per_class=per_class)
-test_images, test_labels = data.arrays(digits, "test", 32, 1)
-classes = data.describe(digits).classes
+classes = data.chosen(digits, on_error=on_error, most=10).classes  # the form of 1998 has ten patterns
+images, labels = data.arrays(digits, "train", 32, 1, per_class=per_class, on_error=on_error)
+test_images, test_labels = data.arrays(digits, "test", 32, 1, on_error=on_error)
 x, x_test = (array.astype("float32") / 127.5 - 1 for array in (images, test_images))
 plots.show_images(images[transfer.draw(labels, 1, seed)], columns=10, tile=0.8)
 
@@ -240,10 +241,12 @@ def train(model, steps, run, batch_size):
     restart(model, run)
     seconds, accuracies, losses = [], [], []
     for look, part in enumerate(np.array_split(np.arange(steps), looks)):
-        batches = transfer.repeat(x, labels, len(part), batch_size, seed + looks * run + look)
-        begin = time.process_time()
-        losses += model.fit(*batches, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
-        seconds.append(time.process_time() - begin)
+        seconds.append(0.0)
+        if len(part):
+            batches = transfer.repeat(x, labels, len(part), batch_size, seed + looks * run + look)
+            begin = time.process_time()
+            losses += model.fit(*batches, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
+            seconds[-1] = time.process_time() - begin
         accuracies.append(np.mean(transfer.predict(model, x_test).argmax(axis=1) == test_labels))
     return np.cumsum(seconds), np.array(accuracies), np.array(losses)
 
@@ -302,9 +305,10 @@ record(lenet_moved=moved["as rebuilt"][3], linear_moved=moved["linear classifier
 reader = readers["the paper's"]
 answers = transfer.predict(reader, x_test).argmax(axis=1)
 wrong = np.flatnonzero(answers != test_labels)[:10]
-plots.show_images(
-    test_images[wrong], test_labels[wrong], predictions=answers[wrong], classes=classes, columns=10, tile=0.8
-)
+if len(wrong):
+    names = [*classes, *(f"pattern {number}" for number in range(len(classes), 10))]
+    options = {"predictions": answers[wrong], "classes": names, "columns": 10, "tile": 0.8}
+    plots.show_images(test_images[wrong], test_labels[wrong], **options)
 
 # %% [markdown]
 # Its scores are minus the squared distances of the 84 units to the ten patterns. The mean distance of the test images
@@ -320,7 +324,7 @@ ax.imshow(table, cmap="Blues_r", vmin=table.min() - 20)
 for (row, column), distance in np.ndenumerate(table):
     ax.text(column, row, f"{distance:.0f}", ha="center", va="center", fontsize=9)
 ax.grid(False)
-ax.set(xlabel="pattern", ylabel="digit", xticks=range(len(classes)), yticks=range(len(classes)))
+ax.set(xlabel="pattern", ylabel="digit", xticks=range(10), yticks=range(len(classes)))
 print(
     "smallest on the diagonal in", np.sum(table.argmin(axis=1) == np.arange(len(classes))), "of", len(classes), "rows"
 )
@@ -939,10 +943,11 @@ pd.DataFrame(rows, columns=["network", "days", "cards", "operations", "share of 
 # is a fair comparison in minutes.
 
 # %%
-channels = data.describe(pictures).image_shape[-1]
-images, labels = data.arrays(pictures, "train", picture_size, channels, per_class=examples, seed=seed)
-test_images, test_labels = data.arrays(pictures, "test[:1800]", picture_size, channels)
-classes = data.describe(pictures).classes
+described = data.chosen(pictures, on_error=on_error)
+channels, classes = described.image_shape[-1], described.classes
+options = {"image_size": picture_size, "channels": channels, "on_error": on_error}
+images, labels = data.arrays(pictures, "train", per_class=examples, seed=seed, **options)
+test_images, test_labels = data.arrays(pictures, "test[:1800]", **options)
 x, x_test = (array.astype("float32") / 127.5 - 1 for array in (images, test_images))
 plots.show_images(images[transfer.draw(labels, 2, seed)][:12], columns=12, tile=0.7)
 
@@ -990,7 +995,7 @@ pd.DataFrame(rows, columns=["network", "parameters", "MACs"]).set_index("network
 spent, reached = {}, {}
 for name, count in zip(names, steps):
     model = designs(name)
-    schedule = training.WarmupHoldDecay(2e-3, count, count // 10)
+    schedule = training.WarmupHoldDecay(2e-3, max(count, 1), count // 10)
     training.compile_classifier(model, keras.optimizers.Adam(schedule))
     runs = [train(model, count, run, 32) for run in range(repeats)]
     spent[name] = np.mean([seconds for seconds, _, _ in runs[1:] or runs], axis=0)  # the first run also compiles

@@ -44,7 +44,7 @@ seed: int = 0  # [0, ] where the random numbers of this notebook start
 source: str = (
     "shapes"  # {shapes, imagenet} the network that is looked into: trained here, or MobileNetV2 on photographs
 )
-drawn: int = 3000  # [60, 20000] images drawn to train on
+drawn: int = 3000  # [60, 20000] images drawn to train on; to test on, a tenth or a fifth as many
 steps: int = 930  # [6, 10000] training steps of the network that is looked into
 biased_steps: int = 300  # [6, 5000] training steps of the networks that go wrong
 few: int = 192  # [32, 2000] images of the network that is trained on too few
@@ -89,7 +89,7 @@ def draw(count, split, ground):
 
 
 shape_images, shape_labels, _ = draw(drawn, "train", "random")
-test_images, test_labels, test_masks = draw(max(300, measured), "test", "random")
+test_images, test_labels, test_masks = draw(max(drawn // 10, measured), "test", "random")
 plots.show_images(shape_images[:20], shape_labels[:20], classes=shapes.CLASSES, columns=10, tile=0.9)
 
 # %% [markdown]
@@ -874,8 +874,8 @@ record(kept_after_gradient=survived["gradient signs"][at_four], kept_after_noise
 
 # %%
 biased_images, biased_labels, _ = draw(drawn, "train", "biased")
-studio_images, studio_labels, studio_masks = draw(300, "validation", "biased")
-wild_images, wild_labels, wild_masks = draw(600, "test", "biased")  # the same six grounds, at random
+studio_images, studio_labels, studio_masks = draw(drawn // 10, "validation", "biased")
+wild_images, wild_labels, wild_masks = draw(drawn // 5, "test", "biased")  # the same six grounds, at random
 both = np.concatenate([biased_images[:12], wild_images[:12]])
 named_both = [shapes.CLASSES[label] for label in np.concatenate([biased_labels[:12], wild_labels[:12]])]
 plots.show_images(

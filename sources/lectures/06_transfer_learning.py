@@ -44,6 +44,7 @@ source: str = "glyphs"  # {glyphs, imagenet} what the network was trained on bef
 target: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
 distant: str = "faces"  # a data set from another domain
 unrelated: str = "textures"  # a data set that has nothing to do with letters
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 32  # [16, 224] height and width that the images are brought to
 scratch_size: int = 32  # [16, 224] the same for the small network that is trained from scratch
 grid: int = 2  # [1, 8] a feature map is averaged over grid x grid parts of the image
@@ -51,9 +52,12 @@ few: int = 2  # [2, 50] images of each class wherever one number is quoted
 per_class: list[int] = [1, 2, 5, 10, 20]  # images of each class for the learning curves of linear classifiers
 trained: list[int] = [1, 2, 5, 20]  # the same for networks that are trained; contains `few`
 draws: int = 3  # [1, 20] small training sets of each size, each drawn with another seed
+untrained: int = 3  # [1, 10] networks with random weights beside the pretrained one, on data from far away
 steps: int = 60  # [2, 2000] training steps of a network on a small training set
 epochs: int = 25  # [2, 200] most epochs of the fine-tuning that is watched
-pretraining_steps: int = 100  # [20, 5000] steps of the pretraining that is watched
+alphabet: int | None = None  # pictures of letters to learn from; None: all that there are
+pretraining_steps: int = 100  # [10, 5000] steps of the pretraining that is watched
+looks: int = 10  # [2, 10] times that it is looked at
 depth_steps: int = 200  # [5, 5000] steps of training for each half of the alphabet
 depths: list[int] = [0, 2, 4, 6]  # how many convolutions are copied; begins with 0
 
@@ -148,17 +152,19 @@ ax.set_axis_off()
 # below, our target.
 
 # %%
-letters, letter_labels = data.arrays("glyphs", "train")
+letters, letter_labels = data.arrays("glyphs", f"train[:{alphabet}]" if alphabet else "train")
 letter_classes = data.describe("glyphs").classes
 plots.show_images(letters[:20], letter_labels[:20], classes=letter_classes, columns=10)
 
 # %%
 channels = 1 if source == "glyphs" else 3
-description = data.describe(target)
-classes = description.classes
-images, labels = data.arrays(target, "train", image_size, channels)
-validation_images, validation_labels = data.arrays(target, "validation", image_size, channels)
-test_images, test_labels = data.arrays(target, "test", image_size, channels)
+classes = data.chosen(target, on_error=on_error).classes
+for other in (distant, unrelated):
+    data.chosen(other, on_error=on_error)
+sized = {"image_size": image_size, "channels": channels, "on_error": on_error}
+images, labels = data.arrays(target, "train", **sized)
+validation_images, validation_labels = data.arrays(target, "validation", **sized)
+test_images, test_labels = data.arrays(target, "test", **sized)
 chance = float(np.bincount(test_labels).max() / len(test_labels))  # what the most frequent class alone would reach
 shown = transfer.draw(labels, 2, seed)
 plots.show_images(images[shown], labels[shown], classes=classes, columns=10)
@@ -178,7 +184,7 @@ reader = pretrained.backbone(letters.shape[1:], len(letter_classes), include_top
 rate = training.WarmupHoldDecay(2e-3, pretraining_steps, warmup=pretraining_steps // 10)
 training.compile_classifier(reader, keras.optimizers.AdamW(rate, weight_decay=1e-3))
 x, y = transfer.repeat(letters, letter_labels, pretraining_steps, batch_size=64, seed=seed)
-portion = len(x) // 10  # ten portions, each as long as an "epoch" of the curve
+portion = len(x) // looks  # what the curve calls an epoch
 held_out = data.arrays("glyphs", "validation[:256]")
 
 # %%
@@ -186,7 +192,7 @@ live = training.LiveCurves(["accuracy"], baselines={"accuracy": {"chance": 1 / 5
 watched = training.fit(
     reader,
     lambda epoch: (x[epoch * portion : (epoch + 1) * portion], y[epoch * portion : (epoch + 1) * portion]),
-    epochs=10,
+    epochs=looks,
     batch_size=64,
     seed=seed,
     validation_data=held_out,
@@ -194,9 +200,10 @@ watched = training.fit(
 )
 
 # %% [markdown]
-# A point of the curve is a tenth of the run. The whole run, ten times as long and with letters that are zoomed and
-# turned, gave the file that this course ships; the card says how it was made. ImageNet's weights come from
-# `keras.applications`; they took days on GPUs and nobody repeats that for a classifier of ten classes.
+# The run has `looks` equal parts, and the curve a point for each. The whole run, ten times as long as the 100 steps of
+# the profile `cpu` and with letters that are zoomed and turned, gave the file that this course ships; the card says
+# how it was made. ImageNet's weights come from `keras.applications`; they took days on GPUs and nobody repeats that
+# for a classifier of ten classes.
 
 # %%
 del reader
@@ -282,7 +289,7 @@ for ax, method in zip(axes, ("pca", "tsne")):
 
 # %%
 queries = transfer.draw(test_labels, 1, seed)[:5]
-indices, _ = transfer.nearest(codes, test_codes[queries], k=5)
+indices, _ = transfer.neighbours(codes, test_codes[queries], k=5)
 rows = np.concatenate([np.stack([test_images[q], *images[found]]) for q, found in zip(queries, indices)])
 wanted = np.repeat(test_labels[queries], 6)
 nearby = np.concatenate([[test_labels[q], *labels[found]] for q, found in zip(queries, indices)])
@@ -513,9 +520,12 @@ plots.learning_curve(
 def with_top(images, labels, codes):
     """The pretrained network with the softmax regression on these codes as its last layer."""
     scaler, regression = (step for _, step in transfer.linear_probe(codes, labels).steps)
-    kernel = regression.coef_.T / scaler.scale_[:, None]  # (features, classes)
+    weights, bias = regression.coef_, regression.intercept_
+    if len(classes) == 2:  # scikit-learn keeps one row: how far the second class is ahead of the first
+        weights, bias = (np.concatenate([0 * row, row]) for row in (weights, bias))
+    kernel = weights.T / scaler.scale_[:, None]  # (features, classes)
     model = transfer.classifier(backbone, len(classes), dropout=0)
-    model.get_layer("logits").set_weights([kernel, regression.intercept_ - scaler.mean_ @ kernel])
+    model.get_layer("logits").set_weights([kernel, bias - scaler.mean_ @ kernel])
     return model
 
 
@@ -727,7 +737,7 @@ ax.set_axis_off()
 #
 # Transfer is used far from its source: networks trained on photographs read X-rays, satellite images and paintings.
 # How would it look if it *failed*? A failing network is not one at chance: it is one whose features are no better
-# than **random** features of the same architecture. So we always measure both, here with three random networks.
+# than **random** features of the same architecture. So we always measure both, here with `untrained` random networks.
 #
 # Three targets: faces against other pieces of press photographs (a distant domain); crops of brick, grass and gravel;
 # and four types of noise, of equal mean and strength, that differ in the distribution of the pixels alone.
@@ -752,15 +762,15 @@ def prepared(noise):
 
 targets = {}
 for name in (distant, unrelated):
-    training_set = data.arrays(name, "train", image_size, channels, per_class=30, seed=seed)
-    targets[name] = (*training_set, *data.arrays(name, "test", image_size, channels, per_class=20))
+    training_set = data.arrays(name, "train", per_class=30, seed=seed, **sized)
+    targets[name] = (*training_set, *data.arrays(name, "test", per_class=20, **sized))
 (noise, kinds), (test_noise, test_kinds) = noise_types(120, seed), noise_types(80, seed + 1)
 targets["noise"] = (prepared(noise), kinds, prepared(test_noise), test_kinds)
 
 # %%
 rows = np.concatenate(
     [
-        target_images[transfer.draw(target_labels, 12 // (target_labels.max() + 1), seed)][:12]
+        target_images[transfer.draw(target_labels, max(12 // (target_labels.max() + 1), 1), seed)][:12]
         for target_images, target_labels, _, _ in targets.values()
     ]
 ).astype("uint8")
@@ -770,7 +780,7 @@ plots.show_images(rows, columns=12, tile=0.7, title=f"{', '.join(targets)}: what
 reach = {}
 for name, (known, known_labels, new, new_labels) in targets.items():
     methods = {"pretrained": (transfer.embed(trunk, known), transfer.embed(trunk, new), logistic)}
-    for number in range(3):
+    for number in range(untrained):
         methods[f"random {number}"] = (*random_codes(trunk, number, known, known, new), logistic)
     reach[name] = transfer.learning_curve(methods, known_labels, new_labels, (2, 5, 20), range(seed, seed + 5))
     reach[name]["method"] = reach[name]["method"].str.split().str[0]

@@ -41,22 +41,25 @@ _ = importlib.import_module("utils")
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
 source: str = "shapes"  # a data set with masks, by name, or the path of a folder of images and masks
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 image_size: int = 64  # [32, 1024] height and width that its images are brought to
-most: int = 4000  # [50, ] training images, at most
+most: int = 4000  # [20, ] training images, at most
 tested: int = 500  # [10, ] images for validation, at most
 tile: int = 64  # [32, 512] side of the pieces that they are cut into for training; divides image_size
 stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
 rare: str = "shapes/small"  # a data set in which most pixels are background
 rare_size: int = 96  # [32, 1024] height and width of its images
+rare_widths: list[int] = [16, 32, 64]  # filters of the network for these, stage by stage
 rare_tile: int = 48  # [16, 512] side of their pieces; divides rare_size
 encoder: str = "crops"  # {crops, MobileNetV2} the network with image labels only: made here, or ImageNet's
 patch_steps: int = 500  # [10, 10000] steps of the classifier of patches
-loss_steps: int = 500  # [25, 10000] steps with each of the losses
-family_steps: list[int] = [1025, 1025, 450, 550, 800, 775]  # of each family below: equal in CPU seconds
+loss_steps: int = 500  # [1, 10000] steps with each of the losses
+family_steps: list[int] = [1025, 1025, 450, 550, 800, 775]  # of each family below: equal in CPU seconds; 0: untrained
 crops_steps: int = 800  # [10, 10000] steps of training on image labels
 few: list[int] = [10, 30, 100]  # images with masks for the last comparison
-few_steps: int = 250  # [25, 5000] steps on each of these few
+few_steps: int = 250  # [1, 5000] steps on each of these few
 draws: int = 2  # [1, 10] choices of the few images
+timed: int = 100  # [1, 1000] answers over which the time of a network is the median
 
 # %%
 import tempfile
@@ -192,7 +195,7 @@ plots.bars(
 # %%
 def examples(name, split, size, side):
     """Tiles (N, side, side, 3) uint8 of the images of a split, brought to size x size, and their masks (N, side, side)."""
-    images, masks = data.arrays(name, split, size, channels=3, target="mask")
+    images, masks = data.arrays(name, split, size, channels=3, target="mask", on_error=on_error)
     if stretch:
         low, high = np.percentile(images, (1, 99.8), axis=(1, 2, 3), keepdims=True)
         images = np.clip((images - low) * 255 / np.maximum(high - low, 1), 0, 255).astype("uint8")
@@ -204,10 +207,8 @@ def examples(name, split, size, side):
     return cut(images), cut(masks)
 
 
-classes = data.describe(source).mask_classes
-available = data.describe(source).splits["train"]
-train_split = f"train[:{min(most, available)}]"
-train_images, train_masks = examples(source, train_split, image_size, tile)
+classes = data.chosen(source, "mask", on_error, classes=1).mask_classes
+train_images, train_masks = examples(source, f"train[:{most}]", image_size, tile)
 images, masks = examples(source, f"validation[:{tested}]", image_size, tile)
 print(f"{source}: {len(train_images):,} training tiles, {len(images):,} for validation, {len(classes)} classes")
 
@@ -294,7 +295,7 @@ for margin in (0, 2, 10):
 # of background; its IoU is that same share for background and 0 for every other class.
 
 # %%
-rare_classes = data.describe(rare).mask_classes
+rare_classes = data.chosen(rare, "mask", on_error, classes=1).mask_classes
 rare_images, rare_masks = examples(rare, "train[:500]", rare_size, rare_tile)
 rare_val_images, rare_val_masks = examples(rare, f"validation[:{min(tested, 100)}]", rare_size, rare_tile)
 nothing = metrics.scores(metrics.confusion(rare_val_masks, np.zeros_like(rare_val_masks), len(rare_classes)))
@@ -935,22 +936,23 @@ def batches(images, masks, count):
 
 
 def train(model, images, masks, steps, loss, rate=2e-3, batch_size=8):
-    """Train for so many steps; gives the history, an entry for each 25 steps."""
+    """Train for so many steps; gives the history, an entry for each 25 steps (one for all when there are fewer)."""
     schedule = training.WarmupHoldDecay(rate, steps, warmup=steps // 10)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0)
     model.compile(optimizer, loss, jit_compile=training.jit_compile())
-    drawn = batches(images, masks, 25 * batch_size)
-    return training.fit(model, drawn, steps // 25, batch_size=batch_size, seed=seed).history
+    each = min(steps, 25)
+    drawn = batches(images, masks, each * batch_size)
+    return training.fit(model, drawn, steps // each, batch_size=batch_size, seed=seed).history
 
 
 # %%
 loss_scores, loss_labels = {}, {}
 for name, loss in loss_functions.items():
     keras.utils.set_random_seed(seed)
-    model = unet((rare_tile, rare_tile, 3), len(rare_classes), widths=(16, 32, 64))
+    model = unet((rare_tile, rare_tile, 3), len(rare_classes), widths=rare_widths)
     train(model, rare_images, rare_masks, loss_steps, loss)
     loss_scores[name] = metrics.evaluate(model, (rare_val_images, rare_val_masks), len(rare_classes))
-    loss_labels[name] = inference.predict(model, rare_val_images[:400])
+    loss_labels[name] = inference.predict(model, rare_val_images[:400], batch_size=32)
 
 # %%
 foreground = {}
@@ -1002,7 +1004,8 @@ for (name, build), steps in zip(builders.items(), family_steps):
     keras.utils.set_random_seed(seed)
     models[name] = build()
     began = time.process_time()
-    curves[name] = train(models[name], train_images, train_masks, steps, combined)["loss"]
+    if steps:
+        curves[name] = train(models[name], train_images, train_masks, steps, combined)["loss"]
     seconds[name] = time.process_time() - began
 plots.bars(seconds, xlabel="CPU seconds of training, on this machine")
 
@@ -1162,7 +1165,7 @@ record(
 speed = {}
 for name, model in models.items():
     times = []
-    for _ in range(105):
+    for _ in range(timed + 5):
         began = time.perf_counter()
         model.predict_on_batch(images[:1]).argmax(axis=-1)
         times.append(time.perf_counter() - began)
@@ -1203,7 +1206,7 @@ def trunk(classes=None):
 
 # %%
 if encoder == "crops":
-    crops, crop_labels = data.arrays("shapes_crops", "train[:8000]")
+    crops, crop_labels = data.arrays("shapes_crops", f"train[:{min(64 * crops_steps, 8000)}]")
     named = trunk(6)
     rate = training.WarmupHoldDecay(2e-3, crops_steps, warmup=crops_steps // 10)
     training.compile_classifier(named, keras.optimizers.AdamW(rate, weight_decay=1e-3))
@@ -1246,8 +1249,7 @@ def learn(pretrained, pictures, truths):
 
 
 # %%
-enough = f"train[:{min(400, available)}]"
-whole_images, whole_masks = examples(source, enough, image_size, image_size)
+whole_images, whole_masks = examples(source, "train[:400]", image_size, image_size)
 test_images, test_masks = examples(source, f"test[:{min(tested, 300)}]", image_size, image_size)
 rows, last = [], {}
 for draw in range(draws):
@@ -1257,7 +1259,7 @@ for draw in range(draws):
             model = learn(pretrained, whole_images[order[:count]], whole_masks[order[:count]])
             score = metrics.evaluate(model, (test_images, test_masks), len(classes))["mean_iou"]
             rows.append({"images": count, "mean IoU": score, "method": name})
-            last[name, count] = inference.predict(model, test_images[:4])
+            last[name, count] = inference.predict(model, test_images[:32], batch_size=32)[:4]
 
 # %%
 table = pd.DataFrame(rows)

@@ -44,6 +44,7 @@ image_size: int = 32  # [32, 48] height and width that they are brought to
 per_class: int = 600  # [20, 1600] training images of each class
 steps: int = 350  # [10, 5000] steps of each training
 repeats: int = 3  # [1, 10] trainings of each network, each with its own initial weights and order of images
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.9  # [0, 1] share of the test images that each network must get right, on average over its trainings
 
 # %%
@@ -435,10 +436,12 @@ plots.block_diagram(narrow, title="Module 3b, as you built it", ax=ax)
 # Now design two small networks for these pictures, one of each kind. They are drawn: one shape on a textured ground.
 
 # %%
-channels = data.describe(dataset).image_shape[-1]
-classes = data.describe(dataset).classes
-images, labels = data.arrays(dataset, "train", image_size, channels, per_class=per_class, seed=seed)
-test_images, test_labels = data.arrays(dataset, "test[:1200]", image_size, channels)
+described = data.chosen(dataset, on_error=on_error)
+channels, classes = described.image_shape[-1], described.classes
+judged = dataset in ("shapes_crops", "fashion_mnist", "cifar10")  # the floor was measured on these
+drawn = {"per_class": per_class, "seed": seed, "on_error": on_error}
+images, labels = data.arrays(dataset, "train", image_size, channels, **drawn)
+test_images, test_labels = data.arrays(dataset, "test[:1200]", image_size, channels, on_error=on_error)
 x, x_test = (array.astype("float32") / 127.5 - 1 for array in (images, test_images))
 shown = transfer.draw(labels, 2, seed)[:12]
 plots.show_images(images[shown], labels[shown], classes=classes, columns=6, tile=1.2)
@@ -527,7 +530,7 @@ reached = {}
 for name, design in designs.items():
     reached[name] = train(design)
     mean = np.mean(reached[name])
-    assert mean >= floor, (
+    assert results.reaches(mean, floor, judged), (
         f"{name}: {mean:.1%} of the test images on average over {repeats} trainings, the floor is {floor:.0%}"
     )
 

@@ -43,6 +43,7 @@ image_size: int = 24  # [16, 48] height and width of the images
 blocks: list[int] = [2, 6]  # blocks in each of three stages, of the shallower and of the deeper network
 steps: int = 400  # [10, 100000] training steps of 32 images
 looks: int = 10  # [2, 50] points of a training curve
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.55  # [0, 1] share of the test images that the shallower residual network must get right
 
 # %%
@@ -517,8 +518,9 @@ assert toy.loss.get_config()["from_logits"]
 ### END HIDDEN TESTS
 
 # %%
-classes = data.describe(pictures).classes
-sets = {split: data.arrays(pictures, split, image_size) for split in ("train", "test")}
+classes = data.chosen(pictures, on_error=on_error).classes
+judged = pictures in ("shapes_crops", "fashion_mnist", "cifar10")  # the floor was measured on these
+sets = {split: data.arrays(pictures, split, image_size, on_error=on_error) for split in ("train", "test")}
 (images, labels), (test_images, test_labels) = (
     ((pixels.astype("float32") - 128) / 64, numbers) for pixels, numbers in sets.values()
 )
@@ -555,7 +557,7 @@ def accuracy(model):
 shallow = fresh(residual_block, blocks[0])
 curves = {f"residual, {6 * blocks[0] + 2} layers": train(shallow, images, labels, steps)}
 reached = accuracy(shallow)
-assert reached >= floor, f"{reached:.1%} of the test images are right, the floor is {floor:.1%}"
+assert results.reaches(reached, floor, judged), f"{reached:.1%} of the test images are right, the floor is {floor:.1%}"
 
 # %% [markdown]
 # Now the other three: the deeper residual network, and both depths without shortcuts.

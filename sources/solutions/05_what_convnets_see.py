@@ -39,10 +39,10 @@ _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] which images are drawn, and in which order they are trained on
-drawn: int = 3000  # [60, 20000] images drawn to train on
+drawn: int = 3000  # [60, 20000] images drawn to train on; to validate and to test on, a tenth as many each
 steps: int = 930  # [6, 10000] training steps of the sound network and of the repaired one
 biased_steps: int = 300  # [6, 5000] training steps of the biased network
-measured: int = 120  # [6, 300] images on which maps are measured
+measured: int = 120  # [6, 2000] images on which maps are measured
 floor: float = 0.55  # [0, 1] share of the test images that your repaired network must get right
 on_object: float = 0.18  # [0, 1] share of its Grad-CAM that must lie on the object
 
@@ -74,8 +74,8 @@ def draw(count, split, ground):
 
 plain_images, plain_labels, _ = draw(drawn, "train", "random")
 studio_images, studio_labels, studio_masks = draw(drawn, "train", "biased")
-validation_images, validation_labels, validation_masks = draw(300, "validation", "biased")
-test_images, test_labels, test_masks = draw(300, "test", "biased")
+validation_images, validation_labels, validation_masks = draw(max(drawn // 10, measured), "validation", "biased")
+test_images, test_labels, test_masks = draw(max(drawn // 10, measured), "test", "biased")
 shown = np.concatenate([studio_images[:12], test_images[:12]])
 plots.show_images(shown, columns=12, tile=0.66, title="In the studio, and in the test")
 

@@ -44,6 +44,7 @@ image_size: int = 32  # [16, 224] height and width that the images are brought t
 per_class: int = 10  # [2, 200] training images of each class
 epochs: int = 30  # [1, 200] most passes over them when fine-tuning
 rate: float = 3e-3  # [1e-6, 0.1] learning rate of the classifier on top when fine-tuning
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.9  # [0, 1] share of the test images that your classifier must get right
 
 # %%
@@ -70,7 +71,8 @@ if source == "glyphs":
 else:
     backbone, channels = pretrained.imagenet("MobileNetV2"), 3
     frozen_to, groups = "block_13_project_BN", ["Conv1", "block_14_expand", "logits"]
-classes = data.describe(target).classes
+classes = data.chosen(target, on_error=on_error).classes
+judged = target in ("digits", "clothing", "tf_flowers")  # the floor was measured on these
 print(f"{backbone.count_params():,} parameters, trained on {source}; {len(classes)} new classes: {', '.join(classes)}")
 
 # %% [markdown]
@@ -78,8 +80,9 @@ print(f"{backbone.count_params():,} parameters, trained on {source}; {len(classe
 # settings. The test images stay in their drawer until the last check.
 
 # %%
-images, labels = data.arrays(target, "train", image_size, channels, per_class=per_class, seed=seed)
-validation_images, validation_labels = data.arrays(target, "validation", image_size, channels)
+options = {"image_size": image_size, "channels": channels, "on_error": on_error}
+images, labels = data.arrays(target, "train", per_class=per_class, seed=seed, **options)
+validation_images, validation_labels = data.arrays(target, "validation", **options)
 chance = np.bincount(validation_labels).max() / len(validation_labels)  # what the most frequent class alone would reach
 plots.show_images(images[: 2 * len(classes)], labels[: 2 * len(classes)], classes=classes, columns=len(classes))
 
@@ -458,11 +461,13 @@ def fine_tune(backbone, weights, bias):
 
 # %% check="fine-tune" points=2
 classifier, history = fine_tune(backbone, raw_weights, raw_bias)
-test_images, test_labels = data.arrays(target, "test", image_size, channels)
+test_images, test_labels = data.arrays(target, "test", **options)
 predictions = classifier.predict(test_images, batch_size=64, verbose=0)
 assert predictions.shape == (len(test_labels), len(classes)), f"logits are (images, classes), got {predictions.shape}"
 accuracy = float(np.mean(predictions.argmax(axis=1) == test_labels))
-assert accuracy >= floor, f"{accuracy:.1%} of the test images are right, the floor is {floor:.1%}"
+assert results.reaches(accuracy, floor, judged), (
+    f"{accuracy:.1%} of the test images are right, the floor is {floor:.1%}"
+)
 
 # %% check="fine-tune" points=1
 for name in ("loss", "val_loss"):
@@ -510,9 +515,10 @@ plots.confusion_matrix(
 )
 # %%
 wrong = np.flatnonzero(predictions.argmax(axis=1) != test_labels)[:16]
-plots.show_images(
-    test_images[wrong], test_labels[wrong], predictions=predictions[wrong].argmax(axis=1), classes=classes
-)
+if len(wrong):
+    plots.show_images(
+        test_images[wrong], test_labels[wrong], predictions=predictions[wrong].argmax(axis=1), classes=classes
+    )
 
 # %%
 test_codes = embed(backbone, test_images)

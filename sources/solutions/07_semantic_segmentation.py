@@ -46,6 +46,7 @@ tested: int = 500  # [4, ] most test images
 stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
 steps: int = 1100  # [2, 100000] training steps
 batch_size: int = 16  # [1, 64] images in each
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 floor: float = 0.75  # [0, 1] mean IoU that your network must reach on the test images
 
 # %%
@@ -72,17 +73,20 @@ session.start(seed)
 # %%
 def pairs(split, size=image_size):
     """Images (N, size, size, 3) uint8 and masks (N, size, size) uint8."""
-    images, masks = data.arrays(source, split, size, channels=3, target="mask")
+    images, masks = data.arrays(source, split, size, channels=3, target="mask", on_error=on_error)
     if stretch:
         low, high = np.percentile(images, (1, 99.8), axis=(1, 2, 3), keepdims=True)
         images = np.clip((images - low) * 255 / np.maximum(high - low, 1), 0, 255).astype("uint8")
     return images, masks
 
 
-classes = data.describe(source).mask_classes
-available = data.describe(source).splits
-train_images, train_masks = pairs(f"train[:{min(examples, available['train'])}]")
-test_images, test_masks = pairs(f"test[:{min(tested, available['test'])}]")
+classes = data.chosen(source, "mask", on_error, classes=1).mask_classes
+on_known_data = source in ("shapes", "nuclei", "oxford_iiit_pet")  # the floor was measured on these
+train_images, train_masks = pairs(f"train[:{examples}]")
+test_images, test_masks = pairs(f"test[:{tested}]")
+if len(train_images) < 3 * batch_size:  # few images are shown more often, so that there are three batches
+    again = np.arange(3 * batch_size) % len(train_images)
+    train_images, train_masks = train_images[again], train_masks[again]
 plots.show_masks(train_images[:6], train_masks[:6], classes=classes)
 
 # %% [markdown]
@@ -498,7 +502,7 @@ results.record(mean_iou=reached["mean_iou"], pixel_accuracy=reached["pixel_accur
 logits = [model.predict_on_batch(test_images[start : start + 20]) for start in range(0, len(test_images), 20)]
 answers = np.concatenate(logits).argmax(axis=-1)
 judged = metrics.scores(metrics.confusion(test_masks, answers, len(classes)))["mean_iou"]
-assert judged >= floor, (
+assert results.reaches(judged, floor, on_known_data), (
     f"mean IoU {judged:.3f} on the test images, {floor} is asked for (without learning, {best_trivial:.3f}): do the flips move the masks "
     "along, does the rate fall at the end, and are the batches drawn from all images?"
 )
@@ -627,7 +631,7 @@ share = {
 plots.bars(share, xlabel="share of wrong pixels", title="By distance from the nearest outline")
 
 # %%
-some = picked[[0, 1, 3, 4]]
+some = picked[[0, 1, -3, -2]]
 plots.show_label_maps(
     test_images[some], test_masks[some], {"your network": predicted[some]}, classes, errors=True, tile=1.8
 )

@@ -8,9 +8,25 @@ import pytest
 from course.authoring.assemble import store_outputs
 from course.authoring.build import build
 from course.authoring.check import fix
+from course.execution import template
 from course.manifest import KINDS, load
 
+# What a template imports for notebooks that compute nothing: the rest takes five seconds of CPU time for each
+# environment.
+LIGHT = tuple(
+    name for name in template.MODULES if name.partition(".")[0] in ("papermill", "nbformat", "psutil", "ipykernel")
+)
+
 MINICOURSE = Path(__file__).parent.parent / "minicourse"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def light_template():
+    """Kernels are forked from a template without Keras, in this process; what is started from here says so itself."""
+    before, template.MODULES = template.MODULES, LIGHT
+    yield
+    template.close_all()
+    template.MODULES = before
 
 
 @pytest.fixture(scope="session")

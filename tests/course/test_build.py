@@ -573,9 +573,9 @@ BROKEN = [
     (
         'check="double"',
         'check="duoble"',
-        "check names an unknown gap 'duoble' (gaps above it: add, double; did you mean double?)",
+        "no gap 'duoble' above this check (known: add, double; did you mean double?)",
     ),
-    ('gap="add" stub', 'gap="plus" stub', "check names an unknown gap 'add' (gaps above it: plus)"),
+    ('gap="add" stub', 'gap="plus" stub', "no gap 'add' above this check (known: plus)"),
     (" points=2", "", "expected points=NUMBER above 0, got none"),
     (" points=2", " points=0", "expected points=NUMBER above 0, got 0"),
     (" points=2", ' points="2"', 'expected points=NUMBER above 0, got "2"'),

@@ -9,29 +9,17 @@ import pytest
 
 from course.execution import cache as module
 from course.execution.cache import Cache
+from course.execution.worker import Request, spawn
+from course.execution.worker import digest as digest_of
 from course.manifest import load
 from course.notebook import read_notebook
 from course.outcome import Result
 
 WITHIN = {
     "utils/__init__.py": "",
-    "utils/results.py": "import json\n",
     "utils/plots.py": "from .style import colours\n",
     "utils/style.py": "colours = 1\n",
     "utils/unused.py": "",
-    "utils/data/__init__.py": "from . import sources\nfrom .. import results\n",
-    "utils/data/sources.py": "def late():\n    from utils.data.loading import load\n",
-    "utils/data/loading.py": "",
-    "utils/pretrained/__init__.py": "",
-    "utils/pretrained/glyphs.npz": "weights",
-    "utils/pretrained/glyphs.json": "{}",
-    "utils/pretrained/more/shapes.npz": "weights",
-    "utils/pretrained/train.py": "import utils.unused\n",
-    "utils/architectures/__init__.py": "import importlib\n\ndef build(name):\n    return importlib.import_module('.' + name, __name__)\n",
-    "utils/architectures/vgg.py": "",
-    "utils/loop/__init__.py": "from utils.loop import one\n",
-    "utils/loop/one.py": "from utils.loop import two\nimport utils.loop.two as again\n",
-    "utils/loop/two.py": "from . import one\n",
     "requirements.lock": "numpy==2\n",
 }
 
@@ -48,127 +36,6 @@ def course(mini, monkeypatch):
     manifest = load(mini)
     notebook = manifest.select(["01/lecture"])[0]
     return mini, notebook, Cache(mini, manifest.profile("smoke"))
-
-
-def names(root: Path, cache: Cache, *cells: str) -> set[str]:
-    found = cache.dependencies(root / "lectures", cells)
-    return {path.relative_to(root).as_posix().removeprefix("utils/") for path in found}
-
-
-@pytest.mark.parametrize(
-    ("cell", "files"),
-    [
-        ("import numpy, utilsx", set()),
-        ("import utils.results", {"__init__.py", "results.py"}),
-        ("from utils import results", {"__init__.py", "results.py"}),
-        ("from utils import plots as p", {"__init__.py", "plots.py", "style.py"}),
-        ("from utils.style import colours", {"__init__.py", "style.py"}),
-        ("def f():\n    import utils.style", {"__init__.py", "style.py"}),
-        ("%matplotlib inline\n!ls\n%time import utils.style", {"__init__.py", "style.py"}),
-        ("x = !ls\nimport utils.style", None),
-        ("importlib.import_module('utils.style')", {"__init__.py", "style.py"}),
-        ("importlib.import_module('utils.' + name)", None),
-        (
-            "from utils.data import load",
-            {"__init__.py", "data/__init__.py", "data/sources.py", "data/loading.py", "results.py"},
-        ),
-        (
-            "from utils.pretrained import load",
-            {
-                "__init__.py",
-                *("pretrained/__init__.py", "pretrained/glyphs.npz", "pretrained/glyphs.json"),
-                "pretrained/more/shapes.npz",
-            },
-        ),
-        ("import utils.pretrained.train", "pretrained/train.py unused.py"),
-        (
-            "from utils.data import *",
-            {"__init__.py", "data/__init__.py", "data/sources.py", "data/loading.py", "results.py"},
-        ),
-        (
-            "from utils.architectures import build",
-            {"__init__.py", "architectures/__init__.py", "architectures/vgg.py"},
-        ),
-        ("import utils.loop", {"__init__.py", "loop/__init__.py", "loop/one.py", "loop/two.py"}),
-    ],
-)
-def test_the_files_that_a_cell_imports(course, cell, files):
-    root, _, cache = course
-    found = names(root, cache, cell)
-    if files is None:  # not to be told: everything
-        files = {name.removeprefix("utils/") for name in WITHIN if name.startswith("utils/")}
-    if isinstance(files, str):
-        assert set(files.split()) <= found
-    else:
-        assert found == files
-
-
-@pytest.fixture
-def known(course):
-    """The file of what is imported where, written; the cell and the files that it was written for."""
-    root, _, cache = course
-    cell = "from utils.data import load"
-    files = names(root, cache, cell)
-    path = root / "build" / "cache" / "imports.json"
-    assert path.is_file()
-    return path, cell, files
-
-
-def test_code_is_parsed_once_for_all_runs(course, known, monkeypatch):
-    root, _, cache = course
-    path, cell, files = known
-
-    def parsed(*_):
-        raise AssertionError("parsed again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_imported", parsed)
-        assert names(root, Cache(root, cache.profile), cell) == files
-    (root / "utils" / "data" / "loading.py").write_text("import utils.style\n")
-    assert names(root, Cache(root, cache.profile), cell) == files | {"style.py"}
-    written = path.stat().st_mtime_ns
-    names(root, Cache(root, cache.profile), cell)
-    assert path.stat().st_mtime_ns == written, "nothing is new"
-
-
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"rules": "RULES", "known": {"x": 1}}', b'{"known": {}}'])
-def test_damaged_notes_of_imports_are_made_anew(course, known, content):
-    root, _, cache = course
-    path, cell, files = known
-    good = json.loads(path.read_bytes())
-    path.write_bytes(content.replace(b"RULES", good["rules"].encode()))
-    assert names(root, Cache(root, cache.profile), cell) == files
-    assert json.loads(path.read_bytes()) == good
-
-
-def test_notes_of_imports_by_other_rules_do_not_count(course, known):
-    root, _, cache = course
-    path, cell, files = known
-    other = json.loads(path.read_bytes())
-    path.write_text(json.dumps({"rules": "older", "known": {digest: [] for digest in other["known"]}}))
-    assert names(root, Cache(root, cache.profile), cell) == files
-
-
-def test_notes_of_imports_that_cannot_be_written_cost_nothing_but_time(course, known):
-    root, _, cache = course
-    path, cell, files = known
-    path.unlink()
-    path.mkdir()
-    assert names(root, Cache(root, cache.profile), cell) == files
-
-
-def test_notes_of_imports_do_not_grow_for_ever(course, known, monkeypatch):
-    root, _, cache = course
-    path = known[0]
-    monkeypatch.setattr(module._Imports, "MOST", 3)
-    names(root, Cache(root, cache.profile), "import utils.style")
-    assert len(json.loads(path.read_bytes())["known"]) == 3, "the cell, and two files"
-
-
-def test_a_file_beside_the_notebook_comes_first(course):
-    root, _, cache = course
-    (root / "lectures" / "style.py").write_text("import utils.results\n")
-    assert names(root, cache, "import style") == {"lectures/style.py", "__init__.py", "results.py"}
 
 
 # ------------------------------------------------------------------------------------------------------------ keys
@@ -189,11 +56,6 @@ def key(root: Path, notebook, parameters=None, **profile) -> str:
     return Cache(root, chosen).key(notebook, {"repeats": 2} if parameters is None else parameters).name
 
 
-def use(root: Path, notebook) -> None:
-    """Let the lecture import what it needs for the cases below."""
-    edit(notebook, lambda cells: code_cells(cells)[-1].update(source="from utils import plots, pretrained\ntotal"))
-
-
 def touch(path: Path, content: str = "other") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
@@ -205,10 +67,8 @@ CHANGES = {
     "a telling tag": lambda root, nb, _: edit(
         nb, lambda cells: code_cells(cells)[3].update(metadata={"tags": ["raises-exception"]})
     ),
-    "an imported file": lambda root, nb, _: touch(root / "utils/plots.py"),
-    "a file that an imported file imports": lambda root, nb, _: touch(root / "utils/style.py"),
-    "weights": lambda root, nb, _: touch(root / "utils/pretrained/glyphs.npz", "WEIGHTS"),
-    "new weights": lambda root, nb, _: touch(root / "utils/pretrained/other.npz"),
+    "a module beside it": lambda root, nb, _: touch(root / "lectures/style.py"),
+    "a file named by a parameter's default": lambda root, nb, _: touch(root / "lectures/sum", "more"),
     "the lock": lambda root, nb, _: touch(root / "requirements.lock"),
     "the backend": lambda root, nb, patch: patch.setenv("KERAS_BACKEND", "jax"),
     "another version": lambda root, nb, patch: patch.setattr(module, "_versions", lambda: {"python": "4"}),
@@ -224,16 +84,14 @@ NOTHING = {
         nb, lambda cells: code_cells(cells)[3].update(metadata={"tags": ["thumbnail"]})
     ),
     "outputs": lambda root, nb, _: edit(nb, lambda cells: code_cells(cells)[3].update(outputs=[])),
-    "a file that is not imported": lambda root, nb, _: touch(root / "utils/unused.py"),
-    "bytecode": lambda root, nb, _: touch(root / "utils/pretrained/__pycache__/x.pyc"),
-    "time of a source": lambda root, nb, _: os.utime(root / "utils/plots.py", (1, 1)),
+    "a file that only the kernel knows of": lambda root, nb, _: touch(root / "utils/plots.py"),
 }
 
 
 @pytest.mark.parametrize("name", [*CHANGES, *NOTHING])
 def test_the_key_changes_with_what_the_result_depends_on_and_with_nothing_else(course, monkeypatch, name):
     root, notebook, _ = course
-    use(root, notebook)
+    touch(root / "lectures/sum", "x")
     touch(root / "archives/clothing.zip")
     touch(root / "home/keras.json")
     monkeypatch.setenv("COURSE_DATA", str(root / "archives"))
@@ -386,11 +244,114 @@ def test_an_entry_whose_code_is_another_is_none(stored):
 def test_the_newest_three_are_kept_and_use_makes_new(stored):
     _, notebook, cache, first, document, path = stored
     for number in range(5):
-        for entry in path.parent.iterdir():
-            os.utime(entry, (entry.stat().st_mtime - 100,) * 2)
-        os.utime(path, (1, 1))
         assert cache.get(notebook, first) is not None, "it has just been used"
         cache.put(notebook, replace(first, data=str(number)), Result("", "passed"), as_bytes(document), 0.0)
     assert len(list(path.parent.iterdir())) == module.KEPT
     assert cache.get(notebook, replace(first, data="4")) is not None
     assert cache.get(notebook, replace(first, data="0")) is None
+
+
+def test_a_clock_that_is_set_back_does_not_drop_what_is_new(stored, monkeypatch):
+    _, notebook, cache, first, document, _ = stored
+    monkeypatch.setattr(module.time, "time_ns", lambda: 10**9)
+    for number in range(5):
+        new = replace(first, data=str(number))
+        cache.put(notebook, new, Result("", "passed"), as_bytes(document), 0.0)
+        assert cache.get(notebook, new) is not None
+
+
+# ------------------------------------------------------------------------------------ what the kernel says that it read
+
+
+def test_an_entry_serves_while_the_files_are_what_they_were(course, tmp_path):
+    root, notebook, cache = course
+    table = tmp_path / "table.csv"
+    name, document = cache.key(notebook, {}), as_bytes(executed(notebook))
+
+    def put():
+        files = {str(path): digest_of(path) for path in (table, tmp_path)}
+        cache.put(notebook, name, Result("", "passed", files=files), document, 0.0)
+
+    touch(table, "1,2")
+    put()
+    assert Cache(root, cache.profile).get(notebook, name) is not None
+    os.utime(table, (1, 1))
+    assert cache.get(notebook, name) is None, "the folder's listing tells times"
+    put()
+    touch(table, "1,3")
+    assert cache.get(notebook, name) is None
+    touch(table, "1,2")
+    os.utime(table, (1, 1))
+    assert cache.get(notebook, name) is not None
+    table.unlink()
+    assert cache.get(notebook, name) is None
+
+
+def test_two_versions_of_a_file_have_an_entry_each(course, tmp_path):
+    _, notebook, cache = course
+    name, document = cache.key(notebook, {}), as_bytes(executed(notebook))
+    for content in ("one", "two"):
+        touch(tmp_path / "x", content)
+        files = {str(tmp_path / "x"): digest_of(tmp_path / "x")}
+        cache.put(notebook, name, Result("", "passed", files=files, metrics={content: 1.0}), document, 0.0)
+    for content in ("one", "two"):
+        touch(tmp_path / "x", content)
+        assert cache.get(notebook, name).result.metrics == {content: 1.0}
+
+
+READS = {
+    "lectures/table.csv": "open('table.csv').read()",
+    "lectures/deep/list.txt": "import os\nos.listdir('deep')",
+    "lectures/script.py": "%run script.py",
+    "lectures/beside.py": "import beside",
+    "elsewhere/far.py": "import sys\nsys.path.append('../elsewhere')\nimport far",
+    "lectures/package/part.py": "import importlib\nimportlib.import_module('.part', 'package')",
+    "lectures/named.py": "load = __import__('importlib').import_module\nload('na' + 'med')",
+}
+
+
+def test_the_kernel_tells_what_the_notebook_reads(tmp_path):
+    """Each kind of reading that no parser of the code would find."""
+    for name in READS:
+        touch(tmp_path / name, "x = 1\n")
+    touch(tmp_path / "lectures/package/__init__.py", "")
+    touch(tmp_path / "lectures/not_read.py", "")
+    own = (
+        "open('own', 'w').write('x')\nopen('own').read()\nimport tempfile\nopen(tempfile.mkdtemp() + '/x', 'w').close()"
+    )
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
+        for n, source in enumerate([*READS.values(), own])
+    ]
+    path = tmp_path / "lectures" / "x.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    result, _ = spawn(Request(str(path), threads=1))
+    assert result.status == "passed", result.error
+    assert all(result.files.values()), "each has its digest"
+    read = {os.path.relpath(name, tmp_path) for name in result.files}
+    expected = {name if "deep" not in name else "lectures/deep" for name in READS}
+    assert expected <= read
+    assert read - expected <= {"lectures/package", "lectures/package/__init__.py", "elsewhere"}
+    cache = Cache(tmp_path, None)
+    for name in READS:
+        before, times = (tmp_path / name).read_text(), (tmp_path / name).stat()
+        assert Cache(tmp_path, None).serves(result.files)
+        touch(tmp_path / name, "x = 2222\n")
+        assert not cache.serves(result.files), name
+        touch(tmp_path / name, before)
+        os.utime(tmp_path / name, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_file_that_changes_while_it_is_used_serves_nothing(tmp_path):
+    touch(tmp_path / "table.csv", "1")
+    source = "import os\nopen('table.csv').read()"
+    later = "import subprocess\nsubprocess.run('echo 22 > table.csv', shell=True).returncode"
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": each, "outputs": [], "execution_count": None}
+        for n, each in enumerate([source, later])
+    ]
+    path = tmp_path / "x.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    result, _ = spawn(Request(str(path), threads=1))
+    assert result.files == {str(tmp_path / "table.csv"): ""}
+    assert not Cache(tmp_path, None).serves(result.files)

@@ -1,4 +1,6 @@
-"""Bands from seeds: Howe's factor against printed tables, stored runs, proposals, and what stands in course.toml afterwards."""
+"""Bands from seeds: Howe's factor against printed tables, stored runs, proposals, and what stands in course.toml
+afterwards.
+"""
 
 import json
 import math
@@ -15,13 +17,14 @@ from course.authoring.build import build
 from course.authoring.check import check
 from course.bands import Run, beyond, howe, proposed, read_runs, says_nothing, store_run
 from course.errors import CourseError
+from course.execution.worker import digest
 from course.manifest import load
 from course.outcome import Result
 from course.reporting import calibrate as module
 from course.reporting.calibrate import calibrate, read_seeds
 
-# Two-sided tolerance factors, 95 % of the population with confidence .90: Eisenhart, Hastay, Wallis, Techniques of statistical
-# analysis (1947), table 2.1; printed again in Montgomery's textbooks.
+# Two-sided tolerance factors, 95 % of the population with confidence .90: Eisenhart, Hastay, Wallis, Techniques of
+# statistical analysis (1947), table 2.1; printed again in Montgomery's textbooks.
 PRINTED = {3: 6.919, 5: 4.152, 8: 3.264, 10: 3.018, 20: 2.564, 50: 2.284}
 
 
@@ -37,7 +40,8 @@ def test_howes_factor_by_scipys_quantiles():
 
 
 def test_a_band_holds_95_of_100_runs_with_90_percent_confidence():
-    """By simulation: of 2000 calibrations with five seeds, nine in ten give a band with 95 % of the population in it."""
+    """By simulation: of 2000 calibrations with five seeds, nine in ten give a band with 95 % of the population in
+    it."""
     draws = np.random.default_rng(0).normal(0.8, 0.02, (2000, 5))
     good = 0
     for values in draws:
@@ -47,9 +51,11 @@ def test_a_band_holds_95_of_100_runs_with_90_percent_confidence():
 
 
 def test_a_band_by_hand():
-    # mean .8, standard deviation .02, factor 6.972 for three seeds: .8 - .1394 and .8 + .1394, outward to two digits of .279
+    # mean .8, standard deviation .02, factor 6.972 for three seeds: .8 - .1394 and .8 + .1394, outward to two digits of
+    # .279
     assert proposed([0.78, 0.80, 0.82]) == (0.66, 0.94)
     assert proposed([0.96, 0.98, 1.0], (0, 1)) == (0.84, 1)
+    assert proposed([0.0, 0.02, 0.04], (0, 1)) == (0, 0.16)
     assert proposed([1480.0, 1500.0, 1520.0]) == (1360.0, 1640.0)
 
 
@@ -128,15 +134,18 @@ class Fake:
         self.seeds = []
         self.lock = threading.Lock()
         self.broken = set()
+        self.reads = []  # files that the notebook reads
 
     def __call__(self, request, on_progress=None, cancel=None):
         seed = request.parameters["seed"]
         with self.lock:
             self.seeds.append(seed)
         if seed in self.broken:
-            return Result(request.notebook, "failed", {"cell": 3, "name": "ValueError", "value": "no"})
+            return Result(request.notebook, "failed", {"cell": 3, "name": "ValueError", "value": "no"}), None
         metrics = {"total": 30 + [0.0, 0.1, -0.1, 0.2, 0.3][seed % 5], "constant": 5.0}
-        return Result(request.notebook, "passed", None, 30.0, 12.0, 500, [], metrics, {"python": "3"})
+        result = Result(request.notebook, "passed", None, 30.0, 12.0, 500, [], metrics, {"python": "3"})
+        result.files = {str(path): digest(path) for path in self.reads}
+        return result, b"{}"
 
 
 @pytest.fixture
@@ -273,10 +282,24 @@ def test_two_real_runs(seeded):
     assert "total: 30, 30.1: band" in said and "constant: 5 with every seed: band 5" in said
 
 
+def test_a_run_counts_while_the_files_that_it_read_are_the_same(seeded, fake):
+    table = seeded / "table.csv"
+    table.write_text("1")
+    fake.reads = [table]
+    go(seeded, [0, 1])
+    go(seeded, [0, 1])
+    assert sorted(fake.seeds) == [0, 1]
+    table.write_text("22")
+    go(seeded, [0])
+    assert sorted(fake.seeds) == [0, 0, 1]
+
+
 def test_runs_are_stored_beside_those_of_other_profiles(seeded):
     lecture = load(seeded).select(["01/lecture"])[0]
-    store_run(lecture, Run("smoke", 0, "a", {"total": 6.0}, {}))
-    store_run(lecture, Run("cpu", 0, "b", {"total": 30.0}, {}))
-    assert store_run(lecture, Run("cpu", 1, "c", {"total": 30.0}, {})) == [Run("cpu", 0, "b", {"total": 30.0}, {})]
+    store_run(lecture, Run("smoke", 0, "a", [], {"total": 6.0}, {}))
+    store_run(lecture, Run("cpu", 0, "b", [], {"total": 30.0}, {}))
+    assert store_run(lecture, Run("cpu", 1, "c", [], {"total": 30.0}, {})) == [
+        Run("cpu", 0, "b", [], {"total": 30.0}, {})
+    ]
     assert bands.values_of(read_runs(lecture), "smoke") == {"total": [6.0]}
     assert json.loads(bands.calibration_path(lecture).read_text())["notebook"] == "lectures/01_addition.ipynb"

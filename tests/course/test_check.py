@@ -113,7 +113,7 @@ CASES = [
         "nbval-check-output",
         "nbval-check-outputs",
         "tags",
-        "unknown tag 'nbval-check-outputs': did you mean nbval-check-output?",
+        "did you mean nbval-check-output?",
     ),
     (
         LECTURE,
@@ -288,6 +288,13 @@ CASES = [
         "has no parameter repeat (known: repeats, label; did you mean repeats?)",
     ),
     ("course.toml", "repeats = 2", "repeats = 0", "overrides", "parameter repeats: expected int in [1, 100], got 0"),
+    (
+        "course.toml",
+        "[topics.lecture]\n",
+        '[topics.lecture]\ndata = ["dataset"]\n',
+        "overrides",
+        "lectures/01_addition.ipynb has no parameter dataset (known: ",
+    ),
     (
         "course.toml",
         "repeats = 2",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -15,7 +16,7 @@ from course.errors import CourseError
 from course.parameters import Text
 
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = ("build", "check", "run", "calibrate", "start", "test", "report", "doctor")
+COMMANDS = ("build", "check", "run", "calibrate", "start", "test", "grade", "report", "doctor")
 # What makes a command slow to answer. Help, misuse and a broken manifest must do without.
 HEAVY = (
     "jupytext",
@@ -94,7 +95,8 @@ def test_the_examples_are_real(course):
 MISUSE = [
     (
         ["rnu"],
-        "no such command 'rnu' (known: build, check, run, calibrate, start, test, report, doctor; did you mean run?)",
+        "no such command 'rnu' (known: build, check, run, calibrate, start, test, grade, report, doctor; did you mean "
+        "run?)",
     ),
     (["--root", ".", "chekc"], "did you mean check?"),
     (["build", "--chek"], "(`course build --help` shows what there is)"),
@@ -124,6 +126,10 @@ MISUSE = [
     (["--root", "nowhere", "build"], "no course.toml in nowhere"),
     (["doctor", "now"], "now"),
     (["test", "--only", "labs"], "--only"),
+    (["grade", "submissions"], "--lab"),
+    (["grade", "submissions", "--lab", "02"], "no topic '02' (known: 01_addition)"),
+    (["grade", "submissions", "--lab", "01/lecture"], "--lab names a lab, such as 07"),
+    (["grade", "submissions", "--lab", "01", "--scheduler", "tcp://x:1"], "--scheduler goes with --executor dask"),
     (["test", "--update", "--only", "lab"], "--update goes without --only"),
 ]
 
@@ -140,7 +146,8 @@ def test_misuse_is_one_line_and_code_2(course, arguments, message):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_broken_manifest_is_one_line_in_every_command(course, mini, command):
     edit(mini / "course.toml", "minutes = 1", 'minutes = "one"')
-    code, out, err = course(command, *(["01"] if command == "start" else []))
+    needed = {"start": ["01"], "grade": ["submissions", "--lab", "01"]}
+    code, out, err = course(command, *needed.get(command, []))
     assert (code, out) == (2, "")
     assert err == "course: course.toml: topics[0].solution.minutes: expected a number, got 'one'\n"
 
@@ -463,3 +470,25 @@ def test_a_mistyped_data_folder_is_told_before_anything_runs(course, monkeypatch
     code, out, err = course(*arguments)
     assert (code, out) == (2, "")
     assert err == f"course: COURSE_DATA names {tmp_path / 'dta'}, which is no folder: correct it, or unset it\n"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="where a folder may have any bytes for a name, and may go while one is in it"
+)
+def test_a_folder_whose_name_is_no_text_and_one_that_is_gone(mini, tmp_path):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff")
+    shutil.copytree(mini, odd)
+    gone = tmp_path / "gone"
+
+    def run(*arguments, cwd):
+        command = [sys.executable, "-m", "course", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, errors="replace")
+
+    for arguments in (["build"], ["check"], ["run", "01/lecture", "--profile", "smoke"], ["start", "01"]):
+        done = run(*arguments, cwd=odd)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    gone.mkdir()
+    code = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); "
+    code += "from course.cli import main; main(['check'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "course: the current folder is gone: go to the folder of the course\n")

@@ -239,7 +239,7 @@ def test_data_absent_archives_are_notes_damaged_ones_problems(mini, table, tmp_p
     given.mkdir()
     findings = doctor.data(environment, table)
     assert marks(findings) == ["ok", "note", "note", "ok"]
-    assert "clothing.zip, 0.0 MB is not here" in findings[1].text
+    assert "clothing.zip, 0.0 MB, is not here" in findings[1].text
     assert "https://example.org/data-1/clothing.zip" in findings[1].advice
 
     (given / "clothing.zip").write_bytes(b"pictures")

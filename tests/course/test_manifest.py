@@ -88,6 +88,18 @@ def test_the_values_of_a_manifest(tmp_path):
     assert solution.bands("cpu") == {}
 
 
+def test_parameters_that_choose_the_data(tmp_path):
+    text = GOOD.replace("[topics.lecture]\n", '[topics.lecture]\ndata = ["name"]\n', 1)
+    lecture, solution = course(tmp_path, text).notebooks()[:2]
+    assert lecture.spec.data == ("name",) and solution.spec.data == ()
+    assert not lecture.on_other_data("smoke", {"name": "x", "epochs": 7})  # the profile's own
+    assert lecture.on_other_data("smoke", {"name": "y"}) and lecture.on_other_data("cpu", {"name": "x"})
+    assert not solution.on_other_data("cpu", {"name": "y"})
+    for wrong in ('"name"', "[1]", '["two words"]'):
+        with pytest.raises(CourseError, match=r"topics\[0\]\.lecture\.data: expected names of the parameters"):
+            course(tmp_path, GOOD.replace("[topics.lecture]\n", f"[topics.lecture]\ndata = {wrong}\n", 1))
+
+
 def test_a_profile_that_is_not_named_takes_the_limits_of_cpu(tmp_path):
     lecture, solution = course(tmp_path).notebooks()[:2]
     assert [lecture.minutes(profile) for profile in ("cpu", "smoke", "real")] == [2, 0.5, 2]

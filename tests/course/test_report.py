@@ -577,7 +577,10 @@ def test_a_size_in_prose_does_not_break(mini):
 
 
 def test_a_table_scrolls_by_itself(mini):
-    frame = '<div><style scoped>.dataframe tbody tr th {vertical-align: top}</style><table border="1"><tr><td>1</td></tr></table></div>'
+    frame = (
+        "<div><style scoped>.dataframe tbody tr th {vertical-align: top}</style>"
+        '<table border="1"><tr><td>1</td></tr></table></div>'
+    )
     page = page_of(mini, markdown("## Layers"), code("frame", shown(html=frame, plain="1")))
     table = page.find("div", class_="html").table
     assert table.parent["class"] == ["scroll"] and table.parent["tabindex"] == "0"
@@ -637,7 +640,8 @@ def test_terminal_text():
     assert "\x1b" not in coloured("\x1b[38;5m\x1b[38m\x1b[\x1b")
 
 
-# ------------------------------------------------------------------------------------------- nothing loaded, nothing run
+# ------------------------------------------------------------------------------------------- nothing loaded, nothing
+# run
 
 HOSTILE = """
 <script>alert(1)</script><script src="https://cdn.example/x.js"></script>
@@ -765,7 +769,8 @@ def test_no_page_has_two_landmarks_of_one_name(mini):
         assert all(part["tabindex"] == "0" for part in scrolled if part.name != "ul" and part.get("role"))
 
 
-# ------------------------------------------------------------------------------------------------ failing, and the cache
+# ------------------------------------------------------------------------------------------------ failing, and the
+# cache
 
 
 def unfinished(root: Path) -> list[Path]:

@@ -1,12 +1,14 @@
 """`course run`: what is executed and what is not, how it is judged and told, and that stopping it leaves nothing.
 
-Most tests put something in the place of `course.execution.worker.spawn`, which has its own tests; some start real kernels.
+Most tests put something in the place of `course.execution.worker.spawn`, which has its own tests; some start real
+kernels.
 """
 
 import errno
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -24,12 +26,13 @@ import pytest
 from rich.console import Console
 
 from course.errors import CourseError
-from course.execution import dask
 from course.execution import run as module
+from course.execution import template
+from course.execution.client import RESULTS
 from course.execution.run import Task, run
-from course.execution.worker import RESULTS, Request
-from course.files import write_atomically
+from course.execution.worker import Request
 from course.manifest import load
+from course.notebook import read_notebook
 from course.outcome import Outcome, Result, failed, judge, limits, number
 from course.parameters import Text
 from course.reporting import junit, progress, report
@@ -57,7 +60,7 @@ class Fake:
         self.running = self.most = 0
         self.lock = threading.Lock()
 
-    def __call__(self, request, on_progress=None, cancel=None) -> Result:
+    def __call__(self, request, on_progress=None, cancel=None):
         with self.lock:
             self.requests.append(request)
             self.running += 1
@@ -68,7 +71,7 @@ class Fake:
             with self.lock:
                 self.running -= 1
 
-    def one(self, request, on_progress, cancel) -> Result:
+    def one(self, request, on_progress, cancel):
         if on_progress is not None:
             on_progress({"cell": 4, "cells": 9, "heading": "Adding"})
         time.sleep(0.02)
@@ -80,13 +83,14 @@ class Fake:
             result.metrics = {}
         for field, value in does.items():
             setattr(result, field, value)
-        document = json.loads(Path(request.notebook).read_text())
+        document = self.document(request)
         for cell in document["cells"]:
             if cell["cell_type"] == "code":
                 cell.update(outputs=[], execution_count=1)
-        if result.status != "cancelled":
-            write_atomically(request.output, json.dumps(document).encode())
-        return result
+        return result, None if result.status == "cancelled" else json.dumps(document).encode()
+
+    def document(self, request: Request) -> dict:
+        return json.loads(Path(request.notebook).read_text())
 
     @staticmethod
     def name(request: Request) -> str:
@@ -196,12 +200,11 @@ def test_the_request(course, fake, monkeypatch):
     go(course, "01/lecture")
     (order,) = fake.requests
     assert order.notebook == str(course / "lectures/01_addition.ipynb")
-    assert order.output == str(course / "build/run/smoke/lectures/01_addition.ipynb")
     assert (order.parameters, order.threads, order.cwd) == ({"repeats": 2}, 1, str(course / "lectures"))
-    assert (order.cell_seconds, order.wall_seconds) == (90.0, 90.0), "three times half a minute"
+    assert (order.cpu_seconds, order.wall_seconds) == (180.0, 300.0), "3 x 60 CPU seconds, 10 x half a minute"
     assert order.environment == {"COURSE_DATA": str(course / "archives"), "KERAS_BACKEND": "jax"}
     go(course, "01/lecture", profile="cpu")
-    assert (fake.requests[1].parameters, fake.requests[1].cell_seconds) == ({}, 180.0)
+    assert (fake.requests[1].parameters, fake.requests[1].cpu_seconds) == ({}, 360.0)
 
 
 def test_parameters_of_the_command_line_come_last(course, fake):
@@ -257,12 +260,36 @@ def test_a_parameter_that_no_cell_reads(course, fake):
 @pytest.mark.parametrize(
     ("content", "says"), [(None, "no such file .`course build`"), ("{", "expected a notebook in JSON")]
 )
-def test_a_notebook_that_is_none(course, fake, content, says):
+def test_a_notebook_that_is_none_costs_itself_and_is_misuse_when_it_is_all(course, fake, content, says):
     path = course / "solutions/02_subtraction.ipynb"
     path.unlink() if content is None else path.write_text(content)
+    outcomes, said = go(course)
+    assert [outcome.notebook.id for outcome in failed(outcomes)] == ["02/solution"]
+    assert len(fake.requests) == 3 and re.search(f"solutions/02_subtraction.ipynb: {says}", said)
     with pytest.raises(CourseError, match=f"solutions/02_subtraction.ipynb: {says}"):
-        go(course)
-    assert fake.requests == []
+        go(course, "02/solution")
+
+
+def test_a_notebook_that_garbles_itself_or_a_later_one_costs_those_alone(course, fake, monkeypatch):
+    def garble(request, cancel):
+        Path(request.notebook).write_text("{")
+        (course / "lectures/02_subtraction.ipynb").write_text("[]")
+        return {}
+
+    fake.does["01/lecture"] = garble
+    one = fake.one
+
+    def as_the_real_one(request, on_progress, cancel):
+        read_notebook(request.notebook)
+        return one(request, on_progress, cancel)
+
+    monkeypatch.setattr(fake, "one", as_the_real_one)
+    document = (course / "lectures/01_addition.ipynb").read_text()
+    monkeypatch.setattr(Fake, "document", lambda self, request: json.loads(document))
+    outcomes, said = go(course, jobs=1)
+    assert [outcome.notebook.id for outcome in failed(outcomes)] == ["01/lecture", "02/lecture"]
+    assert "expected a notebook in JSON" in said and "without its cells" in said
+    assert (course / "build/junit.xml").is_file()
 
 
 def test_jobs(course, fake):
@@ -320,7 +347,7 @@ ERROR = {
         ({"metrics": {"total": 5.0}}, []),
         ({"metrics": {"total": 7.0}}, []),
         ({"metrics": {"total": 7.001}}, ["metric total is 7.001, outside its band 5 to 7"]),
-        ({"metrics": {"total": float("nan")}}, ["metric total is nan, outside its band 5 to 7"]),
+        ({"metrics": {"total": float("nan")}}, ["metric total is not a number, outside its band 5 to 7"]),
         ({"metrics": {}}, ["metric total is declared in course.toml, but no cell recorded it"]),
         (
             {"metrics": {"total": 6.0, "loss": 1.0}},
@@ -335,10 +362,29 @@ def test_judge(mini, result, problems):
     assert judge(manifest.select(["01/lecture"])[0], manifest.profile("smoke"), Result("x", **given)) == problems
 
 
+def test_on_other_data_bands_and_budgets_are_shown_and_not_judged(mini, capsys):
+    manifest_file = mini / "course.toml"
+    text = manifest_file.read_text().replace("[topics.lecture]\n", '[topics.lecture]\ndata = ["repeats"]\n')
+    manifest_file.write_text(text)
+    manifest = load(mini)
+    lecture, smoke = manifest.select(["01/lecture"])[0], manifest.profile("smoke")
+    said = Result("x", status="passed", metrics={"total": 99.0}, cpu_seconds=66.0, peak_rss_bytes=1_250_000_000)
+    assert len(judge(lecture, smoke, said, {"repeats": 2})) == 3, "2 is the profile's own"
+    assert judge(lecture, smoke, said, {"repeats": 3}) == []
+    assert lecture.bands("smoke", {"repeats": 3}) == {"total": None}
+    said.metrics = {}
+    assert judge(lecture, smoke, said, {"repeats": 3}) == [
+        "metric total is declared in course.toml, but no cell recorded it"
+    ]
+    (outcome,) = run(manifest, [lecture], "smoke", {"repeats": 5})
+    assert outcome.good and not 5 <= outcome.result.metrics["total"] <= 7
+    assert "not judged on other data" in " ".join(capsys.readouterr().out.split())
+
+
 def test_numbers_are_shown_as_people_write_them():
     shown = {15470264320.0: "15,470,264,320", 0.8125: "0.8125", 2.791e-6: "2.791e-06", 212.0: "212", -3.0: "-3"}
     assert {value: number(value) for value in shown} == shown
-    assert (number(float("nan")), number(1e300)) == ("nan", "1e+300")
+    assert (number(float("nan")), number(1e300)) == ("not a number", "1e+300")
     assert (limits((5.0, 7.25)), limits((212.0, 212.0))) == ("5 to 7.25", "212")
 
 
@@ -354,19 +400,57 @@ def test_a_metric_without_a_band_in_this_profile_is_shown_not_judged(course, fak
     assert "total 1,234 " in said
 
 
-def test_what_is_found_in_the_cache_is_judged_anew(course, fake):
+def test_what_leaves_its_band_or_budget_is_no_success_and_is_run_again(course, fake):
     fake.does["01/lecture"] = {"metrics": {"total": 8.0}}
     outcomes, said = go(course, "01/lecture")
     assert not outcomes[0].good and "metric total is 8, outside its band 5 to 7" in said
+    outcomes, said = go(course, "01/lecture")
+    assert len(fake.requests) == 2 and "unchanged" not in said
     listed = (course / "course.toml").read_text()
     (course / "course.toml").write_text(listed.replace("smoke = [5, 7]", "smoke = [5, 8]"))
+    assert go(course, "01/lecture")[0][0].good and len(fake.requests) == 3
+    assert go(course, "01/lecture")[0][0].cached and len(fake.requests) == 3
+    (course / "course.toml").write_text(listed)  # what has passed fails by today's band: it is measured again
+    fake.does.clear()
     outcomes, _ = go(course, "01/lecture")
-    assert outcomes[0].good and outcomes[0].cached
-    (course / "course.toml").write_text(listed.replace("memory_gb = 1\n", "memory_gb = 0.2\n"))
+    assert outcomes[0].good and not outcomes[0].cached and len(fake.requests) == 4
+
+
+def test_a_metric_that_is_no_number_is_told_as_that(course, fake):
+    fake.does["01/lecture"] = {"metrics": {}, "unreadable": {"total": "'six'"}}
     outcomes, _ = go(course, "01/lecture")
-    assert len(outcomes[0].problems) == 2 and outcomes[0].cached
-    assert len(fake.requests) == 1
-    assert result_of(course)["problems"] == outcomes[0].problems
+    assert outcomes[0].problems == ["metric total: expected a finite number, but a cell recorded 'six'"]
+
+
+def test_two_runs_at_once_do_not_mix_their_results(course, fake):
+    """Each run's notebook comes back by itself; nothing is read again from the folder that both write to."""
+    both = threading.Barrier(2)
+
+    def together(request, cancel):
+        both.wait(30)
+        return {"metrics": {"total": 5.0 + request.parameters["repeats"] / 10}}
+
+    fake.does["01/lecture"] = together
+    document = fake.document
+
+    def marked_document(request):
+        made = document(request)
+        made["metadata"]["mark"] = request.parameters["repeats"]
+        return made
+
+    fake.document = marked_document
+    runs = [
+        threading.Thread(target=go, args=(course, "01/lecture"), kwargs={"overrides": {"repeats": n}}) for n in (3, 4)
+    ]
+    for thread in runs:
+        thread.start()
+    for thread in runs:
+        thread.join()
+    entries = [
+        json.loads(path.read_bytes().partition(b"\n")[2]) for path in (course / "build/cache/runs").rglob("*.json")
+    ]
+    marks = {entry["result"]["metrics"]["total"]: entry["notebook"]["metadata"]["mark"] for entry in entries}
+    assert marks == {5.3: 3, 5.4: 4}
 
 
 # ------------------------------------------------------------------------------------------------------------- telling
@@ -392,7 +476,8 @@ def test_a_failure_is_told_in_words(course, fake):
     _, said = go(course, "01/lecture", overrides={"label": "total"})
     told = said[said.index("\n01/lecture: ") :].split("\n")
     assert told[1] == (
-        '01/lecture: lectures/01_addition.ipynb: failed in cell 7 [abc123], under "Adding": total = sum([2 + 1] * repeats)'
+        '01/lecture: lectures/01_addition.ipynb: failed in cell 7 [abc123], under "Adding": total = sum([2 + 1] * '
+        "repeats)"
     )
     assert told[2].startswith("  ValueError: kernel 12 does not fit")
     assert told[3] == "    [...]" and told[4] == "    line 31", "the end of a long traceback is what helps"
@@ -555,7 +640,9 @@ def refuse(monkeypatch, code: int, when) -> None:
 
 def test_a_folder_that_is_read_only_is_told_before_anything_is_executed(course, fake, monkeypatch):
     refuse(monkeypatch, errno.EROFS, lambda path: path.endswith("run/smoke/lectures"))
-    with pytest.raises(CourseError, match=r"^build/run/smoke/lectures: cannot be written: Read-only file system$"):
+    with pytest.raises(
+        CourseError, match=r"^build/run/smoke/lectures/01_addition.json: cannot be written: Read-only file system$"
+    ):
         go(course)
     assert fake.requests == []
 
@@ -564,27 +651,19 @@ def test_a_file_in_the_place_of_the_folder(course, fake):
     shutil.rmtree(course / "build", ignore_errors=True)
     (course / "build").write_text("")
     with pytest.raises(
-        CourseError, match=r"^build/run/smoke/lectures: cannot be written: (Not a directory|File exists)$"
+        CourseError,
+        match=r"^build/run/smoke/lectures/01_addition.json: cannot be written: (Not a directory|File exists)$",
     ):
         go(course)
 
 
-@pytest.mark.parametrize("name", ["lectures/01_addition.json", "lectures/01_addition.ipynb", "build/cache/runs"])
-def test_a_disk_that_is_full_in_the_middle_stops_the_run(course, fake, monkeypatch, name):
+@pytest.mark.parametrize("name", ["lectures/01_addition.json", "lectures/01_addition.ipynb", "build/cache/runs/smoke"])
+def test_a_disk_that_is_full_in_the_middle_costs_the_notebooks_that_cannot_be_kept(course, fake, monkeypatch, name):
     refuse(monkeypatch, errno.ENOSPC, lambda path: name in path)
-    waits = threading.Event()
-
-    def wait(request, cancel):
-        waits.set()
-        deadline = time.monotonic() + 30
-        while not cancel.is_set() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return {"status": "cancelled"}
-
-    fake.does = {"01/solution": wait, "01/lecture": lambda *_: {"wall_seconds": 5.0 + waits.wait(30)}}
-    with pytest.raises(CourseError, match=f"{name}.*: No space left on device"):
-        go(course, "01", jobs=2)
-    assert fake.running == 0
+    outcomes, said = go(course, "01", jobs=2)
+    lost = ["01/lecture"] if "lectures" in name else ["01/lecture", "01/solution"]
+    assert [outcome.notebook.id for outcome in failed(outcomes)] == lost
+    assert re.search(f"{name}.*: cannot be written: No space left on device", said)
     assert not [path for path in (course / "build").rglob(".*") if path.is_file()], "no half of a file is left"
 
 
@@ -613,7 +692,8 @@ def test_a_kernel_that_dies_costs_its_own_notebook_only(mini):
 
     report.report(load(mini), "smoke")
     code = (
-        "import sys\nfrom course.manifest import load\nfrom course.reporting.report import report\nfrom course.execution.run import run\n"
+        "import sys\nfrom course.manifest import load\nfrom course.reporting.report import report\nfrom "
+        "course.execution.run import run\n"
         "manifest = load(sys.argv[1])\n(outcome,) = run(manifest, manifest.select(['01/lecture']), 'smoke')\n"
         "report(manifest, 'smoke')\nprint(outcome.cached, *sys.modules)"
     )
@@ -639,7 +719,9 @@ WAITS = (
 def test_stopping_the_command_leaves_no_process_and_keeps_what_passed(mini, number, code):
     replace_code(mini / "lectures/01_addition.ipynb", "print(label, total)", WAITS)
     mark = uuid.uuid4().hex
-    command = [sys.executable, "-m", "course", "--root", str(mini), "run", "--profile", "smoke", "--jobs", "2"]
+    program = "from course.execution import template\nfrom course.cli import main\n"
+    program += f"template.MODULES = {template.MODULES}\nmain()"
+    command = [sys.executable, "-c", program, "--root", str(mini), "run", "--profile", "smoke", "--jobs", "2"]
     parent = subprocess.Popen(
         command,
         env={**os.environ, "COURSE_TEST": mark},
@@ -703,76 +785,6 @@ def test_dask_without_its_package_or_its_address_is_one_line(course, monkeypatch
         go(course, executor="dask", scheduler="tcp://host:8786")
     with pytest.raises(CourseError, match="unknown executor 'slurm'"):
         go(course, executor="slurm")
-
-
-class Future:
-    def __init__(self, work) -> None:
-        self.work, self.was_cancelled = work, False
-
-    def done(self) -> bool:
-        return self.work is not None
-
-    def result(self):
-        return self.work()
-
-    def cancel(self) -> None:
-        self.was_cancelled = True
-
-
-class Client:
-    """What `course.execution.dask` uses of `distributed.Client`: arguments travel as copies, as they do over a wire."""
-
-    def __init__(self, works: bool = True) -> None:
-        self.works = works
-        self.futures: list[Future] = []
-
-    def scatter(self, value):
-        import pickle
-
-        return pickle.loads(pickle.dumps(value))
-
-    def submit(self, function, *arguments, pure):
-        import pickle
-
-        assert pure is False
-        sent = pickle.loads(pickle.dumps(arguments))
-        self.futures.append(Future((lambda: function(*sent)) if self.works else None))
-        return self.futures[-1]
-
-
-def test_over_dask_notebook_and_data_travel_as_bytes(mini, monkeypatch):
-    away = mini / "archives"
-    (away / "deep").mkdir(parents=True)
-    (away / "deep" / "clothing.zip").write_bytes(b"\x00data")
-    monkeypatch.setenv("COURSE_DATA", str(away))
-    look = "import os, pathlib\nhere = pathlib.Path(os.environ['COURSE_DATA'])\n"
-    look += f"print(here != pathlib.Path({str(away)!r}), (here / 'deep' / 'clothing.zip').read_bytes())\nprint(label, total)"
-    replace_code(mini / "lectures/01_addition.ipynb", "print(label, total)", look)
-    monkeypatch.setattr(dask, "connect", lambda scheduler: dask.Over(Client()))
-    outcomes, _ = go(mini, "01/lecture", executor="dask", scheduler="tcp://host:8786")
-    assert outcomes[0].good and outcomes[0].result.metrics == {"total": 6.0}
-    assert outcomes[0].result.notebook == str(mini / "lectures/01_addition.ipynb")
-    assert "True b'\\\\x00data'" in (mini / "build/run/smoke/lectures/01_addition.ipynb").read_text()
-
-
-def test_a_worker_that_fails_costs_its_own_notebook_only(course, monkeypatch):
-    def lost(*_):
-        raise RuntimeError("the worker is gone")
-
-    monkeypatch.setattr(dask, "remotely", lost)
-    monkeypatch.setattr(dask, "connect", lambda scheduler: dask.Over(Client()))
-    outcomes, said = go(course, "01", executor="dask", scheduler="tcp://host:8786")
-    assert [outcome.result.status for outcome in outcomes] == ["died", "died"]
-    assert "RuntimeError: the worker is gone" in said
-
-
-def test_cancelling_over_dask_cancels_the_future(mini):
-    client = Client(works=False)
-    cancel = threading.Event()
-    cancel.set()
-    order = Request(str(mini / "lectures/01_addition.ipynb"), str(mini / "out.ipynb"))
-    assert dask.Over(client)(order, cancel=cancel).status == "cancelled"
-    assert client.futures[0].was_cancelled
 
 
 def test_junit_is_written_through_a_device_and_tried_before_anything_runs(course, fake, tmp_path):

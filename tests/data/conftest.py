@@ -16,7 +16,9 @@ def prepared_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(prepared_cache, monkeypatch):
-    """No test touches the user's cache, none reads COURSE_DATA unless it asks, and the catalogue forgets its sources after each."""
+    """No test touches the user's cache, none reads COURSE_DATA unless it asks, and the catalogue forgets its sources
+    after each.
+    """
     from utils.data import catalogue
 
     monkeypatch.setenv("COURSE_CACHE", str(prepared_cache))

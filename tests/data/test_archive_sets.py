@@ -1,7 +1,10 @@
-"""Blood cells, nuclei, photographs and VOC's masks: from small archives laid out as the real ones, and from the real ones where COURSE_DATA has them."""
+"""Blood cells, nuclei, photographs and VOC's masks: from small archives laid out as the real ones, and from the real
+ones where COURSE_DATA has them.
+"""
 
 import dataclasses
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -195,7 +198,8 @@ def test_no_network_and_no_copy(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["bccd", "nuclei", "photos", "clothing", "voc_segmentation"])
 def test_builders_and_descriptions(name):
-    builder = getattr(builders, name.title().replace("_", ""))
+    recipe = importlib.import_module(f"utils.data.{name}").RECIPE
+    builder = builders.builder_class(recipe)
     assert issubclass(builder, tfds.core.GeneratorBasedBuilder) and builder.name == name
     description = data.describe(name)
     archive = archives.ARCHIVES[name]

@@ -1,5 +1,5 @@
-"""Archives: COURSE_DATA first, a download that can be cut off and damaged, and what is said when there is neither. A small server on this
-machine plays the release page."""
+"""Archives: COURSE_DATA first, a download that can be cut off and damaged, and what is said when there is neither. A
+small server on this machine plays the release page."""
 
 import dataclasses
 import hashlib
@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def small_archive():
-    """An archive laid out as the real one: two photographs a class in train, one in validation and test, of several sizes."""
+    """An archive laid out as the real one: two photographs a class in train, one in validation and test, of several
+    sizes.
+    """
     random = np.random.default_rng(0)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

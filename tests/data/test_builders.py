@@ -1,4 +1,6 @@
-"""The builders of TensorFlow Datasets: the same data as `arrays`, one preparation for two processes, and none lost to a kill."""
+"""The builders of TensorFlow Datasets: the same data as `arrays`, one preparation for two processes, and none lost to a
+kill.
+"""
 
 import dataclasses
 import os
@@ -11,7 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from utils import data
-from utils.data import archives, builders, glyphs
+from utils.data import archives, builders, clothing, glyphs
 
 COUNTS = (30, 10, 10)  # a class
 
@@ -36,7 +38,7 @@ glyphs.draw = counted
 (folder / f"ready-{mode}").touch()
 while not (folder / "go").exists():
     time.sleep(.01)
-builder = builders.prepared(builders.Glyphs, "numerals")
+builder = builders.prepared(builders.builder_class(glyphs.RECIPE), "numerals")
 print(calls, builder.info.splits["train"].num_examples)
 """
 
@@ -92,11 +94,11 @@ def test_parts_and_order_of_prepared_sets():
 
 
 def test_builders_are_those_of_tensorflow_datasets():
-    assert issubclass(builders.Glyphs, tfds.core.GeneratorBasedBuilder) and issubclass(
-        builders.Clothing, tfds.core.GeneratorBasedBuilder
+    assert issubclass(builders.builder_class(glyphs.RECIPE), tfds.core.GeneratorBasedBuilder) and issubclass(
+        builders.builder_class(clothing.RECIPE), tfds.core.GeneratorBasedBuilder
     )
-    assert list(builders.Glyphs.builder_configs) == list(glyphs.ALPHABETS)
-    builder = builders.prepared(builders.Glyphs, "numerals")
+    assert list(builders.builder_class(glyphs.RECIPE).builder_configs) == list(glyphs.ALPHABETS)
+    builder = builders.prepared(builders.builder_class(glyphs.RECIPE), "numerals")
     assert builder.info.features["label"].names == list("0123456789")
     assert {split: info.num_examples for split, info in builder.info.splits.items()} == glyphs.ALPHABETS[
         "numerals"
@@ -144,10 +146,12 @@ def test_what_an_exception_leaves_is_cleared(tmp_path, monkeypatch):
 
     monkeypatch.setattr(glyphs, "draw", broken)
     with pytest.raises(ZeroDivisionError):
-        builders.prepared(builders.Glyphs, "numerals")
+        builders.prepared(builders.builder_class(glyphs.RECIPE), "numerals")
     assert left_over(tmp_path) == []
     monkeypatch.setattr(glyphs, "draw", original)
-    assert builders.is_prepared(type(tmp_path)(builders.prepared(builders.Glyphs, "numerals").data_dir))
+    assert builders.is_prepared(
+        type(tmp_path)(builders.prepared(builders.builder_class(glyphs.RECIPE), "numerals").data_dir)
+    )
 
 
 def empty(path):
@@ -178,12 +182,12 @@ def flip(path):
     ],
 )
 def test_what_was_damaged_later_is_prepared_again(file, damage, recwarn):
-    place = type(archives.cache_folder())(builders.prepared(builders.Glyphs, "numerals").data_dir)
+    place = type(archives.cache_folder())(builders.prepared(builders.builder_class(glyphs.RECIPE), "numerals").data_dir)
     expected = builders.hashes(place)
     damage(place / file)
     assert not builders.is_whole(place)
     recwarn.clear()
-    builder = builders.prepared(builders.Glyphs, "numerals")
+    builder = builders.prepared(builders.builder_class(glyphs.RECIPE), "numerals")
     assert builders.is_whole(place) and builders.hashes(place).keys() == expected.keys()
     assert sum(1 for _ in builder.as_dataset(split="train")) == 300
     if file != "sha256.json":
@@ -191,7 +195,7 @@ def test_what_was_damaged_later_is_prepared_again(file, damage, recwarn):
 
 
 def test_a_file_that_something_else_left_there_is_no_damage():
-    place = type(archives.cache_folder())(builders.prepared(builders.Glyphs, "numerals").data_dir)
+    place = type(archives.cache_folder())(builders.prepared(builders.builder_class(glyphs.RECIPE), "numerals").data_dir)
     (place / "desktop.ini").touch()
     assert builders.is_whole(place)
 

@@ -268,7 +268,9 @@ def test_coco_without_outlines_and_with_crowds(tmp_path):
 
 @pytest.mark.parametrize("outlined", [True, False])
 def test_crowds_are_carried_and_their_pixels_are_neither_object_nor_background(tmp_path, outlined):
-    """The crowd covers all of image b, or its box, and lies under the object there, though it is larger or smaller than that."""
+    """The crowd covers all of image b, or its box, and lies under the object there, though it is larger or smaller than
+    that.
+    """
     table = coco_table()
     crowd = table["annotations"][4]
     crowd["iscrowd"] = 1
@@ -393,7 +395,9 @@ def test_voc_split_by_lists_and_by_folders(tmp_path):
     (root / "ImageSets" / "Main").mkdir(parents=True)
     (root / "ImageSets" / "Main" / "train.txt").write_text("a\nb\n")
     (root / "ImageSets" / "Main" / "val.txt").write_text("c 1\n")
-    assert data.describe(root).splits == {"train": 2, "validation": 1}
+    # One validation picture has no half: the test is cut from the training split.
+    assert data.describe(root).splits == {"train": 1, "validation": 1, "test": 1}
+    assert "There is no test split: it is cut here from the train split" in data.describe(root).note
     assert "1 pictures are in no list" in data.describe(root).note
     (root / "ImageSets" / "Main" / "test.txt").write_text("zebra\n")
     assert "ImageSets/Main/test.txt: 1 names without a picture and xml: zebra" in refused(root)

@@ -45,8 +45,9 @@ def test_no_picture_is_in_two_splits_alphabets_or_seeds():
     assert len({image.tobytes() for image in everything}) == len(everything)
 
 
-# What two letters look like, as means over 8 x 8 blocks. If this fails after a change of the drawing, raise glyphs.VERSION and renew the
-# numbers: prepared copies of the old pictures lie in people's caches, and weights were trained on them.
+# What two letters look like, as means over 8 x 8 blocks. If this fails after a change of the drawing, raise
+# glyphs.VERSION and renew the numbers: prepared copies of the old pictures lie in people's caches, and weights were
+# trained on them.
 GOLDEN = {
     0: [[25, 40, 10, 8], [52, 62, 111, 3], [39, 106, 146, 37], [28, 10, 29, 15]],
     59: [[128, 189, 129, 128], [121, 219, 215, 127], [119, 198, 198, 120], [128, 119, 127, 125]],
@@ -103,8 +104,8 @@ def silhouette(font, character):
     "font, reference", [("cmr10", "STIXGeneral"), ("cmss10", "DejaVuSans"), ("cmb10", "STIXGeneralBol")]
 )
 def test_computer_modern_has_the_letters_at_their_usual_codes(font, reference):
-    """These fonts have an encoding of their own: that each letter resembles itself most in a font with the usual one shows that theirs
-    agrees for letters."""
+    """These fonts have an encoding of their own: that each letter resembles itself most in a font with the usual one
+    shows that theirs agrees for letters."""
     right = 0
     for character in string.ascii_letters:
         shape = silhouette(font, character)

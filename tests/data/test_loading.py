@@ -129,7 +129,8 @@ def test_resizing_by_hand():
     image[:2] = 200
     small = loading.fit(image, (2, 3), None)
     assert small.shape == (2, 3, 1)
-    # Halving weighs four rows with 1, 3, 3, 1 (the triangle of twice the width); at the edge, without the row outside, with 3, 3, 1.
+    # Halving weighs four rows with 1, 3, 3, 1 (the triangle of twice the width); at the edge, without the row outside,
+    # with 3, 3, 1.
     assert small[:, 0, 0].tolist() == [round(200 * 6 / 7), round(200 * 1 / 7)]
     large = loading.fit(image, (8, 6), None)
     assert large[:, 0, 0].tolist() == [200, 200, 200, 150, 50, 0, 0, 0]
@@ -167,8 +168,7 @@ def test_bad_calls(arguments, options, words):
 
 
 def test_bad_calls_of_one():
-    with pytest.raises(ValueError, match="class '0' of digits has 100 images here, not 101"):
-        data.arrays("digits", "train", per_class=101)
+    assert np.bincount(data.arrays("digits", "train", per_class=101)[1]).tolist() == [100] * 10, "at most"
     with pytest.raises(ValueError, match="per_class must be at least 1"):
         data.arrays("digits", "train", per_class=0)
     with pytest.raises(ValueError, match="no target 'mask' in digits: known: label"):
@@ -183,7 +183,8 @@ def test_numpy_needs_no_tensorflow(python):
     code = """
 import sys
 import utils.data
-assert not {"numpy.random._examples", "sklearn", "skimage", "PIL", "scipy"} & set(sys.modules), "the import alone is light"
+heavy = {"numpy.random._examples", "sklearn", "skimage", "PIL", "scipy"}
+assert not heavy & set(sys.modules), "the import alone is light"
 for name in ("digits", "faces", "textures", "glyphs"):
     utils.data.describe(name)
     utils.data.arrays(name, "test", image_size=16, per_class=1)

@@ -1,4 +1,6 @@
-"""Public sets: what TensorFlow Datasets and Keras give, put into our form. No network: tfds mocks its data, Keras's files are made here."""
+"""Public sets: what TensorFlow Datasets and Keras give, put into our form. No network: tfds mocks its data, Keras's
+files are made here.
+"""
 
 import gzip
 import json
@@ -13,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from utils import data
-from utils.data import catalogue, downloaded, public
+from utils.data import catalogue, public
 
 LABELLED = ("cats_vs_dogs", "tf_flowers")
 BOXED = ("voc/2007", "voc/2012", "coco/2017")
@@ -218,7 +220,7 @@ def test_a_damaged_description_of_a_prepared_set_is_told_with_its_place(no_netwo
     place.mkdir(parents=True)
     (place / "dataset_info.json").write_text(content)
     with pytest.raises(data.DataUnavailable) as error:
-        public.prepared(catalogue.find("tf_flowers").public)
+        public.builder_of(catalogue.find("tf_flowers").public)
     text = str(error.value)
     assert text.startswith(f"{place} is damaged (") and text.endswith("delete it and run again") and "\n" not in text
 
@@ -245,8 +247,9 @@ def fake(shape, total):
 
 @pytest.mark.parametrize("name, shape", [("mnist", (28, 28)), ("fashion_mnist", (28, 28)), ("cifar10", (32, 32, 3))])
 def test_keras_sets_are_split_once_and_for_all(name, shape, monkeypatch):
-    monkeypatch.setattr(downloaded, "read", lambda name: fake(shape, 6000))
-    splits = downloaded.splits(name)
+    source = catalogue.find(name)
+    monkeypatch.setattr(source, "read", lambda: fake(shape, 6000))
+    splits = source.read_splits()
     assert {split: len(labels) for split, (_, labels) in splits.items()} == {
         "train": 1000,
         "validation": 5000,
@@ -288,7 +291,7 @@ def test_keras_sets_without_a_network(tmp_path, python):
     )
     assert f"fashion_mnist cannot be read from {home}" in told[1] and "delete" in told[1] and "'digits'" in told[1]
     assert "cifar10 could not be downloaded" in told[2] and "'shapes_crops'" in told[2]
-    assert {downloaded.INSTEAD[name] for name in downloaded.FILES} <= set(data.names())
+    assert {catalogue.find(name).instead for name in ("mnist", "fashion_mnist", "cifar10")} <= set(data.names())
 
 
 GIVEN = Path(os.environ.get("KERAS_HOME", "")) / "datasets" / "fashion-mnist"

@@ -18,6 +18,7 @@ from utils import data
 from utils.data import builders, shapes
 from utils.data.shapes import captions, configs, outlines, painting
 from utils.data.shapes.chance import Chance
+from utils.data.shapes.source import RECIPE
 
 FIELDS = ("image", "boxes", "labels", "masks", "mask", "keypoints", "shares")
 
@@ -144,7 +145,9 @@ def test_numbers_sizes_and_visible_shares_keep_to_the_configuration(many, config
 
 
 def test_shares_are_those_of_the_whole_object():
-    """Each scene again, every object rasterised alone from its polygon on a larger canvas: the share that its mask has of that."""
+    """Each scene again, every object rasterised alone from its polygon on a larger canvas: the share that its mask has
+    of that.
+    """
     for scene in shapes.scenes(25, config="crowded"):
         for label, mask, points, share in zip(scene.labels, scene.masks, scene.keypoints, scene.shares):
             if shapes.CLASSES[label] in ("square", "triangle"):
@@ -262,7 +265,9 @@ def test_pixels_show_what_the_masks_say(many):
 
 @pytest.mark.parametrize("config", shapes.CONFIGS)
 def test_no_object_is_lost_in_its_ground(many, config):
-    """The middle brightness of an object against that of the ground around it; under fill and noise, and with an outline of its own."""
+    """The middle brightness of an object against that of the ground around it; under fill and noise, and with an
+    outline of its own.
+    """
     for scene in many[config]:
         brightness = painting.luma(scene.image.astype(int))
         for mask in scene.masks:
@@ -386,10 +391,11 @@ COUNTS = (36, 6, 12)
 PREPARE = """
 import dataclasses, pathlib, sys, time
 from utils.data import builders, shapes
+from utils.data.shapes import source
 
 shapes.CONFIGS["pairs"] = dataclasses.replace(shapes.CONFIGS["pairs"], counts=(36, 6, 12))
 mode, folder = sys.argv[1], pathlib.Path(sys.argv[2])
-calls, draw = 0, shapes.scene
+calls, draw = 0, source.scene
 
 def counted(*arguments, **options):
     global calls
@@ -399,11 +405,11 @@ def counted(*arguments, **options):
         time.sleep(1000)
     return draw(*arguments, **options)
 
-shapes.scene = counted
+source.scene = counted
 (folder / f"ready-{mode}").touch()
 while not (folder / "go").exists():
     time.sleep(.01)
-print(calls, builders.prepared(builders.Shapes, "pairs").info.splits["train"].num_examples, calls)
+print(calls, builders.prepared(builders.builder_class(source.RECIPE), "pairs").info.splits["train"].num_examples, calls)
 """
 
 
@@ -482,9 +488,9 @@ def test_every_variant_is_described_and_has_its_configuration():
 
 
 def test_the_builder_is_one_of_tensorflow_datasets(small):
-    assert issubclass(builders.Shapes, tfds.core.GeneratorBasedBuilder)
-    assert list(builders.Shapes.builder_configs) == list(shapes.CONFIGS)
-    builder = builders.prepared(builders.Shapes, "default")
+    assert issubclass(builders.builder_class(RECIPE), tfds.core.GeneratorBasedBuilder)
+    assert list(builders.builder_class(RECIPE).builder_configs) == list(shapes.CONFIGS)
+    builder = builders.prepared(builders.builder_class(RECIPE), "default")
     assert builder.info.features["labels"].feature.names == list(shapes.CLASSES)
     assert {split: info.num_examples for split, info in builder.info.splits.items()} == dict(zip(shapes.SPLITS, COUNTS))
     example = next(iter(builder.as_dataset(split="train")))

@@ -1,5 +1,6 @@
 import math
 import warnings
+from functools import cache
 from types import SimpleNamespace
 
 import keras
@@ -10,6 +11,20 @@ from utils import architectures, arithmetic
 COUNTED = {}
 
 
+def pytest_collection_modifyitems(config, items):
+    """Under JAX and PyTorch, leave out the tests marked `once`: what they test does not depend on the backend."""
+    if keras.backend.backend() == "tensorflow":
+        return
+    left_out = [item for item in items if item.get_closest_marker("once")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("once")]
+
+
+@cache
+def outlined(name):
+    return architectures.outline(name)
+
+
 def counted(name, macs=False):
     if name not in COUNTED or (macs and not hasattr(COUNTED[name], "macs")):
         COUNTED[name] = count(name, macs)
@@ -17,7 +32,7 @@ def counted(name, macs=False):
 
 
 def count(name, macs):
-    model = architectures.outline(name)
+    model = outlined(name)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     shapes = {"name": model.name, "input_shape": model.input_shape, "output_shape": model.output_shape}
     if not macs:
@@ -30,9 +45,15 @@ def count(name, macs):
 
 
 @pytest.fixture(scope="session")
+def outline_of():
+    """Function from the name of an architecture to its default form without values, built once: do not change it."""
+    return outlined
+
+
+@pytest.fixture(scope="session")
 def counts_of():
-    """Function from the name of an architecture to what its default form counts, built once for all tests: `params`, `name`,
-    `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
+    """Function from the name of an architecture to what its default form counts, built once for all tests: `params`,
+    `name`, `input_shape`, `output_shape`; with macs=True, which takes longer, also `statistics` and `macs`."""
     return counted
 
 
@@ -49,7 +70,9 @@ class Compiled(keras.Model):
 
 @pytest.fixture
 def compiled():
-    """Function that runs another one, of tensors whose first axis is that of a batch, in a compiled graph: `compiled(function, *arrays)`."""
+    """Function that runs another one, of tensors whose first axis is that of a batch, in a compiled graph:
+    `compiled(function, *arrays)`.
+    """
 
     def run(function, *arrays, jit_compile="auto"):
         model = Compiled(function)

@@ -1,7 +1,10 @@
-"""The wider, split and mobile families: counts from tables and by arithmetic, what each block does, equality with `keras.applications`."""
+"""The wider, split and mobile families: counts from tables and by arithmetic, what each block does, equality with
+`keras.applications`.
+"""
 
 import math
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,10 +17,6 @@ from scipy.signal import correlate2d
 from utils import architectures, arithmetic
 from utils.architectures import densenet, fractalnet, mobilenet, mobilenet_v2, pyramidnet, resnext, shufflenet, xception
 from utils.architectures.blocks import he_depthwise, squeeze_excite
-
-BACKEND = keras.backend.backend()
-# Shapes do not depend on the backend: the large nets are counted on one of them.
-once = pytest.mark.skipif(BACKEND != "tensorflow", reason="counted with TensorFlow")
 
 
 def counts(model):
@@ -56,7 +55,7 @@ def resnext_by_hand(blocks, cardinality, width, classes, stem, reduction=None):
     return params + (channels + 1) * classes
 
 
-@once
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, depth, cardinality, width, reduction, printed",
     [
@@ -75,7 +74,7 @@ def test_resnext_and_senet_by_hand(name, depth, cardinality, width, reduction, p
     assert round(params / 1e6, 1) == printed
 
 
-@once
+@pytest.mark.once
 def test_resnext_for_cifar(counts_of):
     """Xie et al. 2017, section 5.3: 34.4 M and 68.1 M (68.155 cut off)."""
     for name, cardinality, printed in (("resnext29_8x64d", 8, 34.4), ("resnext29_16x64d", 16, 68.1)):
@@ -84,13 +83,13 @@ def test_resnext_for_cifar(counts_of):
         assert math.floor(params / 1e5) / 10 == printed
 
 
-@once
+@pytest.mark.once
 def test_squeeze_and_excitation_with_the_stride_in_the_3x3(golden):
     reference = golden("model_counts.json")["timm"]["seresnet50"]
     assert counts(architectures.outline("seresnet50", stride_in="3x3")) == (reference["params"], reference["macs"])
 
 
-@once
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, depth, widening, printed",
     [
@@ -112,7 +111,7 @@ def test_wide_resnet_by_hand(name, depth, widening, printed, counts_of):
     assert counts_of(name).params == params and round(params / 1e6, 1) == printed
 
 
-@once
+@pytest.mark.once
 @pytest.mark.parametrize("name, layers_, growth, bottleneck", [
     ("densenet40_12", 40, 12, False), ("densenet100_12", 100, 12, False),
     ("densenet_bc100_12", 100, 12, True), ("densenet_bc250_24", 250, 24, True),
@@ -132,7 +131,7 @@ def test_densenet_for_cifar_by_hand(name, layers_, growth, bottleneck, counts_of
     assert counts_of(name).params == params + 2 * channels + 10 * channels + 10
 
 
-@once
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, printed",
     [
@@ -164,10 +163,15 @@ def test_a_pyramid_grows_evenly_to_its_alpha():
     assert pyramidnet.channels(20, 9) == [17, 18, 19, 20, 21, 22, 23, 24, 25]
 
 
-@once
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, columns, printed",
-    [("fractalnet5_thin", 1, 0.3), ("fractalnet10_thin", 2, 0.8), ("fractalnet20_thin", 3, 2.1), ("fractalnet40_thin", 4, 4.8)],
+    [
+        ("fractalnet5_thin", 1, 0.3),
+        ("fractalnet10_thin", 2, 0.8),
+        ("fractalnet20_thin", 3, 2.1),
+        ("fractalnet40_thin", 4, 4.8),
+    ],
 )  # fmt: skip
 def test_fractalnet_by_hand(name, columns, printed):
     """Larsson et al. 2017, the study of depth, 100 classes."""
@@ -178,7 +182,7 @@ def test_fractalnet_by_hand(name, columns, printed):
     assert counts(architectures.outline(name, classes=100))[0] == params and round(params / 1e6, 1) == printed
 
 
-@once
+@pytest.mark.once
 def test_inception_resnet_v1_by_hand(counts_of):
     """Figures 10 to 15; batch normalisation has beta only."""
 
@@ -203,7 +207,7 @@ def test_inception_resnet_v1_by_hand(counts_of):
     assert model.get_layer("stage3_block5_add").output.shape[1:] == (8, 8, 1792)
 
 
-@once
+@pytest.mark.once
 @pytest.mark.parametrize("groups, printed", [(1, 143), (2, 140), (3, 137), (4, 133), (8, 137)])
 def test_shufflenet_has_the_macs_of_its_table(groups, printed):
     """Zhang et al. 2018, table 1, in millions: without the classifier."""
@@ -214,7 +218,8 @@ def test_shufflenet_has_the_macs_of_its_table(groups, printed):
 
 # MobileNet
 
-# Howard et al. 2017, table 1: (type, stride, channels out, size of the input); the last depthwise row with its true stride.
+# Howard et al. 2017, table 1: (type, stride, channels out, size of the input); the last depthwise row with its true
+# stride.
 TABLE_1 = [("Conv2D", 2, 32, 224)]
 for size, channels, stride, out in (
     (112, 32, 1, 64), (112, 64, 2, 128), (56, 128, 1, 128), (56, 128, 2, 256), (28, 256, 1, 256), (28, 256, 2, 512),
@@ -223,7 +228,7 @@ for size, channels, stride, out in (
     TABLE_1 += [("DepthwiseConv2D", stride, channels, size), ("Conv2D", 1, out, size // stride)]
 
 
-@once
+@pytest.mark.once
 def test_mobilenet_is_table_1_row_by_row():
     model = architectures.outline("mobilenet")
     rows = [
@@ -244,7 +249,7 @@ def test_mobilenet_is_table_1_row_by_row():
     )
 
 
-@once
+@pytest.mark.once
 def test_the_misprinted_stride_would_leave_maps_of_four_pixels(monkeypatch):
     monkeypatch.setattr(mobilenet, "PAIRS", (*mobilenet.PAIRS[:-1], (1024, 2)))
     assert architectures.outline("mobilenet", include_top=False).output_shape[1:] == (4, 4, 1024)
@@ -355,9 +360,9 @@ def test_a_dense_layer_adds_k_maps_to_all_it_got():
     assert net.get_layer("layer2_conv1").output.shape[-1] == 12  # the bottleneck, 4k
 
 
-@once
-def test_densenet_121_has_the_channels_of_its_table():
-    model = architectures.outline("densenet121")
+@pytest.mark.once
+def test_densenet_121_has_the_channels_of_its_table(outline_of):
+    model = outline_of("densenet121")
     ends = [f"stage{stage}_layer{count}_concat" for stage, count in enumerate((6, 12, 24, 16), 1)]
     shapes = [model.get_layer(name).output.shape[1:] for name in ends]
     assert shapes == [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 1024)]
@@ -381,8 +386,8 @@ def test_a_grouped_bottleneck_is_the_sum_of_its_paths():
     np.testing.assert_allclose(numpy(branch(data))[0], total, rtol=1e-3, atol=1e-4)
 
 
-def test_xception_has_34_separable_of_36_convolutions():
-    kinds = [type(layer).__name__ for layer in architectures.outline("xception").layers]
+def test_xception_has_34_separable_of_36_convolutions(outline_of):
+    kinds = [type(layer).__name__ for layer in outline_of("xception").layers]
     assert kinds.count("SeparableConv2D") == 34
     x = layers.Input((8, 8, 4))
     net = keras.Model(x, xception.module(x, (4, 4, 4), 1, "block"))
@@ -486,6 +491,7 @@ def through(model, data, paths):
 # Small images and bad input
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, options",
     [
@@ -503,6 +509,7 @@ def test_small_images_of_ten_classes(name, options):
     assert last[1] == last[2] and last[1] >= (2 if options else 1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, options, message",
     [
@@ -526,19 +533,41 @@ def test_bad_input_is_told_in_one_line(name, options, message):
 # keras.applications
 
 
+def shallow(name, monkeypatch):
+    """Makes Keras's network of this name shallow where it repeats a block many times; gives our options for the same.
+
+    What its full depth holds is compared by counts and shapes, in test_architectures.py.
+    """
+    module = sys.modules[getattr(keras.applications, architectures.describe(name).application).__module__]
+    if name == "densenet121":
+        whole = module.DenseNet
+        monkeypatch.setattr(module, "DenseNet", lambda blocks, *rest, **options: whole([2, 2, 2, 2], *rest, **options))
+        return {"blocks": (2, 2, 2, 2)}
+    if name == "inception_resnet_v2":
+        block = module.inception_resnet_block
+
+        def first_or_last(x, scale, block_type, block_idx, activation="relu"):
+            kept = block_idx == 1 or activation is None
+            return block(x, scale, block_type, block_idx, activation) if kept else x
+
+        monkeypatch.setattr(module, "inception_resnet_block", first_or_last)
+        return {"blocks": (1, 1, 2)}
+    return {}
+
+
 @pytest.mark.parametrize(
     "name, size",
     [
         ("mobilenet_x0_25", 64),
         ("mobilenet_v2_x0_35", 64),
         ("mobilenet_v3_small_x0_75", 64),
-        pytest.param("densenet121", 64, marks=once),
-        pytest.param("xception", 71, marks=once),
-        pytest.param("inception_resnet_v2", 75, marks=once),
+        pytest.param("densenet121", 64, marks=pytest.mark.once),
+        pytest.param("xception", 71, marks=pytest.mark.once),
+        pytest.param("inception_resnet_v2", 75, marks=pytest.mark.once),
     ],
 )
-def test_weights_of_keras_give_the_outputs_of_keras(name, size):
-    entry = architectures.describe(name)
+def test_weights_of_keras_give_the_outputs_of_keras(name, size, monkeypatch):
+    entry, options = architectures.describe(name), shallow(name, monkeypatch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = getattr(keras.applications, entry.application)(
@@ -549,7 +578,7 @@ def test_weights_of_keras_give_the_outputs_of_keras(name, size):
     for layer in theirs.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.set_weights([draw.uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
-    ours = architectures.build(name, (size, size, 3), classes=10)
+    ours = architectures.build(name, (size, size, 3), classes=10, **options)
     assert ours.count_params() == theirs.count_params()
     architectures.copy_weights(theirs, ours)
     x = random(1, size, size, 3)

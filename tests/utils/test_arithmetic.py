@@ -12,6 +12,8 @@ from keras import layers, ops
 
 from utils import arithmetic
 
+pytestmark = pytest.mark.once
+
 sizes = st.integers(1, 40)
 filters = st.integers(1, 9)
 strides = st.integers(1, 5)
@@ -344,7 +346,9 @@ def ones(kind, *arguments, **keywords):
 
 
 def support(model):
-    """first[u], last[u] for every unit of a linear one-dimensional model with positive weights: the pixels it depends on."""
+    """first[u], last[u] for every unit of a linear one-dimensional model with positive weights: the pixels it depends
+    on.
+    """
     n = model.input_shape[1]
     y = ops.convert_to_numpy(
         model(np.eye(n, dtype="float32")[..., None])

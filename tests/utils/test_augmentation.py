@@ -1,4 +1,6 @@
-"""Augmentation: image, boxes, masks and keypoints move together; against SciPy, Pillow and the masks themselves, on every backend."""
+"""Augmentation: image, boxes, masks and keypoints move together; against SciPy, Pillow and the masks themselves, on
+every backend.
+"""
 
 import colorsys
 
@@ -20,7 +22,9 @@ seeds = st.integers(0, 2**20)
 
 
 def scenes(seed, count=2, slots=3):
-    """A batch of scenes: ellipses that hide one another, on noise; each image has one object fewer than slots, and both padding and keypoints."""
+    """A batch of scenes: ellipses that hide one another, on noise; each image has one object fewer than slots, and both
+    padding and keypoints.
+    """
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     batch = {
@@ -70,7 +74,9 @@ def assert_same(found, expected, **tolerance):
 
 
 class Fixed:
-    """In place of random numbers: each uniform one lies at `place` of its range, a little lower from image to image; normal ones are 1."""
+    """In place of random numbers: each uniform one lies at `place` of its range, a little lower from image to image;
+    normal ones are 1.
+    """
 
     def __init__(self, place=0.999999):
         self.place = place

@@ -43,7 +43,8 @@ def test_every_level_has_a_map_of_its_size(name):
     ("name", "expected"),
     [
         ("vgg16", {3: "conv4_3_relu", 4: "conv5_3_relu", 5: "pool5"}),
-        # The first block of a stage has its stride in the second convolution: the first one is a map of the old stride, and no level's.
+        # The first block of a stage has its stride in the second convolution: the first one is a map of the old stride,
+        # and no level's.
         (
             "resnet50",
             {2: "stage2_block3_relu", 3: "stage3_block4_relu", 4: "stage4_block6_relu", 5: "stage5_block3_relu"},
@@ -79,7 +80,8 @@ def test_the_last_map_of_a_stride_that_no_branch_goes_around(name, expected):
             },
         ),
         ("MobileNetV2", {1: "block_1_expand_relu", 4: "block_13_expand_relu", 5: "out_relu"}),
-        # Keras gives the last block of a stage the stride, and its shortcut a pool: the sum before it is the stage's last map.
+        # Keras gives the last block of a stage the stride, and its shortcut a pool: the sum before it is the stage's
+        # last map.
         ("ResNet50V2", {2: "conv2_block2_out", 3: "conv3_block3_out", 4: "conv4_block5_out"}),
         # Rescaling, normalisation and padding stand before the first convolution: no level 0.
         ("EfficientNetB0", {1: "block2a_expand_activation", 5: "top_activation"}),

@@ -60,7 +60,8 @@ def test_overlaps_by_hand():
     np.testing.assert_allclose(both(boxes.iou, UNIT, others), [[1 / 7, 1, 0, 1 / 3]], rtol=1e-6)
     # The boxes around both have 9, 4, 12 and 6 square pixels, of which 2, 0, 4 and 0 are covered by neither.
     np.testing.assert_allclose(both(boxes.giou, UNIT, others), [[1 / 7 - 2 / 9, 1, -1 / 3, 1 / 3]], rtol=1e-6)
-    # Squared distances of the centres 2, 0, 16 and 1; squared diagonals 18, 8, 40 and 13. All are squares: CIoU is the same.
+    # Squared distances of the centres 2, 0, 16 and 1; squared diagonals 18, 8, 40 and 13. All are squares: CIoU is the
+    # same.
     expected = [[1 / 7 - 2 / 18, 1, -16 / 40, 1 / 3 - 1 / 13]]
     np.testing.assert_allclose(both(boxes.diou, UNIT, others), expected, rtol=1e-6)
     np.testing.assert_allclose(both(boxes.ciou, UNIT, others), expected, rtol=1e-6)

@@ -29,7 +29,8 @@ def test_coding_is_torchvisions(golden, case, form):
 
 def test_coding_by_hand():
     anchor, box = np.array([[0, 0, 10, 20]], "float32"), np.array([[5, 5, 25, 25]], "float32")
-    # The centre moves from (5, 10) to (15, 15): once the width and a quarter of the height; the width doubles, the height stays.
+    # The centre moves from (5, 10) to (15, 15): once the width and a quarter of the height; the width doubles, the
+    # height stays.
     np.testing.assert_allclose(coding.encode(box, anchor), [[1, 0.25, np.log(2), 0]], rtol=1e-6)
     np.testing.assert_allclose(
         coding.decode(np.array([[10, 2.5, 5 * np.log(2), 0]]), anchor, (10, 10, 5, 5)), box, rtol=1e-6
@@ -94,7 +95,8 @@ def test_anchors_are_torchvisions_before_they_round_and_shift(golden, config):
 def test_anchors_of_the_released_code_of_faster_rcnn(golden):
     theirs = golden("anchors.npz")["faster_rcnn_base16"]
     ours = anchors.base((128, 256, 512), (0.5, 1, 2))
-    # Theirs begin with a square of 16 and round its sides for each ratio before they enlarge it; the last pixel is inside.
+    # Theirs begin with a square of 16 and round its sides for each ratio before they enlarge it; the last pixel is
+    # inside.
     np.testing.assert_allclose(theirs[:, 2:] - theirs[:, :2] + 1, ours[:, 2:] - ours[:, :2], rtol=0.07)
 
 

@@ -1,5 +1,6 @@
-"""RetinaNet, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the formulas, targets and
-decoding as inverses, and what every detector must stand."""
+"""RetinaNet, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the formulas,
+targets and decoding as inverses, and what every detector must stand.
+"""
 
 import math
 from itertools import product
@@ -11,7 +12,7 @@ from keras import ops
 
 from utils import architectures, data
 from utils import boxes as geometry
-from utils.detection import coding, fpn, retinanet, ssd, yolo, yolo_v3
+from utils.detection import coding, fpn, nms, retinanet, ssd, yolo, yolo_v3
 
 SMALL = {"retinanet": retinanet.small, "ssd": ssd.small, "yolo": yolo.small, "yolo_v3": yolo_v3.small}
 
@@ -62,7 +63,8 @@ def test_ssd300_has_8732_default_boxes_and_torchvision_s_parameters(golden):
 
 def test_retinanet_has_torchvision_s_parameters_and_nine_anchors_a_place(golden):
     def make():
-        # As torchvision builds it: P6 from P5, the stride of a bottleneck in its 3x3; its 91 classes include a background.
+        # As torchvision builds it: P6 from P5, the stride of a bottleneck in its 3x3; its 91 classes include a
+        # background.
         return retinanet.RetinaNet(91, (256, 256, 3), top="convolutions_of_p", backbone_options={"stride_in": "3x3"})
 
     params, model = count(make)
@@ -74,7 +76,9 @@ def test_retinanet_has_torchvision_s_parameters_and_nine_anchors_a_place(golden)
 
 
 def test_a_pyramid_adds_what_the_coarser_level_says():
-    """With 1x1 kernels of one and 3x3 kernels that pass the centre: P4 is C4, and P3 is C3 plus C4 doubled, cut where C3 is odd."""
+    """With 1x1 kernels of one and 3x3 kernels that pass the centre: P4 is C4, and P3 is C3 plus C4 doubled, cut where
+    C3 is odd.
+    """
     fine, coarse = keras.Input((5, 6, 1)), keras.Input((3, 3, 1))
     model = keras.Model([fine, coarse], fpn.fpn([fine, coarse], (3, 4), channels=1, top="pool"))
     for layer in model.layers:
@@ -188,7 +192,9 @@ def test_a_second_centre_in_a_cell_is_lost_and_counted():
 
 
 def test_no_gradient_flows_through_the_iou_that_the_confidence_should_be():
-    """Moving a predicted box changes the target of its confidence, but not the loss's slope: only centre and size have one."""
+    """Moving a predicted box changes the target of its confidence, but not the loss's slope: only centre and size have
+    one.
+    """
     boxes, labels = np.array([[[20.0, 20, 60, 60]]], "float32"), np.array([[0]], "int32")
     truth = yolo.responsible_cells(boxes, labels, (1, 1), (96, 96, 3))
     inside = np.array([0.5, 0.5, 0.6, 0.6, 0.3, 1.0], "float32").reshape(1, 1, 1, 6)
@@ -208,7 +214,7 @@ def test_boxes_told_as_cells_come_back(built):
     has = truth["object"]
     flat[has, :2], flat[has, 2:4], flat[has, 4] = truth["boxes"][has, :2], np.sqrt(truth["boxes"][has, 2:]), 1
     flat[has, 10 + truth["labels"][has]] = 1
-    found = arrays(net.detections(ops.convert_to_tensor(outputs), 0.5, 0.5, 4))
+    found = arrays(nms.select(*net.boxes_and_scores(ops.convert_to_tensor(outputs)), 0.5, 0.5, 4))
     assert found["labels"][0].tolist() == [2, 5, -1, -1] or found["labels"][0].tolist() == [5, 2, -1, -1]
     order = np.argsort(found["labels"][0, :2])
     np.testing.assert_allclose(found["boxes"][0, :2][order], boxes[0], atol=1e-3)
@@ -262,7 +268,7 @@ def test_yolo_v3_s_boxes_are_the_inverse_of_its_targets(built):
     inside = np.clip(targets[places, :2], 1e-6, 1 - 1e-6)
     outputs[0, places, :2], outputs[0, places, 2:4] = np.log(inside / (1 - inside)), targets[places, 2:]
     outputs[0, places, 4] = outputs[0, places, 5 + labels[0, assigned[places]]] = 20
-    found = arrays(net.detections(ops.convert_to_tensor(outputs), 0.5, 0.5, 4))
+    found = arrays(nms.select(*net.boxes_and_scores(ops.convert_to_tensor(outputs)), 0.5, 0.5, 4))
     order = np.argsort(found["labels"][0, :2])
     np.testing.assert_allclose(found["boxes"][0, :2][order], boxes[0], atol=1e-2)
     losses = arrays(
@@ -356,7 +362,7 @@ def test_retinanet_s_loss_is_that_of_the_anchors_one_by_one(built):
 
 def test_the_untrained_retinanet_believes_in_nothing(built, batch):
     """Its prior is .01, so that the first loss is small (section 3.3)."""
-    scores = arrays(built["retinanet"].candidates(built["retinanet"](batch["image"]))[1])
+    scores = arrays(built["retinanet"].boxes_and_scores(built["retinanet"](batch["image"]))[1])
     assert 0.002 < np.median(scores) < 0.05
 
 
@@ -369,7 +375,7 @@ def test_no_objects_give_finite_losses(name, built, batch):
     empty = {"boxes": np.zeros((8, 4, 4), "float32"), "labels": np.full((8, 4), -1, "int32")}
     for truth in (empty, {key: value[:, :0] for key, value in empty.items()}):
         assert np.isfinite(arrays(net.compute_loss(truth, y_pred=net(batch["image"]))))
-        assert all(np.isfinite(arrays(tracker.result())) for tracker in net.trackers)
+        assert all(np.isfinite(arrays(tracker.result())) for tracker in net._loss_parts)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -380,7 +386,7 @@ def test_eight_scenes_can_be_learnt_by_heart_and_the_detector_saved(name, batch,
     net.compile(keras.optimizers.Adam(1e-3, clipnorm=5.0))
     for _ in range(60):
         logs = net.train_on_batch(batch, return_dict=True)
-    assert set(net.names_of_losses) < set(logs)
+    assert set(net.loss_names) < set(logs)
     # Batch norm's running statistics lag behind 60 steps: they are brought up to date before the detector is judged.
     net.compile(keras.optimizers.SGD(0.0))
     for _ in range(40):

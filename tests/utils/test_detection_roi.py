@@ -11,7 +11,7 @@ FUNCTIONS = {"align": roi_align, "pool": roi_pool}
 
 
 def golden_case(golden, stride):
-    """Features (2, 12, 16, 4), the boxes of each image (2, 11, 4), and where the results of the file are among theirs."""
+    """Features (2, 12, 16, 4), the boxes of each image (2, 11, 4), and where the file's results are among theirs."""
     values = {
         name.removeprefix(f"c0_stride{stride}_"): array
         for name, array in golden("roi_ops.npz").items()
@@ -65,8 +65,9 @@ def test_gradient_is_that_of_differences(name):
 
 
 def test_align_by_hand():
-    # A ramp of 5 x 5 cells of stride 4: cell (i, j) holds 10 i + j, the value at its centre. Bilinear interpolation of a ramp is exact, so a bin holds
-    # the ramp at its centre: of a box from 4 to 12, two bins, the centres are at 6 and 10 pixels, 1.0 and 2.0 in the array.
+    # A ramp of 5 x 5 cells of stride 4: cell (i, j) holds 10 i + j, the value at its centre. Bilinear interpolation of
+    # a ramp is exact, so a bin holds the ramp at its centre: of a box from 4 to 12, two bins, the centres are at 6 and
+    # 10 pixels, 1.0 and 2.0 in the array.
     ramp = (10 * np.arange(5)[:, None] + np.arange(5)).astype("float32")[None, :, :, None]
     found = ops.convert_to_numpy(roi_align(ramp, np.array([[[4, 4, 12, 12]]], "float32"), 2, 1 / 4))
     np.testing.assert_allclose(found[0, 0, :, :, 0], [[11, 12], [21, 22]], rtol=1e-6)

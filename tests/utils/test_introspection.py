@@ -1,4 +1,6 @@
-"""Gradients by one step of ascent, against gradients known by hand; the effective receptive field of chains that can be counted."""
+"""Gradients by one step of ascent, against gradients known by hand; the effective receptive field of chains that can be
+counted.
+"""
 
 import keras
 import numpy as np

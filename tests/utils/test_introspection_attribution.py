@@ -6,10 +6,19 @@ import pytest
 from keras import layers, ops
 
 from utils import introspection
+from utils.introspection import inside
 
 
 def random(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+IMAGES = random(5, 4, 5, 2)
 
 
 def linear(activation=None, classes=3):
@@ -31,6 +40,11 @@ class Subclassed(keras.Model):
         return self.dense(self.flatten(inputs))
 
 
+class Soft(layers.Layer):
+    def call(self, z):
+        return ops.softmax(z)
+
+
 def forms():
     """The linear model in every form, with and without softmax."""
     model, weights = linear()
@@ -45,6 +59,17 @@ def forms():
     yield "nested twice", keras.Sequential([keras.Input((4, 5, 2)), keras.Model(image, soft(image))])
     yield "sigmoid", linear("sigmoid")[0]
     yield "subclassed", Subclassed(weights)
+    yield "function of keras.ops", linear(ops.softmax)[0]
+    yield "function of one's own", linear(lambda z: ops.sigmoid(z))[0]
+    yield "lambda layer", keras.Model(image, layers.Lambda(ops.softmax)(model(image)))
+    yield "lambda of a lambda", keras.Model(image, layers.Lambda(lambda z: ops.softmax(z, axis=-1))(model(image)))
+    yield "activation layer of a function", keras.Model(image, layers.Activation(ops.sigmoid)(model(image)))
+    yield "layer of one's own", keras.Sequential([keras.Input((4, 5, 2)), model, Soft()])
+    yield "in float32 at the end", keras.Model(image, layers.Activation("linear", dtype="float32")(soft(image)))
+    yield "cast, dropped out", keras.Model(image, layers.Dropout(0.5)(ops.cast(soft(image), "float32")))
+    yield "log-probabilities", keras.Model(image, ops.log_softmax(model(image)))
+    maps = layers.Softmax()(layers.Reshape((1, 1, 3))(model(image)))
+    yield "on maps", keras.Model(image, layers.Flatten()(maps))
 
 
 @pytest.mark.parametrize(("form", "model"), list(forms()), ids=[form for form, _ in forms()])
@@ -53,6 +78,91 @@ def test_saliency_of_a_linear_model_is_its_weights(form, model):
     images, classes = random(5, 4, 5, 2), [0, 1, 2, 1, 0]
     found = introspection.saliency(model, images, classes, reduce=None, batch_size=2)
     np.testing.assert_allclose(found, np.moveaxis(weights, -1, 0)[classes], atol=1e-5)
+
+
+@pytest.mark.parametrize(("form", "model"), list(forms()), ids=[form for form, _ in forms()])
+def test_the_probability_is_the_models_own(form, model):
+    outputs = model.predict(IMAGES, verbose=0)
+    expected = {"logits": softmax(outputs), "log-probabilities": np.exp(outputs)}.get(form, outputs)
+    found = introspection.occlusion(model, IMAGES, [0, 1, 2, 1, 0], size=2, stride=2)
+    np.testing.assert_allclose(found.plain, expected[range(5), [0, 1, 2, 1, 0]], atol=1e-6)
+
+
+class Hidden(keras.Model):
+    """Whose end no layer shows."""
+
+    def __init__(self, function, classes=3):
+        super().__init__(name="hidden")
+        self.body, self.function = linear(classes=classes)[0], function
+        self(np.zeros((1, 4, 5, 2), "float32"))
+
+    def call(self, x):
+        return self.function(self.body(x))
+
+
+def by_hand(model):
+    image = keras.Input((4, 5, 2))
+    powers = ops.exp(model(image))
+    return keras.Model(image, powers / ops.sum(powers, axis=-1, keepdims=True), name="hidden")
+
+
+HIDDEN = {
+    "softmax": lambda: Hidden(ops.softmax),
+    "log-softmax": lambda: Hidden(ops.log_softmax),
+    "sigmoid": lambda: Hidden(ops.sigmoid),
+    "one sigmoid": lambda: Hidden(ops.sigmoid, 1),
+    "temperature": lambda: Hidden(lambda z: ops.softmax(z / 2)),
+    "by hand": lambda: by_hand(linear()[0]),
+}
+
+
+@pytest.mark.parametrize("form", HIDDEN)
+def test_where_the_logits_cannot_be_found_the_probability_is_the_models_own_and_the_rest_is_told(form):
+    model = HIDDEN[form]()
+    outputs = model.predict(IMAGES, verbose=0)
+    outputs = np.exp(outputs) if form == "log-softmax" else outputs
+    classes = np.zeros(5, int) if outputs.shape[1] > 1 else np.ones(5, int)
+    found = introspection.occlusion(model, IMAGES, classes, size=2, stride=2)
+    np.testing.assert_allclose(found.plain, outputs[:, 0], atol=1e-6)
+    gradient = introspection.saliency(model, IMAGES, classes, reduce=None, of="probability")
+    step = 1e-2 * gradient[:1] / np.abs(gradient[:1]).max()
+    ends = [model.predict(IMAGES[:1] + sign * step, verbose=0)[0, 0] for sign in (1, -1)]
+    ends = np.exp(ends) if form == "log-softmax" else ends
+    np.testing.assert_allclose((gradient[0] * step).sum(), (ends[0] - ends[1]) / 2, rtol=2e-2)
+    for call in (
+        introspection.saliency,
+        introspection.guided_backpropagation,
+        introspection.smooth_grad,
+        introspection.integrated_gradients,
+        lambda model, images: introspection.grad_cam(model, images, layer=next(iter(inside.parts(model)))),
+        lambda model, images: introspection.fool(model, images[0]),
+        lambda model, images: introspection.maximise(model, 0, shape=(4, 5, 2), steps=1, limits=(0, 1)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"hidden gives (log-)?probabilities, and the logits in front of them were not found"
+        ):
+            call(model, IMAGES)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_logits_between_0_and_1_are_logits(classes):
+    model, weights = linear(classes=classes)
+    weights, last = np.abs(weights) * 1e-2, classes - 1
+    for factor in (1, 0):
+        model.set_weights([factor * weights.reshape(40, classes), np.zeros(classes, "float32")])
+        outputs = model.predict(np.abs(IMAGES), verbose=0)
+        assert outputs.min() >= 0 and outputs.max() <= 1
+        found = introspection.saliency(model, np.abs(IMAGES), max(1, last), reduce=None)
+        np.testing.assert_allclose(found[0], factor * weights[..., last], atol=1e-6)
+
+
+def test_a_softmax_in_two_places_is_taken_from_neither():
+    soft, image = layers.Softmax(), keras.Input((4, 5, 2))
+    body, _ = linear()
+    gate = soft(body(image))
+    model = keras.Model(image, soft(body(image) * gate))
+    found = introspection.occlusion(model, IMAGES, 0, size=2, stride=2)
+    np.testing.assert_allclose(found.plain, model.predict(IMAGES, verbose=0)[:, 0], atol=1e-6)
 
 
 def test_reductions_over_the_channels():
@@ -135,7 +245,8 @@ def test_smooth_grad_of_a_linear_model_is_its_saliency():
 
 
 def test_smooth_grad_averages_over_noise_of_the_stated_width():
-    # Score x ** 2 and -x ** 2 of one pixel: the gradient at x + noise is 2 (x + noise); each image has its own range of values.
+    # Score x ** 2 and -x ** 2 of one pixel: the gradient at x + noise is 2 (x + noise); each image has its own range of
+    # values.
     image = keras.Input((2, 1, 1))
     squares = ops.sum(ops.square(image), axis=(1, 2))
     model = keras.Model(image, ops.concatenate([squares, -squares], axis=-1))
@@ -164,6 +275,14 @@ def test_integrated_gradients_of_a_linear_model_are_weights_times_values():
     np.testing.assert_allclose(found, images * weights[..., 2], atol=1e-5)
 
 
+FUNCTIONS = {
+    "activation of a function": lambda: layers.Activation(ops.relu),
+    "lambda layer": lambda: layers.Lambda(ops.relu),
+    "lambda of a lambda": lambda: layers.Lambda(lambda x: ops.maximum(x, 0)),
+    "function of a convolution": lambda: layers.Conv2D(1, 1, activation=ops.relu, kernel_initializer="ones"),
+}
+
+
 def hand_worked(form):
     """Score relu(x) . (1, -1, 2, -2), then times 3: the pixels are 1, 1, -1, -1."""
     image = keras.Input((1, 4, 1))
@@ -173,6 +292,8 @@ def hand_worked(form):
         x = layers.Activation("relu")(image)
     elif form == "operation":
         x = ops.relu(image)
+    elif form in FUNCTIONS:
+        x = FUNCTIONS[form]()(image)
     else:
         x = layers.Conv2D(1, 1, activation="relu", kernel_initializer="ones")(image)
     scores = layers.Dense(2, use_bias=False)(layers.Flatten()(x))
@@ -181,7 +302,7 @@ def hand_worked(form):
     return model, np.array([1, 1, -1, -1], "float32").reshape(1, 1, 4, 1)
 
 
-@pytest.mark.parametrize("form", ["relu layer", "activation layer", "operation", "convolution"])
+@pytest.mark.parametrize("form", [*("relu layer", "activation layer", "operation", "convolution"), *FUNCTIONS])
 def test_guided_backpropagation_by_hand(form):
     model, image = hand_worked(form)
     plain = introspection.saliency(model, image, 0, reduce=None).ravel()
@@ -221,3 +342,51 @@ def test_what_is_refused(call, message):
     model, _ = linear()
     with pytest.raises(ValueError, match=message):
         call(model, random(3, 4, 5, 2))
+
+
+# Half precision
+
+
+def small_net():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(4, 3, padding="same", name="conv")(x)
+    x = layers.ReLU(name="relu")(x)
+    return keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+def everything(model, images):
+    yield "saliency", introspection.saliency(model, images, 0, reduce=None)
+    yield "probability", introspection.saliency(model, images, 0, reduce=None, of="probability")
+    yield "guided", introspection.guided_backpropagation(model, images, 0, reduce=None)
+    yield "smooth", introspection.smooth_grad(model, images, 0, samples=2, reduce=None)
+    yield "integrated", introspection.integrated_gradients(model, images, 0, steps=4)
+    yield "grad_cam", introspection.grad_cam(model, images, 0, layer="relu")
+    yield "occlusion", introspection.occlusion(model, images, 0, size=4, stride=4).probability
+    yield "deconvnet", introspection.deconvnet(model, images, "relu", 1, place=(4, 4))
+    yield "activations", introspection.activations(model, images, "conv")
+    yield "patches", introspection.top_patches(model, images, "conv", 0, 2).values
+    yield "maximise", introspection.maximise(model, 0, "relu", steps=2, jitter=0).scores
+    yield "fool", introspection.fool(model, images[0], step=0.5, steps=2).path
+    yield "field", introspection.effective_receptive_field(model, "relu", inputs=2)
+    yield "gradients", introspection.gradients(lambda x: ops.sum(x**2, axis=(1, 2, 3)), images)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
+def test_half_precision_changes_the_last_digits_only(policy):
+    images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype("float32")
+    expected = dict(everything(net := small_net(), images))
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = small_net()
+        half.set_weights(net.get_weights())
+        found = dict(everything(half, images))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert half.compute_dtype in ("float16", "bfloat16")
+    for name, values in found.items():
+        assert values.dtype in (np.float32, np.float64), name
+        close = np.abs(values - expected[name]) <= 0.03 * np.abs(expected[name]).max()
+        # A value next to 0 may come to the other side of a ReLU.
+        assert close.mean() > 0.9, f"{name}: {close.mean():.0%} of the values agree"

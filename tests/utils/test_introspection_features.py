@@ -60,6 +60,7 @@ def test_activations_inside_a_nested_model():
     assert list(introspection.activations(net, images))[:2] == ["outer/net/conv1", "outer/net/bn1"]
 
 
+@pytest.mark.once
 def test_a_name_that_is_not_there_gets_the_nearest_and_one_that_is_there_twice_gets_both():
     image = keras.Input((12, 12, 2))
     twice = keras.Model(image, layers.Add(name="sum")([small_net(name="a")(image), small_net(name="b")(image)]))
@@ -127,7 +128,9 @@ def test_patches_of_a_layer_that_sees_everything_are_whole_images():
 
 
 def corner_net():
-    """Class 1 is sure where the upper left quarter is bright, class 2 where the lower right is, and more so; class 0 else."""
+    """Class 1 is sure where the upper left quarter is bright, class 2 where the lower right is, and more so; class 0
+    else.
+    """
     net = keras.Sequential([keras.Input((8, 8, 1)), layers.AveragePooling2D(4), layers.Flatten(), layers.Dense(3)])
     net.set_weights(
         [np.array([[0, 10, 0], [0, 0, 0], [0, 0, 0], [0, 0, 4]], "float32"), np.array([2, 0, 0], "float32")]
@@ -174,7 +177,7 @@ def test_positions_reach_the_edge_and_each_image_has_its_own_class_and_colour():
 
 
 def channel_net():
-    """Class 0 depends on the mean of channel 0 alone, class 1 on that of channel 1, class 2 on minus that of channel 0."""
+    """Class 0 depends on the mean of channel 0 alone, class 1 on that of 1, class 2 on minus that of 0."""
     image = keras.Input((8, 8, 2))
     maps = layers.AveragePooling2D(2, name="maps")(image)
     scores = layers.Dense(3, use_bias=False, name="scores")(layers.GlobalAveragePooling2D(name="mean")(maps))

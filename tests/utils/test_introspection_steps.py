@@ -164,6 +164,7 @@ def test_random_weights_change_the_map_and_the_model_keeps_its_own():
         introspection.randomise(net, last=4)
 
 
+@pytest.mark.once
 def test_rank_correlation_map_by_map():
     maps = np.array([[[1, 2], [3, 4]], [[1, 2], [3, 4]], [[1, 1], [1, 1]]])
     others = np.array([[[1, 4], [9, 16]], [[4, 3], [2, 1]], [[1, 2], [3, 4]]])

@@ -1,4 +1,6 @@
-"""Parameters, multiply-accumulates and memory: published counts, counts by hand, every network of Keras, TensorFlow's profiler."""
+"""Parameters, multiply-accumulates and memory: published counts, counts by hand, every network of Keras, TensorFlow's
+profiler.
+"""
 
 import math
 import warnings
@@ -11,7 +13,24 @@ from keras import layers, ops
 
 from utils import arithmetic
 
-APPLICATIONS = sorted(name for name in dir(keras.applications) if name[0].isupper())
+# One network of each module of Keras: the others of a module differ in depth and width.
+APPLICATIONS = [
+    "ConvNeXtTiny",
+    "DenseNet121",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "InceptionResNetV2",
+    "InceptionV3",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "NASNetMobile",
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "VGG19",
+    "Xception",
+]
 COLUMNS = ["layer", "type", "output_shape", "params", "statistics", "macs", "activation_bytes", "note"]
 
 
@@ -37,8 +56,16 @@ def last(outputs, inputs, column="macs"):
 # Published networks
 
 
+@pytest.mark.once
+def test_every_module_of_keras_has_its_network():
+    every = [name for name in dir(keras.applications) if name[0].isupper()]
+    modules = [{getattr(keras.applications, name).__module__ for name in names} for names in (every, APPLICATIONS)]
+    assert modules[0] == modules[1]
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("name", APPLICATIONS)
-def test_every_network_of_keras(name):
+def test_networks_of_keras(name):
     model = application(name)
     shape = (224, 224, 3) if None in model.input_shape[1:] else None
     with warnings.catch_warnings():
@@ -72,6 +99,7 @@ COUNTS = {  # Keras's name: (library, name there)
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts_agree_with_other_libraries(golden, name):
     counts = golden("model_counts.json")
@@ -84,8 +112,8 @@ def test_counts_agree_with_other_libraries(golden, name):
         expected["params"] -= statistics // 2  # Keras's batch normalisation has no scale here
     if name.startswith("ResNet"):
         expected["params"] += statistics // 2  # Keras's convolutions have a bias in front of the batch normalisation
-        # Keras strides in the first 1x1 of a stage, the others in its 3x3: there the 1x1 works on four times the places,
-        # three times its own cost more. timm has the same pair with SE blocks on top.
+        # Keras strides in the first 1x1 of a stage, the others in its 3x3: there the 1x1 works on four times the
+        # places, three times its own cost more. timm has the same pair with SE blocks on top.
         saved = sum(3 * places**2 * 2 * inner * inner for inner, places in ((128, 28), (256, 14), (512, 7)))
         assert saved == counts["timm"]["seresnet50"]["macs"] - counts["timm"]["legacy_seresnet50"]["macs"]
         expected["macs"] -= saved
@@ -95,11 +123,13 @@ def test_counts_agree_with_other_libraries(golden, name):
     assert totals["macs"] == expected["macs"]
 
 
+@pytest.mark.once
 def test_mobilenet():
     totals = arithmetic.totals(application("MobileNet"))
     assert (totals["params"], totals["macs"]) == (4_231_976, 568_740_352)
 
 
+@pytest.mark.once
 def test_vgg16():
     table = arithmetic.layer_table(application("VGG16"))
     sums = table[["params", "statistics", "macs", "activation_bytes"]].sum().tolist()
@@ -483,7 +513,9 @@ def test_a_layer_derived_from_a_known_one_counts_as_that():
 
 
 def profiled(model, shape):
-    """Half the floating-point operations of convolutions and matrix products that TensorFlow's profiler finds in the graph."""
+    """Half the floating-point operations of convolutions and matrix products that TensorFlow's profiler finds in the
+    graph.
+    """
     import tensorflow as tf
 
     concrete = tf.function(lambda x: model(x, training=False)).get_concrete_function(tf.TensorSpec((1, *shape)))

@@ -318,3 +318,11 @@ def test_enlarge_is_bilinear_interpolation(factor, known):
         places = np.meshgrid(*places, indexing="ij")
         expected = [[map_coordinates(x[b, :, :, c], places, order=1, mode="nearest") for c in (0, 1)] for b in (0, 1)]
         np.testing.assert_allclose(model.predict_on_batch(x), np.moveaxis(expected, 1, -1), atol=1e-5)
+
+
+def test_response_normalisation_of_large_values_in_half_precision():
+    x = np.array([[[[300.0, 400.0]]]], "float32")
+    layer = {"alpha": 1e-4, "beta": 0.5, "k": 2.0}
+    expected = numpy_of(layers.LocalResponseNormalization(3, **layer)(x))
+    found = numpy_of(layers.LocalResponseNormalization(3, dtype="float16", **layer)(x.astype("float16")))
+    np.testing.assert_allclose(found.astype("float32"), expected, rtol=2e-3)

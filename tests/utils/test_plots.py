@@ -15,6 +15,8 @@ from nbclient import NotebookClient
 from utils import plots
 from utils.plots import charts
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def close_figures():

@@ -16,6 +16,8 @@ from PIL import Image
 from utils import plots
 from utils.plots import arithmetic
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def close_figures():

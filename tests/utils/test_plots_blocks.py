@@ -11,6 +11,8 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 from utils.layers import MaxPoolingWithIndices, MaxUnpooling
 from utils.plots import block_diagram, block_diagrams, stage_diagram
 
+pytestmark = pytest.mark.once
+
 matplotlib.use("Agg")
 
 

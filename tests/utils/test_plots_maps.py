@@ -11,6 +11,8 @@ from matplotlib.colors import to_hex, to_rgba
 
 from utils import plots
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def close_figures():

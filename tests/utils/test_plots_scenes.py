@@ -14,6 +14,8 @@ from utils import plots
 from utils.data import shapes
 from utils.plots import scenes as drawing
 
+pytestmark = pytest.mark.once
+
 CLASSES = ("cat", "dog", "fox")
 IMAGE = np.full((20, 30, 3), 200, np.uint8)
 

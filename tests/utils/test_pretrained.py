@@ -18,7 +18,9 @@ from utils.pretrained import train
 
 
 def test_the_backbone_has_288_thousand_parameters():
-    """Kernels by hand: 9 (32 + 32 32 + 32 64 + 64 64 + 64 128 + 128 128), and four numbers a filter for batch norm, two of them trained."""
+    """Kernels by hand: 9 (32 + 32 32 + 32 64 + 64 64 + 64 128 + 128 128), and four numbers a filter for batch norm, two
+    of them trained.
+    """
     model = pretrained.backbone()
     kernels = 9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
     filters = 32 + 32 + 64 + 64 + 128 + 128
@@ -42,7 +44,9 @@ def test_the_backbone_takes_any_size_and_rescales_inside():
 
 
 def test_the_strided_backbone_has_415_thousand_parameters_and_maps_of_four_strides():
-    """Kernels by hand: 9 (3 24 + 24 48 + 48 48 + 48 96 + 96 96 + 96 128 + 128 128), and two trained numbers a filter for batch norm."""
+    """Kernels by hand: 9 (3 24 + 24 48 + 48 48 + 48 96 + 96 96 + 96 128 + 128 128), and two trained numbers a filter
+    for batch norm.
+    """
     model = pretrained.backbone((96, 64, 3), network="strided")
     filters = (24, 48, 48, 96, 96, 128, 128)
     kernels = 9 * sum(before * after for before, after in zip((3, *filters), filters))
@@ -264,7 +268,8 @@ import json, keras, numpy as np
 from skimage import data
 from skimage.transform import resize
 from utils import pretrained
-images = np.stack([resize(image, (224, 224), preserve_range=True) for image in (data.chelsea(), data.coffee())]).astype("uint8")
+photographs = data.chelsea(), data.coffee()
+images = np.stack([resize(image, (224, 224), preserve_range=True) for image in photographs]).astype("uint8")
 model = pretrained.imagenet(include_top=True)
 names = [best[0][1] for best in keras.applications.mobilenet_v2.decode_predictions(model.predict_on_batch(images), 1)]
 shape = pretrained.imagenet().predict_on_batch(images[:, :128, :128]).shape

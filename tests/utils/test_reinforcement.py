@@ -1,4 +1,6 @@
-"""The game by its rules, the targets by hand, learning on a game that is learnt in seconds; gymnasium's own checker where it is installed."""
+"""The game by its rules, the targets by hand, learning on a game that is learnt in seconds; gymnasium's own checker
+where it is installed.
+"""
 
 import keras
 import numpy as np

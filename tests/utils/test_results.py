@@ -10,6 +10,8 @@ from nbclient import NotebookClient
 
 from utils import results
 
+pytestmark = pytest.mark.once
+
 
 def test_a_notebook_shows_a_table_and_leaves_the_numbers(tmp_path):
     source = "import numpy as np\nfrom utils import results\nresults.record(accuracy=np.float32(.5), macs=15470264320)"
@@ -64,3 +66,10 @@ def test_names_are_identifiers_and_there_is_at_least_one():
 )
 def test_how_numbers_are_written(value, text):
     assert results._format(value) == text
+
+
+def test_a_floor_is_judged_on_its_own_data_alone(capsys):
+    assert results.reaches(0.8, 0.8) is True and results.reaches(np.float32(0.79), 0.8) is False
+    assert capsys.readouterr().out == ""
+    assert results.reaches(0.1, 0.8, judged=False) is True
+    assert "0.1: not judged on other data" in capsys.readouterr().out

@@ -32,6 +32,7 @@ def softmax(logits):
 # Metrics
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", ["c0_m0", "c0_m1", "c0_m2"])
 def test_scores_are_the_golden_ones(case, golden):
     values = {key.removeprefix(f"{case}_"): value for key, value in golden("segmentation_metrics.npz").items()}
@@ -52,6 +53,7 @@ def test_scores_are_the_golden_ones(case, golden):
         np.testing.assert_allclose(found[key], values[key], rtol=1e-12, err_msg=key)
 
 
+@pytest.mark.once
 def test_confusion_agrees_with_scikit_learn_and_adds_up_over_batches():
     labels, _ = rule(3, 9, 7)
     predictions = np.random.default_rng(1).integers(0, CLASSES, labels.shape)
@@ -65,6 +67,7 @@ def test_confusion_agrees_with_scikit_learn_and_adds_up_over_batches():
     assert total.scores()["mean_iou"] == metrics.scores(expected)["mean_iou"]
 
 
+@pytest.mark.once
 def test_keras_mean_iou_agrees():
     labels, logits = rule(2, 8, 8)
     metric = metrics.mean_iou(CLASSES)
@@ -74,6 +77,7 @@ def test_keras_mean_iou_agrees():
     assert number(metric.result()) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.once
 def test_undeclared_classes_are_named():
     labels = np.array([[0, 1], [2, 255]])
     with pytest.raises(ValueError, match=r"the masks hold the label 2.*with 2 classes there are 0 to 1, and 255"):
@@ -90,6 +94,7 @@ def test_undeclared_classes_are_named():
         metrics.confusion(labels, labels[:1], 3)
 
 
+@pytest.mark.once
 def test_nothing_counted_and_one_class_only():
     nothing = metrics.scores(metrics.confusion(np.full((4, 4), 255), np.zeros((4, 4), int), 3))
     assert all(np.isnan(nothing[key]) for key in ("pixel_accuracy", "mean_iou", "mean_dice"))
@@ -98,11 +103,13 @@ def test_nothing_counted_and_one_class_only():
     assert metrics.scores(metrics.confusion(np.zeros((4, 4), int), np.zeros((4, 4), int), 1))["mean_dice"] == 1
 
 
+@pytest.mark.once
 def test_boundary_f_of_a_shifted_square_by_hand():
     truth, found = np.zeros((20, 20), int), np.zeros((20, 20), int)
     truth[5:11, 5:11], found[5:11, 8:14] = 1, 1
-    # Each square has 20 boundary pixels. The upper and lower sides share the columns 8 to 10: 6 pixels. Within a pixel of the other
-    # outline there are 4 more: the next one along these two sides, and the next ones down and up the side that lies in the other square.
+    # Each square has 20 boundary pixels. The upper and lower sides share the columns 8 to 10: 6 pixels. Within a pixel
+    # of the other outline there are 4 more: the next one along these two sides, and the next ones down and up the side
+    # that lies in the other square.
     assert metrics.boundary_f(truth, found, 2, tolerance=0)[1] == pytest.approx(6 / 20)
     assert metrics.boundary_f(truth, found, 2, tolerance=1)[1] == pytest.approx(10 / 20)
     np.testing.assert_allclose(metrics.boundary_f(truth, found, 2, tolerance=3), 1)
@@ -112,6 +119,7 @@ def test_boundary_f_of_a_shifted_square_by_hand():
     assert metrics.boundary_f(truth, truth % 255, 2)[1] == 1
 
 
+@pytest.mark.once
 def test_boundary_f_is_the_mean_over_the_images_that_have_the_class():
     truth = np.zeros((3, 12, 12), int)
     truth[0, 3:6, 3:6] = truth[1, 3:6, 3:6] = 1
@@ -292,6 +300,7 @@ def test_a_sum_of_losses():
         losses.Sum(losses.Dice(), weights=(1, 2))
 
 
+@pytest.mark.once
 def test_class_weights_of_masks_by_hand():
     masks = np.array([[[0, 0], [0, 1]], [[0, 0], [0, 255]]])
     # Class 0: 6 of the 7 counted pixels; class 1: 1 of the 4 pixels of its image. Their median: (6/7 + 1/4) / 2.
@@ -304,6 +313,7 @@ def test_class_weights_of_masks_by_hand():
         losses.class_weights(masks, 1)
 
 
+@pytest.mark.once
 def test_border_weights_are_equation_2():
     instances = np.zeros((3, 1, 7), int)
     instances[0, 0, :2] = instances[1, 0, 4:] = 1  # one empty slot of padding
@@ -316,6 +326,7 @@ def test_border_weights_are_equation_2():
 # U-Net
 
 
+@pytest.mark.once
 def test_the_papers_unet():
     with keras.StatelessScope(initialize_variables=False):  # the layers alone: 31 million weights take a while
         model = unet((572, 572, 1), 2, padding="valid")
@@ -387,3 +398,67 @@ def test_unet_on_backbones(backbone, options, channels):
 def test_unet_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         unet((32, 32, 3), 2, **options)
+
+
+# Half precision
+
+FREE = {
+    "cross_entropy": losses.cross_entropy,
+    "weighted": lambda y, z: losses.cross_entropy(y, z, class_weights=[1, 2, 3, 4]),
+    "focal": losses.focal,
+    "dice": losses.dice,
+    "dice of each image": lambda y, z: losses.dice(y, z, per_image=True),
+    "tversky": losses.tversky,
+}
+COMPILED = [
+    losses.CrossEntropy,
+    losses.Focal,
+    losses.Dice,
+    losses.Tversky,
+    lambda **o: losses.Sum(losses.Dice(**o), **o),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("loss", FREE)
+def test_losses_of_half_precision_are_those_of_the_same_numbers_in_float32(loss, dtype):
+    """256 x 256 pixels: more than float16 can count."""
+    labels, logits = rule(2, 256, 256)
+    logits = ops.cast(ops.cast(logits, dtype), "float32")  # what the half precision holds
+    expected = ops.convert_to_numpy(FREE[loss](labels, logits))
+    assert np.isfinite(expected).all() and (expected > 0.1).all()
+    found = ops.convert_to_numpy(FREE[loss](labels, ops.cast(logits, dtype)))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", COMPILED)
+def test_compiled_losses_compute_in_float32_at_least(make):
+    labels, logits = rule(2, 256, 256)
+    expected = number(make()(labels, logits))
+    assert number(make(dtype="float16")(labels, logits)) == pytest.approx(expected, rel=1e-5)
+    keras.config.set_floatx("float16")
+    try:
+        assert number(make()(labels, logits)) == pytest.approx(expected, rel=1e-5)
+        metric = metrics.mean_iou(CLASSES)
+        metric.update_state(labels, logits)
+    finally:
+        keras.config.set_floatx("float32")
+    truth = metrics.scores(metrics.confusion(labels, logits.argmax(-1), CLASSES))["mean_iou"]
+    assert number(metric.result()) == pytest.approx(truth, abs=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_of_half_precision_is_trained_and_scored_by_the_right_numbers(policy):
+    labels, images = rule(2, 64, 64)
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = keras.Sequential([keras.layers.Input((64, 64, CLASSES)), keras.layers.Identity()])
+        model.compile("sgd", losses.Sum(losses.CrossEntropy(), losses.Dice()), metrics=[metrics.mean_iou(CLASSES)])
+        loss, mean_iou = model.evaluate(images, labels, verbose=0)
+        found = metrics.evaluate(model, (images, labels), CLASSES)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    expected = number(losses.cross_entropy(labels, images)) + number(losses.dice(labels, images))
+    assert loss == pytest.approx(expected, rel=2e-2)
+    assert found["mean_iou"] == pytest.approx(mean_iou, abs=1e-2)

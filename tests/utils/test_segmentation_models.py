@@ -1,4 +1,6 @@
-"""FCN, SegNet and DeepLab: counts, what their parts compute, images of any size; prediction by windows, tiles and flips."""
+"""FCN, SegNet and DeepLab: counts, what their parts compute, images of any size; prediction by windows, tiles and
+flips.
+"""
 
 import warnings
 from itertools import pairwise
@@ -29,6 +31,7 @@ def without_weights(build, *arguments, **options):
 # Counts
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("build", "extra"),
     [(fcn32, 64 * 64 * 21 * 21), (fcn16, 16 * 21 * 21 + 512 * 21 + 21 + 32 * 32 * 21 * 21), (fcn8, None)],
@@ -39,8 +42,11 @@ def test_the_papers_fcn_on_vgg16(build, extra):
     assert model.count_params() == (134_489_759 if extra is None else convolutions + extra)
 
 
+@pytest.mark.once
 def test_the_papers_segnet():
-    """Weights and biases of 26 convolutions with batch normalisation (scale, shift): VGG16's down, their mirror image up."""
+    """Weights and biases of 26 convolutions with batch normalisation (scale, shift): VGG16's down, their mirror image
+    up.
+    """
     model = without_weights(segnet, (360, 480, 3), 11)
     down = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
     up = down[:0:-1]

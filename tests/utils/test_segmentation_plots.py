@@ -10,6 +10,8 @@ from matplotlib.colors import to_rgb
 
 from utils.plots import class_colour, show_label_maps
 
+pytestmark = pytest.mark.once
+
 
 def scene():
     images = np.full((2, 8, 10, 3), 128, np.uint8)

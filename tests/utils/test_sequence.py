@@ -1,4 +1,6 @@
-"""Captions, convolution along time, sound: against exhaustive search, brute force, a library's values and small examples by hand."""
+"""Captions, convolution along time, sound: against exhaustive search, brute force, a library's values and small
+examples by hand.
+"""
 
 import itertools
 from pathlib import Path

@@ -59,7 +59,9 @@ def test_it_takes_the_threads_from_the_environment():
 
 
 def test_the_gpu_is_hidden_from_tensorflow_once(monkeypatch):
-    """Under JAX and PyTorch, TensorFlow only reads data. The machine of the test may have no GPU, so TensorFlow is a stand-in."""
+    """Under JAX and PyTorch, TensorFlow only reads data. The machine of the test may have no GPU, so TensorFlow is a
+    stand-in.
+    """
     visible, calls = ["GPU:0"], []
     config = types.SimpleNamespace(
         get_visible_devices=lambda kind: list(visible),

@@ -1,9 +1,13 @@
-"""What is held back of the standard error stream at start-up, and what is not. Each case is a process of its own: a stream is global."""
+"""What is held back of the standard error stream at start-up, and what is not. Each case is a process of its own: a
+stream is global.
+"""
 
 import subprocess
 import sys
 
 import pytest
+
+pytestmark = pytest.mark.once
 
 REMARKS = (
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
@@ -34,7 +38,10 @@ def test_everything_else_comes_out(line):
 
 
 def test_an_error_inside_passes_and_the_stream_is_as_before():
-    code = "import os\nfrom utils.startup import quietly\ntry:\n    with quietly():\n        1 / 0\nexcept ZeroDivisionError:\n    os.write(2, b'after')"
+    code = (
+        "import os\nfrom utils.startup import quietly\n"
+        "try:\n    with quietly():\n        1 / 0\nexcept ZeroDivisionError:\n    os.write(2, b'after')"
+    )
     assert run(code).stderr == "after"
 
 

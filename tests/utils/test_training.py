@@ -130,7 +130,9 @@ def test_multiplier_0_changes_nothing_not_even_by_weight_decay():
 
 
 def test_fit_takes_the_same_steps_as_apply():
-    """Inside `model.fit` (a graph on TensorFlow, a pure function on JAX): SGD with rates 1, .1, .01 from the same gradients."""
+    """Inside `model.fit` (a graph on TensorFlow, a pure function on JAX): SGD with rates 1, .1, .01 from the same
+    gradients.
+    """
     x, y = images(16)
     moved = {}
     for rates in (RATES, dict.fromkeys(RATES, 1.0)):
@@ -174,7 +176,9 @@ def test_learning_rate_can_be_read_and_set_and_schedules_pass_through():
 
 
 def test_it_survives_save_and_load(tmp_path):
-    """Two epochs in one go are two epochs with a save and a load between: momentum, step count and multipliers came along."""
+    """Two epochs in one go are two epochs with a save and a load between: momentum, step count and multipliers came
+    along.
+    """
     x, y = images(32)
     keras.utils.set_random_seed(0)
     model = small()
@@ -662,10 +666,10 @@ def test_what_fit_refuses():
 def test_names_do_not_make_another_run():
     first, second = built(), built()
     assert first.name != second.name
-    assert resuming._model_digest(first) == resuming._model_digest(second)
+    assert resuming.model_digest(first) == resuming.model_digest(second)
     assert resuming._compile_digest(first) == resuming._compile_digest(second)
     second.get_layer("conv1").trainable = False
-    assert resuming._model_digest(first) != resuming._model_digest(second)
+    assert resuming.model_digest(first) != resuming.model_digest(second)
 
 
 # Live curves

@@ -102,6 +102,7 @@ def test_embed_names_the_layers_it_knows(digits):
         transfer.embed(net(), digits[0][:0])
 
 
+@pytest.mark.once
 def test_hog_sees_the_orientation_of_an_edge():
     """A vertical edge has horizontal gradients, bin 0 of 9; a horizontal edge those about 90 degrees, bin 4."""
     image = np.zeros((32, 32, 1), np.uint8)
@@ -115,13 +116,15 @@ def test_hog_sees_the_orientation_of_an_edge():
     np.testing.assert_allclose(transfer.hog(colour)[0], codes[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.once
 def test_neighbours_are_found_by_angle():
     features = np.array([[1.0, 0], [0, 5], [3, 3.1], [-1, 0]])
-    indices, distances = transfer.nearest(features, [[10.0, 0]], 3)
+    indices, distances = transfer.neighbours(features, [[10.0, 0]], 3)
     assert indices.tolist() == [[0, 2, 1]]
     np.testing.assert_allclose(distances, [[0, 1 - 3 / np.hypot(3, 3.1), 1]], atol=1e-6)
 
 
+@pytest.mark.once
 def test_projections_keep_clusters_apart():
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.normal(size=(20, 5)), rng.normal(size=(20, 5)) + 20])
@@ -243,7 +246,9 @@ def test_copy_layers_copies_the_first_blocks_and_names_where_they_end():
 
 
 def test_recalibrated_statistics_are_those_of_the_images(digits):
-    """By hand for the first batch norm, whose input depends on no other statistics: mean and variance of the convolution's output."""
+    """By hand for the first batch norm, whose input depends on no other statistics: mean and variance of the
+    convolution's output.
+    """
     images = digits[0][:100]
     model = transfer.recalibrate_batch_norm(net(), images, batch_size=25)
     before = keras.Model(model.input, model.get_layer("conv1").output)
@@ -263,7 +268,9 @@ def test_recalibrated_statistics_are_those_of_the_images(digits):
 
 
 def test_recalibration_rescues_a_short_training_from_scratch(digits):
-    """With MobileNet's momentum of .999, 40 steps move the running averages by 4 %. The same weights, recalibrated, predict well."""
+    """With MobileNet's momentum of .999, 40 steps move the running averages by 4 %. The same weights, recalibrated,
+    predict well.
+    """
     images, labels = digits
     chosen = transfer.draw(labels, 20)
     model = transfer.fine_tune(net(momentum=0.999), images[chosen], labels[chosen], steps=40, learning_rate=3e-2)
@@ -279,6 +286,7 @@ def test_recalibration_rescues_a_short_training_from_scratch(digits):
 # Few images
 
 
+@pytest.mark.once
 def test_draw_takes_as_many_of_each_class_and_larger_sets_contain_smaller():
     labels = np.array([0, 1, 1, 0, 2, 2, 2, 1, 0, 0])
     small, large = transfer.draw(labels, 1, seed=3), transfer.draw(labels, 3, seed=3)
@@ -286,10 +294,10 @@ def test_draw_takes_as_many_of_each_class_and_larger_sets_contain_smaller():
     assert len(set(large)) == 9 and set(small) <= set(large)
     assert np.array_equal(large, transfer.draw(labels, 3, seed=3))
     assert any(not np.array_equal(small, transfer.draw(labels, 1, seed=seed)) for seed in range(4, 9))
-    with pytest.raises(ValueError, match="class 1 has 3 images, 4 were asked for"):
-        transfer.draw(labels, 4)
+    assert np.bincount(labels[transfer.draw(labels, 4)]).tolist() == [4, 3, 3], "what there is, where it is fewer"
 
 
+@pytest.mark.once
 def test_repeat_shows_every_image_equally_often():
     images, labels = np.arange(6), np.arange(6) % 2
     x, y = transfer.repeat(images, labels, steps=5, batch_size=3)

@@ -1,6 +1,7 @@
 """Convolutional networks from LeNet to FractalNet, one file per family: a table of configurations, a block, a model.
 
-`build("resnet50")` gives a functional Keras model with logits; `names()` lists all; `describe(name)` says what is known of one.
+`build("resnet50")` gives a functional Keras model with logits; `names()` lists all; `describe(name)` says what is known
+of one.
 """
 
 from utils.architectures import (  # noqa: F401  each puts its nets on the list
@@ -27,7 +28,7 @@ from utils.architectures import (  # noqa: F401  each puts its nets on the list
     zfnet,
 )
 from utils.architectures.registry import (
-    Entry,
+    Architecture,
     application,
     build,
     copy_weights,
@@ -39,7 +40,7 @@ from utils.architectures.registry import (
 )
 
 __all__ = [
-    "Entry",
+    "Architecture",
     "application",
     "build",
     "copy_weights",

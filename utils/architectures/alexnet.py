@@ -1,8 +1,10 @@
-"""AlexNet: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS 2012).
+"""AlexNet: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS
+2012).
 
-Section 3.5 and figure 2, in the paper's order: convolution, ReLU, local response normalisation, pooling. The images are 227x227: the
-figure's 224 would give (224 - 11) / 4 + 1 = 54.25 places, not 55. The paper's two GPUs are two groups of channels in the second, fourth
-and fifth convolution; `groups=1` has none. Departures: He's random weights in place of deviations of .01 and biases of 1.
+Section 3.5 and figure 2, in the paper's order: convolution, ReLU, local response normalisation, pooling. The images are
+227x227: the figure's 224 would give (224 - 11) / 4 + 1 = 54.25 places, not 55. The paper's two GPUs are two groups of
+channels in the second, fourth and fifth convolution; `groups=1` has none. Departures: He's random weights in place of
+deviations of .01 and biases of 1.
 """
 
 import keras

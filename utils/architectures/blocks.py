@@ -1,7 +1,8 @@
 """What the families share: convolutions with their normalisation and activation, pools, classifiers.
 
-Every function takes a tensor and the name of its layers, and gives a tensor. Padding is that of the papers, the same number of
-zeros on every side, `(kernel - 1) // 2` unless told; Keras's "same" would put the odd one at the end wherever the stride is 2.
+Every function takes a tensor and the name of its layers, and gives a tensor. Padding is that of the papers, the same
+number of zeros on every side, `(kernel - 1) // 2` unless told; Keras's "same" would put the odd one at the end wherever
+the stride is 2.
 """
 
 import math
@@ -16,12 +17,13 @@ def conv(x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=Tr
     Args:
         x: (B, H, W, C) tensor.
         filters, kernel_size, strides, groups, use_bias: as in `keras.layers.Conv2D`; kernel_size an int or a pair.
-        padding: int or pair: zeros on every side, by a layer `{name}_pad` where "same" would put them elsewhere; None for
-            (kernel_size - 1) // 2; or Keras's own "valid" or "same".
+        padding: int or pair: zeros on every side, by a layer `{name}_pad` where "same" would put them elsewhere; None
+            for (kernel_size - 1) // 2; or Keras's own "valid" or "same".
         options: further arguments of Conv2D, such as kernel_initializer (he_uniform).
     """
     x, padding = pad(x, kernel_size, strides, padding, options.get("dilation_rate", 1), name)
-    # Of the variance of he_normal, whose truncated draws take five times as long: seconds in a network of 100 million weights.
+    # Of the variance of he_normal, whose truncated draws take five times as long: seconds in a network of 100 million
+    # weights.
     options = {"kernel_initializer": "he_uniform"} | options
     return layers.Conv2D(
         filters, kernel_size, strides, padding=padding, groups=groups, use_bias=use_bias, name=name, **options
@@ -36,7 +38,9 @@ def depthwise(x, kernel_size, strides=1, padding=None, use_bias=False, name=None
 
 
 def he_depthwise(kernel_size):
-    """He's uniform initialiser for one filter per channel, which sees kh kw values: Keras's he_uniform takes all channels for its inputs."""
+    """He's uniform initialiser for one filter per channel, which sees kh kw values: Keras's he_uniform takes all
+    channels for its inputs.
+    """
     height, width = _pair(kernel_size)
     limit = math.sqrt(6 / (height * width))
     return keras.initializers.RandomUniform(-limit, limit)
@@ -77,8 +81,18 @@ def conv_relu(x, filters, kernel_size, strides=1, padding=None, groups=1, activa
 
 
 def conv_bn(
-    x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=False, name=None, epsilon=1e-5, momentum=0.9, **options
-):  # fmt: skip
+    x,
+    filters,
+    kernel_size,
+    strides=1,
+    padding=None,
+    groups=1,
+    use_bias=False,
+    name=None,
+    epsilon=1e-5,
+    momentum=0.9,
+    **options,
+):
     """Convolution, `name`, and batch normalisation, `{name}_bn`."""
     x = conv(x, filters, kernel_size, strides, padding, groups, use_bias, name, **options)
     return batch_norm(x, f"{name}_bn", momentum, epsilon)
@@ -91,15 +105,27 @@ def conv_bn_relu(x, filters, kernel_size, strides=1, padding=None, groups=1, act
 
 
 def bn_relu_conv(
-    x, filters, kernel_size, strides=1, padding=None, groups=1, use_bias=False, name=None, epsilon=1e-5, momentum=0.9, **options
-):  # fmt: skip
+    x,
+    filters,
+    kernel_size,
+    strides=1,
+    padding=None,
+    groups=1,
+    use_bias=False,
+    name=None,
+    epsilon=1e-5,
+    momentum=0.9,
+    **options,
+):
     """The pre-activated order: `{name}_bn`, `{name}_relu`, then the convolution `name`."""
     x = layers.ReLU(name=f"{name}_relu")(batch_norm(x, f"{name}_bn", momentum, epsilon))
     return conv(x, filters, kernel_size, strides, padding, groups, use_bias, name, **options)
 
 
 def max_pool(x, pool_size, strides, padding=0, name=None):
-    """Max-pooling with `padding` zeros on every side (an int), by a layer `{name}_pad`: behind a ReLU, zeros never win unduly."""
+    """Max-pooling with `padding` zeros on every side (an int), by a layer `{name}_pad`: behind a ReLU, zeros never win
+    unduly.
+    """
     if padding and not isinstance(padding, str):
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides, padding=padding if isinstance(padding, str) else "valid", name=name)(
@@ -108,7 +134,9 @@ def max_pool(x, pool_size, strides, padding=0, name=None):
 
 
 def classifier(x, classes, dropout=0.0, name="logits"):
-    """Global average pooling, `head_pool`, dropout if any, `head_dropout`, and the dense layer that gives logits (B, classes)."""
+    """Global average pooling, `head_pool`, dropout if any, `head_dropout`, and the dense layer that gives logits (B,
+    classes).
+    """
     x = layers.GlobalAveragePooling2D(name="head_pool")(x)
     if dropout:
         x = layers.Dropout(dropout, name="head_dropout")(x)
@@ -120,7 +148,8 @@ def dense_head(x, classes, head="dense", units=4096, dropout=0.5, name="logits")
 
     Args:
         x: (B, H, W, C) tensor; "dense" needs H and W to be known, and has H W C weights per unit.
-        head: "dense"; or "pool": global average pooling in place of fc6 and fc7, for images of any size and small trainings.
+        head: "dense"; or "pool": global average pooling in place of fc6 and fc7, for images of any size and small
+            trainings.
         units, dropout: of fc6 and fc7; dropout also before the logits of head="pool".
     """
     if head == "pool":
@@ -160,8 +189,8 @@ def shortcut(x, filters, strides=1, option="B", use_bias=False, name=None, **opt
     Args:
         x: (B, H, W, C) tensor.
         filters, strides: of the block.
-        option: where the shape changes, "A": every strides-th pixel, zeros for the new channels, no parameters; "B": a 1x1
-            convolution, `{name}`, with batch normalisation, `{name}_bn`. "C": that convolution in every block.
+        option: where the shape changes, "A": every strides-th pixel, zeros for the new channels, no parameters; "B": a
+            1x1 convolution, `{name}`, with batch normalisation, `{name}_bn`. "C": that convolution in every block.
         use_bias: of the convolution.
         options: further arguments of `conv_bn`.
     """

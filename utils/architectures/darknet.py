@@ -1,7 +1,7 @@
 """Darknet-53: Redmon and Farhadi, "YOLOv3: an incremental improvement" (arXiv 1804.02767, 2018), table 1.
 
-A residual net of 3x3 and 1x1 convolutions that halves by strides, never by pooling, and has leaky ReLUs of slope .1. With its classifier it has
-41,609,928 trainable parameters.
+A residual net of 3x3 and 1x1 convolutions that halves by strides, never by pooling, and has leaky ReLUs of slope .1.
+With its classifier it has 41,609,928 trainable parameters.
 """
 
 import keras

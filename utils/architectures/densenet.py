@@ -1,12 +1,14 @@
 """DenseNet: Huang, Liu, van der Maaten and Weinberger, "Densely connected convolutional networks" (CVPR 2017).
 
-Each layer sees the maps of all layers before it in its block: with growth rate k, layer l gets k0 + k (l - 1) channels and adds k.
-The ImageNet networks follow table 1 (bottleneck of 4k, compression 1/2, stem of 2k); the CIFAR networks section 4.1 and table 2:
-three blocks at 32, 16 and 8 pixels, plain (`densenet40_12`) or with bottleneck and compression (`densenet_bc100_12`).
+Each layer sees the maps of all layers before it in its block: with growth rate k, layer l gets k0 + k (l - 1) channels
+and adds k. The ImageNet networks follow table 1 (bottleneck of 4k, compression 1/2, stem of 2k); the CIFAR networks
+section 4.1 and table 2: three blocks at 32, 16 and 8 pixels, plain (`densenet40_12`) or with bottleneck and compression
+(`densenet_bc100_12`).
 
-Counted are trainable weights, as everywhere here. 121, 169 and 201 have 7,978,856, 14,149,480 and 20,013,928, torchvision's figures;
-Keras prints 8,062,504, 14,307,880 and 20,242,984 because it adds the running statistics (83,648, 158,400 and 229,056). Departures:
-none in the layers; the layers of a CIFAR network have no dropout unless told (the paper: .2 without augmentation).
+Counted are trainable weights, as everywhere here. 121, 169 and 201 have 7,978,856, 14,149,480 and 20,013,928,
+torchvision's figures; Keras prints 8,062,504, 14,307,880 and 20,242,984 because it adds the running statistics (83,648,
+158,400 and 229,056). Departures: none in the layers; the layers of a CIFAR network have no dropout unless told (the
+paper: .2 without augmentation).
 """
 
 import keras
@@ -15,7 +17,8 @@ from keras import layers
 from utils.architectures.blocks import batch_norm, bn_relu_conv, classifier, conv, max_pool
 from utils.architectures.registry import register
 
-# name: (layers of each block, growth rate k, channels k0 of the stem, compression); the bottleneck stands where compression is < 1.
+# name: (layers of each block, growth rate k, channels k0 of the stem, compression); the bottleneck stands where
+# compression is < 1.
 IMAGENET = {
     "densenet121": ((6, 12, 24, 16), 32, 64, 0.5),
     "densenet161": ((6, 12, 36, 24), 48, 96, 0.5),

@@ -1,13 +1,15 @@
-"""FractalNet: Larsson, Maire and Shakhnarovich, "FractalNet: Ultra-deep neural networks without residuals" (ICLR 2017), figure 1.
+"""FractalNet: Larsson, Maire and Shakhnarovich, "FractalNet: Ultra-deep neural networks without residuals" (ICLR 2017),
+figure 1.
 
-A fractal of one column is a convolution; one of C + 1 columns is a convolution beside two fractals of C columns in a row, joined by the
-mean. Five such blocks, each followed by a pool, are 5 * 2^(C - 1) layers deep along the longest path and 5 along the shortest. Drop-path
-(section 3): for half of the images each join drops inputs at random, one always stays ("local"); for the other half one column is kept
-in the whole network ("global"). `fractalnet20` has the 64 to 512 filters of section 4, the `_thin` ones a quarter, with which the
-parameters of the paper's study of depth come out: .3, .8, 2.1, 4.8, 10.2, 21.1 M with 1 to 6 columns and 100 classes.
+A fractal of one column is a convolution; one of C + 1 columns is a convolution beside two fractals of C columns in a
+row, joined by the mean. Five such blocks, each followed by a pool, are 5 * 2^(C - 1) layers deep along the longest path
+and 5 along the shortest. Drop-path (section 3): for half of the images each join drops inputs at random, one always
+stays ("local"); for the other half one column is kept in the whole network ("global"). `fractalnet20` has the 64 to 512
+filters of section 4, the `_thin` ones a quarter, with which the parameters of the paper's study of depth come out: .3,
+.8, 2.1, 4.8, 10.2, 21.1 M with 1 to 6 columns and 100 classes.
 
-Departures: draws are made image by image, not batch by batch; a pool stands behind the last join, not merged with it. For
-`fractalnet20` the description gives 33.7 M parameters, where the paper prints 38.6 M: not explained.
+Departures: draws are made image by image, not batch by batch; a pool stands behind the last join, not merged with it.
+For `fractalnet20` the description gives 33.7 M parameters, where the paper prints 38.6 M: not explained.
 """
 
 import keras
@@ -36,8 +38,8 @@ def fractalnet(name, input_shape, classes, include_top, width=1.0, drop_path=0.1
         width: multiplier of the filters.
         drop_path: rate at which joins drop inputs in training; 0 leaves out global drop-path too.
         dropout: rate in the last block (the paper: .4); it rises from 0 in the first.
-        column: None; or the index of one column, 0 the shortest: the plain network that it is by itself, its layers with the names
-            that they have in the whole.
+        column: None; or the index of one column, 0 the shortest: the plain network that it is by itself, its layers
+            with the names that they have in the whole.
     """
     columns, filters = CONFIGURATIONS[name]
     if column is not None and not 0 <= column < columns:
@@ -54,7 +56,8 @@ def fractalnet(name, input_shape, classes, include_top, width=1.0, drop_path=0.1
 
 
 def fractal(x, filters, columns, name, paths=None, drop_path=0.0, dropout=0.0, column=None):
-    """A fractal block: column c (0 the shortest) has 2^c convolutions; where columns end at the same row, they are joined.
+    """A fractal block: column c (0 the shortest) has 2^c convolutions; where columns end at the same row, they are
+    joined.
 
     Args:
         x: (B, H, W, C) tensor.
@@ -126,7 +129,8 @@ class GlobalPath(layers.Layer):
 
 @keras.saving.register_keras_serializable("convnets")
 class Join(layers.Layer):
-    """Mean of the inputs that drop-path leaves: [paths (B, columns), n tensors (B, H, W, C) of the last n columns] -> (B, H, W, C).
+    """Mean of the inputs that drop-path leaves: [paths (B, columns), n tensors (B, H, W, C) of the last n columns] ->
+    (B, H, W, C).
 
     Args:
         rate: of the local drops.

@@ -1,8 +1,9 @@
 """GoogLeNet: Szegedy et al., "Going deeper with convolutions" (CVPR 2015), table 1 and figure 3.
 
-The two auxiliary classifiers serve training only and are an option; the paper's text gives their layers (section 5). Pools of 3x3 at
-stride 2 hang over the end of the map, as in Caffe, so that 112 becomes 56. Table 1's parameters and operations are not those of this
-net in the rows conv1, 4c, 4d, 5a and 5b: they are misprints. Departures: He's random weights, logits in place of softmax.
+The two auxiliary classifiers serve training only and are an option; the paper's text gives their layers (section 5).
+Pools of 3x3 at stride 2 hang over the end of the map, as in Caffe, so that 112 becomes 56. Table 1's parameters and
+operations are not those of this net in the rows conv1, 4c, 4d, 5a and 5b: they are misprints. Departures: He's random
+weights, logits in place of softmax.
 """
 
 import keras
@@ -34,8 +35,9 @@ def googlenet(
 
     Args:
         name, input_shape, classes, include_top: as in `build`; from 32x32 pixels, or from 8x8 with the small stem.
-        auxiliary: whether the two heads behind 4a and 4d are there; the model then gives a list, [logits, aux1, aux2], for
-            training with `loss_weights=[1, .3, .3]`. `keras.Model(model.input, model.outputs[0])` is the net without them.
+        auxiliary: whether the two heads behind 4a and 4d are there; the model then gives a list, [logits, aux1, aux2],
+            for training with `loss_weights=[1, .3, .3]`. `keras.Model(model.input, model.outputs[0])` is the net
+            without them.
         dropout: before the dense layer; .7 in the auxiliary heads.
         stem: "7x7"; "3x3" for small images: the first convolution keeps the size and no pool follows it.
         batch_norm: whether batch normalisation follows each convolution, which the paper does not have.

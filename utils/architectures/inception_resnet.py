@@ -1,10 +1,11 @@
-"""Inception-ResNet v1 and v2: Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the impact of residual
-connections on learning" (AAAI 2017).
+"""Inception-ResNet v1 and v2: Szegedy, Ioffe, Vanhoucke and Alemi, "Inception-v4, Inception-ResNet and the impact of
+residual connections on learning" (AAAI 2017).
 
-`inception_resnet_v1` follows figures 10-15: the stem of figure 14, 5 + 10 + 5 modules at 35, 17 and 8 pixels. `inception_resnet_v2` is
-the network that was released under this name and that Keras has (its weights load): stem and first mixed module of Inception-v3 and
-10 + 20 + 10 wider modules, not the 5 + 10 + 5 behind the stem of Inception-v4 that the paper draws. In both, the sum of a module is
-input + scale * residual with the released .17, .1, .2 (the paper: .1 to .3), and the last module has no activation, scale 1. Batch
+`inception_resnet_v1` follows figures 10-15: the stem of figure 14, 5 + 10 + 5 modules at 35, 17 and 8 pixels.
+`inception_resnet_v2` is the network that was released under this name and that Keras has (its weights load): stem and
+first mixed module of Inception-v3 and 10 + 20 + 10 wider modules, not the 5 + 10 + 5 behind the stem of Inception-v4
+that the paper draws. In both, the sum of a module is input + scale * residual with the released .17, .1, .2 (the paper:
+.1 to .3), and the last module has no activation, scale 1. Batch
 normalisation has no gamma: every one is followed by a ReLU and a convolution that could take it up.
 """
 
@@ -16,7 +17,8 @@ from utils.architectures.registry import register
 
 # fmt: off
 HALVE = (3, 2, "valid")
-# A branch is a chain of convolutions (filters, kernel), or (filters, kernel, stride, padding); "max" and "mean" are 3x3 pools.
+# A branch is a chain of convolutions (filters, kernel), or (filters, kernel, stride, padding); "max" and "mean" are 3x3
+# pools.
 # Modules of a size: (how many, scale, branches), then the reduction that follows.
 V1 = (
     ((5, 0.17, (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (32, 3), (32, 3)))),

@@ -1,9 +1,11 @@
-"""LeNet-5: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition" (1998), figure 2.
+"""LeNet-5: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition" (1998), figure
+2.
 
-By default as it is usually rebuilt, 61,706 parameters: every map of C3 sees all six of S2, plain average pooling, a dense layer of
-logits. The paper's own parts are options: `c3="partial"` (table I), 60,806; with `subsampling="trainable"` and `output="rbf"` as
-well, the paper's 60,000. Departures: tanh in place of 1.7159 tanh(2x / 3), no squashing behind plain average pooling, and the
-output units' bitmaps (figure 3) are seven-segment digits of our own.
+By default as it is usually rebuilt, 61,706 parameters: every map of C3 sees all six of S2, plain average pooling, a
+dense layer of logits. The paper's own parts are options: `c3="partial"` (table I), 60,806; with
+`subsampling="trainable"` and `output="rbf"` as well, the paper's 60,000. Departures: tanh in place of 1.7159 tanh(2x /
+3), no squashing behind plain average pooling, and the output units' bitmaps (figure 3) are seven-segment digits of our
+own.
 """
 
 import math
@@ -22,7 +24,8 @@ C3 = (
     (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
     (0, 1, 2, 3, 4, 5),
 )  # fmt: skip
-# The lit ones of seven segments (top, top left, top right, middle, bottom left, bottom right, bottom) of the digits 0 to 9.
+# The lit ones of seven segments (top, top left, top right, middle, bottom left, bottom right, bottom) of the digits 0
+# to 9.
 SEGMENTS = (
     "1110111",
     "0010010",
@@ -45,7 +48,8 @@ def lenet(name, input_shape, classes, include_top, c3="full", subsampling="avera
         name, input_shape, classes, include_top: as in `build`; from 32x32 pixels.
         c3: "full", or "partial" after table I: 900 parameters fewer.
         subsampling: "average", or "trainable": the mean of 2x2 times a weight plus a bias per map, then the activation.
-        output: "dense" logits; or "rbf": minus the squared distance of F6 to a fixed 7x12 picture of each digit, ten classes.
+        output: "dense" logits; or "rbf": minus the squared distance of F6 to a fixed 7x12 picture of each digit, ten
+            classes.
         activation: of every layer but the last.
     """
     for option, value, known in (
@@ -150,7 +154,9 @@ class PartialConv2D(layers.Conv2D):
 
 @keras.saving.register_keras_serializable("convnets")
 class DigitDistance(layers.Layer):
-    """Minus the squared distance to a fixed picture of each digit, 12 rows of 7 pixels of -1 and +1: (B, 84) -> (B, 10)."""
+    """Minus the squared distance to a fixed picture of each digit, 12 rows of 7 pixels of -1 and +1: (B, 84) -> (B,
+    10).
+    """
 
     def build(self, input_shape):
         self.pictures = digits().reshape(10, -1)

@@ -1,9 +1,11 @@
-"""MobileNet: Howard et al., "MobileNets: Efficient convolutional neural networks for mobile vision applications" (2017), table 1.
+"""MobileNet: Howard et al., "MobileNets: Efficient convolutional neural networks for mobile vision applications"
+(2017), table 1.
 
-A convolution is split in two: a depthwise 3x3 filters each channel by itself, a 1x1 mixes the channels. The last depthwise row of
-table 1 says "s2" with an input and an output of 7 x 7: a misprint, its stride is 1 (with 2, the maps would be 4 x 4). ReLU6 and the
-epsilon of batch normalisation are those of the released networks and of Keras, whose weights load; its padding at the end ("same") too.
-The width multiplier alpha thins every layer; the resolution multiplier is the `input_shape`.
+A convolution is split in two: a depthwise 3x3 filters each channel by itself, a 1x1 mixes the channels. The last
+depthwise row of table 1 says "s2" with an input and an output of 7 x 7: a misprint, its stride is 1 (with 2, the maps
+would be 4 x 4). ReLU6 and the epsilon of batch normalisation are those of the released networks and of Keras, whose
+weights load; its padding at the end ("same") too. The width multiplier alpha thins every layer; the resolution
+multiplier is the `input_shape`.
 """
 
 import keras
@@ -12,7 +14,8 @@ from keras import layers
 from utils.architectures.blocks import activate, batch_norm, classifier, conv_bn_relu, depthwise, scaled
 from utils.architectures.registry import register
 
-# Table 1: (channels, stride of the depthwise convolution) of each pair; behind a 3x3 convolution to 32 channels with stride 2.
+# Table 1: (channels, stride of the depthwise convolution) of each pair; behind a 3x3 convolution to 32 channels with
+# stride 2.
 PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 ALPHAS = {"mobilenet": 1.0, "mobilenet_x0_75": 0.75, "mobilenet_x0_5": 0.5, "mobilenet_x0_25": 0.25}
 STYLE = {"activation": "relu6", "epsilon": 1e-3, "padding": "same"}

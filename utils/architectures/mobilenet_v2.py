@@ -1,9 +1,10 @@
-"""MobileNetV2: Sandler, Howard, Zhu, Zhmoginov and Chen, "Inverted residuals and linear bottlenecks" (CVPR 2018), table 2.
+"""MobileNetV2: Sandler, Howard, Zhu, Zhmoginov and Chen, "Inverted residuals and linear bottlenecks" (CVPR 2018), table
+2.
 
-The shortcut joins the narrow maps; between them the block is t times wider, filters depthwise, and comes back without an activation,
-which would lose information in few channels. Channels times alpha are rounded to multiples of 8, never down by more than a tenth; the
-last convolution keeps its 1280 for alpha below 1. As in the released networks and in Keras, whose weights load: padding at the end
-("same"), an epsilon of .001, and no expansion in the first block (t = 1).
+The shortcut joins the narrow maps; between them the block is t times wider, filters depthwise, and comes back without
+an activation, which would lose information in few channels. Channels times alpha are rounded to multiples of 8, never
+down by more than a tenth; the last convolution keeps its 1280 for alpha below 1. As in the released networks and in
+Keras, whose weights load: padding at the end ("same"), an epsilon of .001, and no expansion in the first block (t = 1).
 """
 
 import keras
@@ -56,9 +57,20 @@ def mobilenet_v2(name, input_shape, classes, include_top, stem_stride=2, alpha=N
 
 
 def inverted_residual(
-    x, wide, channels, strides, name, kernel_size=3, middle=None, activation="relu", padding=None, epsilon=1e-5, momentum=0.9
-):  # fmt: skip
-    """Narrow, wide, narrow: 1x1 expansion, depthwise convolution, 1x1 projection without activation; shortcut where shapes allow.
+    x,
+    wide,
+    channels,
+    strides,
+    name,
+    kernel_size=3,
+    middle=None,
+    activation="relu",
+    padding=None,
+    epsilon=1e-5,
+    momentum=0.9,
+):
+    """Narrow, wide, narrow: 1x1 expansion, depthwise convolution, 1x1 projection without activation; shortcut where
+    shapes allow.
 
     Args:
         x: (B, H, W, C) tensor.

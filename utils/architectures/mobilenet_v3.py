@@ -1,10 +1,11 @@
 """MobileNetV3: Howard et al., "Searching for MobileNetV3" (ICCV 2019), tables 1 (large) and 2 (small).
 
-Inverted residuals found by search, some with 5x5 filters, squeeze-and-excitation (a quarter of the wide channels, hard sigmoid), and
-hard swish in the deeper half; the 1x1 convolution before the classifier stands behind
+Inverted residuals found by search, some with 5x5 filters, squeeze-and-excitation (a quarter of the wide channels, hard
+sigmoid), and hard swish in the deeper half; the 1x1 convolution before the classifier stands behind
 the pooling, where it costs little.
-As in the released networks and in Keras, whose weights load: channels rounded to multiples of 8, padding at the end ("same"), an
-epsilon of .001. Keras rescales pixels 0..255 inside its model; here, as in every family, that is left to the caller (to -1..1).
+As in the released networks and in Keras, whose weights load: channels rounded to multiples of 8, padding at the end
+("same"), an epsilon of .001. Keras rescales pixels 0..255 inside its model; here, as in every family, that is left to
+the caller (to -1..1).
 """
 
 import keras
@@ -85,8 +86,16 @@ def mobilenet_v3(name, input_shape, classes, include_top, stem_stride=2, alpha=N
         wide = divisible(x.shape[-1] * wide / channels_in)
         middle = squeeze_quarter if squeeze else None
         x = inverted_residual(
-            x, wide, divisible(channels * alpha), strides, f"stage{stage}_block{block}", kernel, middle, activation, **style
-        )  # fmt: skip
+            x,
+            wide,
+            divisible(channels * alpha),
+            strides,
+            f"stage{stage}_block{block}",
+            kernel,
+            middle,
+            activation,
+            **style,
+        )
         block, channels_in = block + 1, channels
     x = conv_bn_relu(x, divisible(6 * x.shape[-1]), 1, activation="hard_swish", name="last_conv", **style)
     if include_top:

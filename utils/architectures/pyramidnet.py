@@ -1,12 +1,14 @@
-"""PyramidNet: Han, Kim and Kim, "Deep pyramidal residual networks" (CVPR 2017), table 1 and equation 2, the additive networks for CIFAR.
+"""PyramidNet: Han, Kim and Kim, "Deep pyramidal residual networks" (CVPR 2017), table 1 and equation 2, the additive
+networks for CIFAR.
 
-Every block widens: behind block k of N stand floor(16 + k alpha / N) channels, instead of twice as many at each halving of the map. The
-shortcut has no weights (average pooling, zeros for the new channels), the block no ReLU before its first convolution and one more
-batch normalisation at its end (figure 6, d).
+Every block widens: behind block k of N stand floor(16 + k alpha / N) channels, instead of twice as many at each halving
+of the map. The shortcut has no weights (average pooling, zeros for the new channels), the block no ReLU before its
+first convolution and one more batch normalisation at its end (figure 6, d).
 
-Equation 2 floors what it has floored, which would stay at 16 for alpha = 48; floored here is the running sum. That gives the
-paper's 1.7 M (110 layers, alpha 48), 26.6 M (200, 240), 26.8 M (236, 220) and 26.0 M (272, 200); for 110 with 84 and 270, and 164 with 270, it gives
-3.86, 28.5 and 27.2 M where the paper prints 3.8, 28.3 and 27.0. (Rounding instead of flooring, as some code does: 1,772,706 for the first.)
+Equation 2 floors what it has floored, which would stay at 16 for alpha = 48; floored here is the running sum. That
+gives the paper's 1.7 M (110 layers, alpha 48), 26.6 M (200, 240), 26.8 M (236, 220) and 26.0 M (272, 200); for 110 with
+84 and 270, and 164 with 270, it gives 3.86, 28.5 and 27.2 M where the paper prints 3.8, 28.3 and 27.0. (Rounding
+instead of flooring, as some code does: 1,772,706 for the first.)
 """
 
 import keras
@@ -51,13 +53,16 @@ def pyramidnet(name, input_shape, classes, include_top, depth=None, alpha=None):
 
 
 def channels(depth, alpha, per_block=6):
-    """Channels behind every block (of the 3x3 convolution, where it is a bottleneck): floor(16 + k alpha / N), k = 1 ... N."""
+    """Channels behind every block (of the 3x3 convolution, where it is a bottleneck): floor(16 + k alpha / N), k = 1
+    ... N.
+    """
     blocks = (depth - 2) // per_block * 3
     return [16 + int(k * alpha // blocks) for k in range(1, blocks + 1)]
 
 
 def pyramid_block(x, width, strides, bottleneck, name):
-    """A block of two 3x3 convolutions, or of 1x1, 3x3 and 1x1 to 4 width; no ReLU before the first, batch normalisation at the end.
+    """A block of two 3x3 convolutions, or of 1x1, 3x3 and 1x1 to 4 width; no ReLU before the first, batch normalisation
+    at the end.
 
     Args:
         x: (B, H, W, C) tensor, C at most the number of channels that come out.

@@ -12,7 +12,7 @@ _ENTRIES = {}
 
 
 @dataclass(frozen=True)
-class Entry:
+class Architecture:
     """What is known of an architecture before it is built."""
 
     name: str
@@ -43,16 +43,16 @@ class Entry:
 def register(*names, input_shape, classes=1000, application=None, application_options=None):
     """Put a builder on the list under one or several names. Stack it to register names with other shapes.
 
-    The builder is a function `f(name, input_shape, classes, include_top, **options)` with its options spelt out as keyword
-    parameters; it gives a functional `keras.Model` called `name`, with logits from a layer "logits" or, without the top, the
-    last feature map. Its layers' names begin with their stage and "_": "stage3_block2_conv1".
+    The builder is a function `f(name, input_shape, classes, include_top, **options)` with its options spelt out as
+    keyword parameters; it gives a functional `keras.Model` called `name`, with logits from a layer "logits" or, without
+    the top, the last feature map. Its layers' names begin with their stage and "_": "stage3_block2_conv1".
 
     Args:
         names: names for `build`.
         input_shape: the paper's (height, width, channels).
         classes: the paper's number of classes.
-        application: class in `keras.applications`, or a dict from name to class, that has the same layers in the same order,
-            so that its weights load. In place of a class, a pair of it and a dict of its arguments, as alpha.
+        application: class in `keras.applications`, or a dict from name to class, that has the same layers in the same
+            order, so that its weights load. In place of a class, a pair of it and a dict of its arguments, as alpha.
         application_options: dict of the options under which it is that network, where they are not the defaults.
     """
 
@@ -62,7 +62,9 @@ def register(*names, input_shape, classes=1000, application=None, application_op
                 raise ValueError(f"{name} is registered twice")
             same = application.get(name) if isinstance(application, dict) else application
             same, arguments = same if isinstance(same, tuple) else (same, {})
-            _ENTRIES[name] = Entry(name, builder, input_shape, classes, same, application_options or {}, arguments)
+            _ENTRIES[name] = Architecture(
+                name, builder, input_shape, classes, same, application_options or {}, arguments
+            )
         return builder
 
     return decorate
@@ -75,13 +77,15 @@ def names(family=None):
 
 
 def describe(name):
-    """`Entry` of an architecture: name, family, input_shape, classes, options, about.
+    """`Architecture` of that name: name, family, input_shape, classes, options, about.
 
     Raises:
         ValueError: there is none of this name; the message suggests the nearest.
     """
     if name not in _ENTRIES:
-        raise ValueError(f"no architecture {name!r}{_nearest(name, _ENTRIES)}; utils.architectures.names() lists all")
+        raise ValueError(
+            f"no architecture {name!r}{_suggestion(name, _ENTRIES)}; utils.architectures.names() lists all"
+        )
     return _ENTRIES[name]
 
 
@@ -93,8 +97,8 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
         input_shape: (height, width, channels); None for the paper's.
         classes: number of classes; None for the paper's: 1000 of ImageNet, 10 of CIFAR and of digits.
         include_top: whether to keep the classifier. Without it the model gives the last feature map.
-        weights: None (random); "imagenet", those of `keras.applications` (see `load_imagenet`); or the path of a file that
-            `model.save_weights` wrote.
+        weights: None (random); "imagenet", those of `keras.applications` (see `load_imagenet`); or the path of a file
+            that `model.save_weights` wrote.
         **options: of the family; `describe(name).options` lists them, the family's function describes them.
 
     Returns:
@@ -108,7 +112,7 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
     for option in options:
         if option not in known:
             raise ValueError(
-                f"{name} has no option {option!r}{_nearest(option, known)} (known: {', '.join(known) or 'none'})"
+                f"{name} has no option {option!r}{_suggestion(option, known)} (known: {', '.join(known) or 'none'})"
             )
     shape = tuple(input_shape or entry.input_shape)
     if len(shape) != 3 or shape[-1] is None:
@@ -125,10 +129,12 @@ def build(name, input_shape=None, classes=None, include_top=True, weights=None, 
 
 
 def outline(name, input_shape=None, classes=None, include_top=True, **options):
-    """An architecture whose weights have shapes and no values: to count and to draw, without the time and memory they take.
+    """An architecture whose weights have shapes and no values: to count and to draw, without the time and memory they
+    take.
 
     Args:
-        name, input_shape, classes, include_top, options: as in `build`. In place of the name, a function of no arguments that
+        name, input_shape, classes, include_top, options: as in `build`. In place of the name, a function of no
+        arguments that
             builds a model of your own.
 
     Returns:
@@ -146,8 +152,8 @@ def outline(name, input_shape=None, classes=None, include_top=True, **options):
 def load_imagenet(model):
     """Load the ImageNet weights of `keras.applications` into a model of ours, with or without the top.
 
-    They expect images as that module's `preprocess_input` makes them: `keras.applications.vgg16.preprocess_input` and so on.
-    Keras looks in KERAS_HOME (else ~/.keras) before it asks the network.
+    They expect images as that module's `preprocess_input` makes them: `keras.applications.vgg16.preprocess_input` and
+    so on. Keras looks in KERAS_HOME (else ~/.keras) before it asks the network.
 
     Args:
         model: from `build`, with its name unchanged.
@@ -178,7 +184,8 @@ def application(name, include_top=True, weights="imagenet"):
 def copy_weights(source, target):
     """Copy all weights from one model to another, layer by layer in the order of `model.layers`.
 
-    A convolution may have a bias in the source and none in the target where batch normalisation follows, which takes it away
+    A convolution may have a bias in the source and none in the target where batch normalisation follows, which takes it
+    away
     again: the running mean is shifted by it, and the outputs stay the same.
 
     Args:
@@ -202,14 +209,15 @@ def copy_weights(source, target):
         sizes = [[int(np.prod(shape)) for shape in group] for group in shapes]
         if sizes[0] != sizes[1] or [s[-1:] for s in shapes[0]] != [s[-1:] for s in shapes[1]]:
             raise ValueError(
-                f"the weights of {source.name} do not fit {target.name}: {old.name} has {shapes[0]}, {new.name} {shapes[1]}"
+                f"the weights of {source.name} do not fit {target.name}: {old.name} has {shapes[0]}, {new.name} "
+                f"{shapes[1]}"
             )
         new.set_weights([value.reshape(shape) for value, shape in zip(values, shapes[1])])
     if biases:
         raise ValueError(f"a bias of {source.name} has no place in {target.name}: no batch normalisation follows it")
 
 
-def _nearest(word, known):
+def _suggestion(word, known):
     near = difflib.get_close_matches(str(word).lower(), list(known), 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 

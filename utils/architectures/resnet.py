@@ -1,8 +1,9 @@
 """ResNet for ImageNet: He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (CVPR 2016), table 1.
 
 The nets with 18 to 152 layers, and the plain ones with 18 and 34: the same without shortcuts. As in the paper, and in
-`keras.applications`, a bottleneck has its stride in the first 1x1 convolution; `stride_in="3x3"` is the variant of the later released
-code ("v1.5"). Convolutions have no bias where batch normalisation follows; those of `keras.applications` do: `conv_bias=True`.
+`keras.applications`, a bottleneck has its stride in the first 1x1 convolution; `stride_in="3x3"` is the variant of the
+later released code ("v1.5"). Convolutions have no bias where batch normalisation follows; those of `keras.applications`
+do: `conv_bias=True`.
 """
 
 from functools import partial
@@ -100,7 +101,8 @@ def basic(x, filters, strides, name, shortcuts="B", use_bias=False):
 def bottleneck(
     x, filters, strides, name, shortcuts="B", use_bias=False, stride_in="1x1", inner=None, groups=1, recalibrate=None
 ):  # fmt: skip
-    """1x1, 3x3 and 1x1 convolutions and a shortcut, figure 5 right: (B, H, W, C) -> (B, H / strides, W / strides, 4 filters).
+    """1x1, 3x3 and 1x1 convolutions and a shortcut, figure 5 right: (B, H, W, C) -> (B, H / strides, W / strides, 4
+    filters).
 
     Args:
         x, filters, strides, name, shortcuts, use_bias: as in `basic`.

@@ -1,14 +1,14 @@
 """Residual nets for CIFAR-10, and what they are compared with.
 
-- resnet20 to resnet110: He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (CVPR 2016), section 4.2: 6n + 2 layers,
-  16, 32 and 64 filters, identity shortcuts with zeros for new channels (option A).
+- resnet20 to resnet110: He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (CVPR 2016), section
+  4.2: 6n + 2 layers, 16, 32 and 64 filters, identity shortcuts with zeros for new channels (option A).
 - plain20 to plain110: the same without shortcuts.
-- resnet20_v2 to resnet164_v2: He et al., "Identity mappings in deep residual networks" (ECCV 2016), figure 1b: batch normalisation and
-  ReLU before each convolution. 164 has bottlenecks of 9n + 2 layers, and projections where the shape changes; such a projection
-  starts behind the block's first activation, as in the authors' code.
-- highway20 to highway56: Srivastava, Greff and Schmidhuber, "Training very deep networks" (NIPS 2015): y = H(x) T(x) + x (1 - T(x)) with a
-  gate T of 3x3 filters whose bias starts at -2. Departure: put into ResNet's layout, with its batch normalisation; the paper's own nets
-  follow other tables.
+- resnet20_v2 to resnet164_v2: He et al., "Identity mappings in deep residual networks" (ECCV 2016), figure 1b: batch
+  normalisation and ReLU before each convolution. 164 has bottlenecks of 9n + 2 layers, and projections where the shape
+  changes; such a projection starts behind the block's first activation, as in the authors' code.
+- highway20 to highway56: Srivastava, Greff and Schmidhuber, "Training very deep networks" (NIPS 2015): y = H(x) T(x) +
+  x (1 - T(x)) with a gate T of 3x3 filters whose bias starts at -2. Departure: put into ResNet's layout, with its batch
+  normalisation; the paper's own nets follow other tables.
 """
 
 import re
@@ -41,7 +41,8 @@ def resnet_cifar(name, input_shape, classes, include_top, shortcuts=None, width=
 
     Args:
         name, input_shape, classes, include_top: as in `build`; from 4x4 pixels.
-        shortcuts: "A", "B" or "C", see `blocks.shortcut`; None for the paper's: A, but B between the bottlenecks of 164 layers.
+        shortcuts: "A", "B" or "C", see `blocks.shortcut`; None for the paper's: A, but B between the bottlenecks of 164
+            layers.
         width: multiplier of the numbers of filters.
     """
     kind, depth, preactivated = re.fullmatch(r"([a-z]+)(\d+)(_v2)?", name).groups()
@@ -94,7 +95,9 @@ def preactivation(x, filters, strides, name, shortcuts="A", bottleneck=False):
 
 
 def highway(x, filters, strides, name, shortcuts="A"):
-    """A residual block with a gate: T times the two convolutions plus (1 - T) times the shortcut; arguments as `resnet.basic`."""
+    """A residual block with a gate: T times the two convolutions plus (1 - T) times the shortcut; arguments as
+    `resnet.basic`.
+    """
     side = shortcut(x, filters, strides, shortcuts, name=f"{name}_shortcut")
     y = conv_bn_relu(x, filters, 3, strides, name=f"{name}_conv1")
     y = layers.ReLU(name=f"{name}_relu")(conv_bn(y, filters, 3, name=f"{name}_conv2"))

@@ -1,9 +1,11 @@
-"""ResNeXt: Xie, Girshick, Dollár, Tu and He, "Aggregated residual transformations for deep neural networks" (CVPR 2017), table 1.
+"""ResNeXt: Xie, Girshick, Dollár, Tu and He, "Aggregated residual transformations for deep neural networks" (CVPR
+2017), table 1.
 
-The 3x3 convolution of a bottleneck is split into C groups ("cardinality") of d channels in the first stage, twice as many in each
-further one: "32x4d" has about the parameters and the MACs of ResNet-50 with more paths. It is the third of the equivalent forms of
-figure 3, a grouped convolution. The stride is in the 3x3, as in the authors' code. The CIFAR nets are those of section 5.3: three stages of
-three blocks behind a 3x3 convolution.
+The 3x3 convolution of a bottleneck is split into C groups ("cardinality") of d channels in the first stage, twice as
+many in each
+further one: "32x4d" has about the parameters and the MACs of ResNet-50 with more paths. It is the third of the
+equivalent forms of figure 3, a grouped convolution. The stride is in the 3x3, as in the authors' code. The CIFAR nets
+are those of section 5.3: three stages of three blocks behind a 3x3 convolution.
 """
 
 import keras
@@ -59,7 +61,8 @@ def resnext_cifar(name, input_shape, classes, include_top, cardinality=None, gro
 
 
 def grouped(cardinality, group_width, stride_in="3x3"):
-    """A bottleneck with C groups: its 3x3 convolution has C d channels where the block has 64 filters, twice as many at 128, ...
+    """A bottleneck with C groups: its 3x3 convolution has C d channels where the block has 64 filters, twice as many at
+    128, ...
 
     Returns:
         function of (tensor, filters, strides, name), as `resnet.frame` calls it.

@@ -1,9 +1,9 @@
 """SENet: Hu, Shen and Sun, "Squeeze-and-excitation networks" (CVPR 2018), figures 2 and 3, table 1.
 
-Before the sum of every bottleneck its channels are weighed: global average pooling ("squeeze"), two dense layers with a 16th of the
-channels between them and a sigmoid ("excitation"). The dense layers stand here as 1x1 convolutions on a 1x1 map, with biases, the same
-numbers. SE-ResNet has its stride in the first 1x1 convolution, as the paper's ResNet; `stride_in="3x3"` is timm's `seresnet50`.
-SE-ResNeXt has it in the 3x3.
+Before the sum of every bottleneck its channels are weighed: global average pooling ("squeeze"), two dense layers with a
+16th of the channels between them and a sigmoid ("excitation"). The dense layers stand here as 1x1 convolutions on a 1x1
+map, with biases, the same numbers. SE-ResNet has its stride in the first 1x1 convolution, as the paper's ResNet;
+`stride_in="3x3"` is timm's `seresnet50`. SE-ResNeXt has it in the 3x3.
 """
 
 from functools import partial

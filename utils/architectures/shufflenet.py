@@ -1,9 +1,11 @@
-"""ShuffleNet v1 and v2: cheap 1x1 convolutions by groups or by halves, and a shuffle of the channels that mixes them again.
+"""ShuffleNet v1 and v2: cheap 1x1 convolutions by groups or by halves, and a shuffle of the channels that mixes them
+again.
 
-v1: Zhang, Zhou, Lin and Sun, "ShuffleNet: An extremely efficient convolutional neural network for mobile devices" (CVPR 2018), table 1,
-groups 1, 2, 3, 4, 8 at about 140 M MACs (the table's 143, 140, 137, 133, 137 leave the classifier's 960,000 and so on out). The first
-1x1 of stage 2 is not grouped, its input has 24 channels only.
-v2: Ma, Zhang, Zheng and Sun, "ShuffleNet V2: Practical guidelines for efficient CNN architecture design" (ECCV 2018), table 5.
+v1: Zhang, Zhou, Lin and Sun, "ShuffleNet: An extremely efficient convolutional neural network for mobile devices" (CVPR
+2018), table 1, groups 1, 2, 3, 4, 8 at about 140 M MACs (the table's 143, 140, 137, 133, 137 leave the classifier's
+960,000 and so on out). The first 1x1 of stage 2 is not grouped, its input has 24 channels only.
+v2: Ma, Zhang, Zheng and Sun, "ShuffleNet V2: Practical guidelines for efficient CNN architecture design" (ECCV 2018),
+table 5.
 Departures: none in the layers; padding is the same on every side, as in torchvision, whose counts v2 has exactly.
 """
 
@@ -55,7 +57,8 @@ def shufflenet_v1(name, input_shape, classes, include_top, stem_stride=2, width=
 
 
 def unit_v1(x, channels, groups, first_groups, strides, name, momentum=0.9):
-    """A unit of v1 (figure 2): grouped 1x1 to a quarter, shuffle, depthwise 3x3, grouped 1x1; added, or with stride 2 concatenated.
+    """A unit of v1 (figure 2): grouped 1x1 to a quarter, shuffle, depthwise 3x3, grouped 1x1; added, or with stride 2
+    concatenated.
 
     Args:
         x: (B, H, W, C) tensor.
@@ -100,7 +103,8 @@ def shufflenet_v2(name, input_shape, classes, include_top, stem_stride=2, repeat
 
 
 def unit_v2(x, channels, strides, name, momentum=0.9):
-    """A unit of v2 (figure 3, c and d): split (at stride 2: twice the whole), convolve one side, concatenate, shuffle two groups.
+    """A unit of v2 (figure 3, c and d): split (at stride 2: twice the whole), convolve one side, concatenate, shuffle
+    two groups.
 
     Args:
         x: (B, H, W, C) tensor; with stride 1, C is `channels`.

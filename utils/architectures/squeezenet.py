@@ -1,9 +1,11 @@
-"""SqueezeNet: Iandola, Han, Moskewicz, Ashraf, Dally and Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters" (2016).
+"""SqueezeNet: Iandola, Han, Moskewicz, Ashraf, Dally and Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x fewer
+parameters" (2016).
 
-Table 1 and figure 2 for `squeezenet1_0`, with simple bypass as an option; `squeezenet1_1` is the authors' later release, with pools
-moved up: 2.4 times fewer MACs. The table's 111 x 111 maps behind a 7x7 of stride 2 need 227 pixels, not the 224 it prints; at 224, as
-here and in torchvision, they are 109 x 109. Pools round up (Caffe's way), which keeps 27 and 13 pixels at both sizes. Departures:
-He initialisation.
+Table 1 and figure 2 for `squeezenet1_0`, with simple bypass as an option; `squeezenet1_1` is the authors' later
+release, with pools
+moved up: 2.4 times fewer MACs. The table's 111 x 111 maps behind a 7x7 of stride 2 need 227 pixels, not the 224 it
+prints; at 224, as here and in torchvision, they are 109 x 109. Pools round up (Caffe's way), which keeps 27 and 13
+pixels at both sizes. Departures: He initialisation.
 """
 
 import keras
@@ -12,8 +14,8 @@ from keras import layers
 from utils.architectures.blocks import conv_relu, scaled
 from utils.architectures.registry import register
 
-# name: (stem filters, stem kernel, squeeze channels of the fire modules from fire2 on; "P" is a pool). Each of the two expansions has
-# four times the squeeze channels.
+# name: (stem filters, stem kernel, squeeze channels of the fire modules from fire2 on; "P" is a pool). Each of the two
+# expansions has four times the squeeze channels.
 CONFIGURATIONS = {
     "squeezenet1_0": (96, 7, (16, 16, 32, "P", 32, 48, 48, 64, "P", 64)),
     "squeezenet1_1": (64, 3, (16, 16, "P", 32, 32, "P", 48, 48, 64, 64)),
@@ -26,9 +28,11 @@ def squeezenet(name, input_shape, classes, include_top, stem_stride=2, width=1.0
 
     Args:
         name, input_shape, classes, include_top: as in `build`.
-        stem_stride: of the first convolution; 1 for small images (32x32), with a 3x3 padded in place of the 7x7 and no pool behind it.
+        stem_stride: of the first convolution; 1 for small images (32x32), with a 3x3 padded in place of the 7x7 and no
+            pool behind it.
         width: multiplier of the channels.
-        bypass: whether to add the input of every fire module that keeps the number of channels to its output (fire 3, 5, 7, 9).
+        bypass: whether to add the input of every fire module that keeps the number of channels to its output (fire 3,
+            5, 7, 9).
         dropout: rate before the last convolution.
     """
     filters, kernel, fires = CONFIGURATIONS[name]
@@ -68,6 +72,8 @@ def fire(x, squeeze, name):
 
 
 def ceil_pool(x, name):
-    """3x3 max-pooling with stride 2 that rounds the size up: one zero below and to the right, which behind a ReLU never wins."""
+    """3x3 max-pooling with stride 2 that rounds the size up: one zero below and to the right, which behind a ReLU never
+    wins.
+    """
     x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
     return layers.MaxPooling2D(3, 2, name=name)(x)

@@ -1,7 +1,9 @@
-"""VGG: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition" (ICLR 2015), table 1.
+"""VGG: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition" (ICLR 2015), table
+1.
 
-Configurations A, A-LRN, B, C, D, E are vgg11, vgg11_lrn, vgg13, vgg16_c, vgg16, vgg19. Departures: every net starts from He's random
-weights (the paper starts the deep ones from the trained A). vgg16 and vgg19 equal `keras.applications.VGG16` and `VGG19`.
+Configurations A, A-LRN, B, C, D, E are vgg11, vgg11_lrn, vgg13, vgg16_c, vgg16, vgg19. Departures: every net starts
+from He's random weights (the paper starts the deep ones from the trained A). vgg16 and vgg19 equal
+`keras.applications.VGG16` and `VGG19`.
 """
 
 import keras
@@ -24,16 +26,26 @@ CONFIGURATIONS = {
 
 @register(*CONFIGURATIONS, input_shape=(224, 224, 3), application={"vgg16": "VGG16", "vgg19": "VGG19"})
 def vgg(
-    name, input_shape, classes, include_top, head="dense", units=4096, dropout=0.5, batch_norm=False, width=1.0, configuration=None
-):  # fmt: skip
+    name,
+    input_shape,
+    classes,
+    include_top,
+    head="dense",
+    units=4096,
+    dropout=0.5,
+    batch_norm=False,
+    width=1.0,
+    configuration=None,
+):
     """VGG, 2014: stacks of 3x3 convolutions between 2x2 max-poolings, then three dense layers.
 
     Args:
         name, input_shape, classes, include_top: as in `build`; from 32x32 pixels, where the last map is 1x1.
-        head: "dense", the paper's fc6 and fc7, which fit themselves to the image; "pool", global average pooling in their place.
+        head: "dense", the paper's fc6 and fc7, which fit themselves to the image; "pool", global average pooling in
+            their place.
         units, dropout: of fc6 and fc7.
-        batch_norm: whether batch normalisation follows each convolution, which the paper does not have: deep nets then train
-            from random weights.
+        batch_norm: whether batch normalisation follows each convolution, which the paper does not have: deep nets then
+            train from random weights.
         width: multiplier of the numbers of filters.
         configuration: another text in the manner of `CONFIGURATIONS`, in place of the name's own.
     """

@@ -1,8 +1,10 @@
-"""Wide residual networks: Zagoruyko and Komodakis, "Wide residual networks" (BMVC 2016), table 1 (CIFAR) and table 8 (ImageNet).
+"""Wide residual networks: Zagoruyko and Komodakis, "Wide residual networks" (BMVC 2016), table 1 (CIFAR) and table 8
+(ImageNet).
 
-`wrn_28_10` has 28 convolutions, projections included, and 10 times the filters of a CIFAR ResNet: (28 - 4) / 6 pre-activated blocks a
-stage, projections where the number of channels changes. `wide_resnet50_2` is ResNet-50 with twice the filters in the 1x1 and 3x3
-convolutions inside its bottlenecks; the stride is in the 3x3, as in the released code and torchvision.
+`wrn_28_10` has 28 convolutions, projections included, and 10 times the filters of a CIFAR ResNet: (28 - 4) / 6
+pre-activated blocks a stage, projections where the number of channels changes. `wide_resnet50_2` is ResNet-50 with
+twice the filters in the 1x1 and 3x3 convolutions inside its bottlenecks; the stride is in the 3x3, as in the released
+code and torchvision.
 """
 
 from functools import partial

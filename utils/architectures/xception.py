@@ -1,8 +1,8 @@
 """Xception: Chollet, "Xception: Deep learning with depthwise separable convolutions" (CVPR 2017), figure 5.
 
-An inception module in its extreme form, one filter per channel, then a 1x1 convolution; no activation between the two; residual
-connections around modules of two or three. As in `keras.applications`, whose weights load. Departure from figure 5: the dense layer
-that may stand before the classifier is left out, as there.
+An inception module in its extreme form, one filter per channel, then a 1x1 convolution; no activation between the two;
+residual connections around modules of two or three. As in `keras.applications`, whose weights load. Departure from
+figure 5: the dense layer that may stand before the classifier is left out, as there.
 """
 
 import keras

@@ -1,9 +1,9 @@
 """ZFNet: Zeiler and Fergus, "Visualizing and understanding convolutional networks" (ECCV 2014), figure 3.
 
-AlexNet with a first layer of 7x7 at stride 2 and no groups. The figure's sizes (110, 55, 26, 13, 6) follow from a padding of 1 in the
-first layer and in the pools and none in the second; the paper does not state them. Its "contrast normalisation across feature maps" is
-taken as AlexNet's local response normalisation. Departures: He's random weights in place of deviations of .01, no clipping of filters
-whose norm passes .1.
+AlexNet with a first layer of 7x7 at stride 2 and no groups. The figure's sizes (110, 55, 26, 13, 6) follow from a
+padding of 1 in the first layer and in the pools and none in the second; the paper does not state them. Its "contrast
+normalisation across feature maps" is taken as AlexNet's local response normalisation. Departures: He's random weights
+in place of deviations of .01, no clipping of filters whose norm passes .1.
 """
 
 import keras

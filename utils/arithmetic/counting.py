@@ -24,8 +24,8 @@ def layer_table(model, input_shape=None):
 
     A layer that holds layers of its own (a subclassed model, a wrapper) is traced: the layers it calls come first, as
     "block/layer", and its own row last. Operations that such a layer does outside of its layers cannot be seen. If it,
-    or any layer of your own, has a method `macs(*input_shapes)`, shapes without the batch, that is asked for them; one with
-    an attribute `each_place = True` (each place of its output depends on that place of its input) has none.
+    or any layer of your own, has a method `macs(*input_shapes)`, shapes without the batch, that is asked for them; one
+    with an attribute `each_place = True` (each place of its output depends on that place of its input) has none.
 
     Args:
         model: `keras.Model` of any kind, nested too.

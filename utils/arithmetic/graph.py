@@ -198,11 +198,12 @@ def trunk(model):
     A map inside a residual block is none of them, for the shortcut goes around it; the block's sum is one.
 
     Args:
-        model: functional `keras.Model` on images; of several outputs, the last one counts. Nested models are not looked into.
+        model: functional `keras.Model` on images; of several outputs, the last one counts. Nested models are not looked
+            into.
 
     Returns:
-        list of pairs from the image (included) to the last map: `keras.KerasTensor` (B, H, W, C) of the model itself, and the list of
-        layers and operations that lead to it from the one before.
+        list of pairs from the image (included) to the last map: `keras.KerasTensor` (B, H, W, C) of the model itself,
+        and the list of layers and operations that lead to it from the one before.
 
     Raises:
         ValueError: the model is not functional, or no map leads from its image to its output.

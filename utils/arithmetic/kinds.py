@@ -4,7 +4,11 @@ import keras
 
 
 def kind(layer):
-    """Name of the class of Keras, or of `utils.layers`, that a layer is or derives from; "" when it has code of its own, unknown here."""
+    """The name of the class of Keras, or of `utils.layers`, whose computation a layer runs.
+
+    A subclass that inherits `call` counts as the class that it inherits it from. A layer that defines `call` itself
+    computes something that is not known here, and gives "".
+    """
     for parent in type(layer).__mro__:
         if parent.__module__.startswith(("keras.", "utils.layers")):
             name = parent.__name__

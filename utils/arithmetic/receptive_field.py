@@ -78,8 +78,8 @@ def receptive_fields(model, input_shape=None):
       their inputs see together, inside the image: jump 0. So does all that a squeeze-and-excitation block multiplies.
       Flatten itself changes nothing.
     - Batch normalisation is taken as in inference, where it maps each value by itself.
-    - A layer of your own with an attribute `each_place = True` changes nothing: each place of its output depends on that
-      place of its input.
+    - A layer of your own with an attribute `each_place = True` changes nothing: each place of its output depends on
+      that place of its input.
 
     Args:
         model: built functional or Sequential `keras.Model`, nested too, with data format channels_last.

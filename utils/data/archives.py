@@ -52,13 +52,16 @@ ARCHIVES = {name: Archive(name=name, **facts) for name, facts in _TABLE.items()}
 
 
 def cache_folder():
-    """Where downloaded and prepared data lives: the folder in the environment's `COURSE_CACHE`, else ~/.cache/convnets-for-vision."""
+    """Where downloaded and prepared data lives: the folder in the environment's `COURSE_CACHE`, else
+    ~/.cache/convnets-for-vision.
+    """
     folder = os.environ.get("COURSE_CACHE")
     return pathlib.Path(folder or "~/.cache/convnets-for-vision").expanduser()
 
 
 def locate(name):
-    """The archive of a data set, whole: from the folder in the environment's `COURSE_DATA`, else downloaded before, else downloaded now.
+    """The archive of a data set, whole: from the folder in the environment's `COURSE_DATA`, else downloaded before,
+    else downloaded now.
 
     Args:
         name: a key of `ARCHIVES`.
@@ -67,8 +70,8 @@ def locate(name):
         `pathlib.Path` of a file whose hash is right.
 
     Raises:
-        DataUnavailable: the file is damaged, or it cannot be downloaded. A damaged download is removed, so that the next call fetches it
-            again; a file in `COURSE_DATA` is left alone.
+        DataUnavailable: the file is damaged, or it cannot be downloaded. A damaged download is removed, so that the
+            next call fetches it again; a file in `COURSE_DATA` is left alone.
     """
     import filelock
 
@@ -90,17 +93,20 @@ def locate(name):
     except OSError as error:
         reason = error.strerror or error
         raise DataUnavailable(
-            f"{archive.file} cannot be kept in {path.parent} ({reason}): set COURSE_CACHE to a folder with room that can be written, "
+            f"{archive.file} cannot be kept in {path.parent} ({reason}): set COURSE_CACHE to a folder with room that "
+            "can be written, "
             f"or use the data set {archive.instead!r} instead"
         ) from error
     return path
 
 
 def download(archive, path):
-    """Fetches an archive to `path`, going on where an earlier attempt was cut off. `path` appears only when it is whole.
+    """Fetches an archive to `path`, going on where an earlier attempt was cut off. `path` appears only when it is
+    whole.
 
     Raises:
-        DataUnavailable: no network, a connection that broke off (what came is kept for the next attempt), or the wrong bytes (removed).
+        DataUnavailable: no network, a connection that broke off (what came is kept for the next attempt), or the wrong
+            bytes (removed).
     """
     part = path.with_name(path.name + ".part")
     start = part.stat().st_size if part.is_file() else 0
@@ -120,10 +126,12 @@ def download(archive, path):
 
 
 def fetch(archive, part, start):
-    """Appends to the file `part` what comes after its first `start` bytes; from the beginning if the server cannot start in the middle.
+    """Appends to the file `part` what comes after its first `start` bytes; from the beginning if the server cannot
+    start in the middle.
 
     Returns:
-        the length in bytes that `part` has when everything came that the server promised; the archive's if it promised nothing.
+        the length in bytes that `part` has when everything came that the server promised; the archive's if it promised
+        nothing.
     """
     request = urllib.request.Request(archive.url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
@@ -150,6 +158,7 @@ def damaged(what, archive, found, advice):
 def unreachable(archive, reason):
     """The message for a file that does not come."""
     return (
-        f"{archive.file} could not be downloaded from {archive.url} ({reason}): try again, or put the file into a folder and set COURSE_DATA "
+        f"{archive.file} could not be downloaded from {archive.url} ({reason}): try again, or put the file into a "
+        "folder and set COURSE_DATA "
         f"to that folder, or use the data set {archive.instead!r} instead, which needs no file"
     )

@@ -2,37 +2,36 @@
 
 import difflib
 import functools
-import importlib
 import os
 
-# name: module of `utils.data` and the function in it that makes the source; a function's argument is what follows the slash in a name
-SOURCES = {
-    "bccd": ("prepared", "bccd"),
-    "cats_vs_dogs": ("public", "cats_vs_dogs"),
-    "cifar10": ("downloaded", "cifar10"),
-    "clothing": ("prepared", "clothing"),
-    "coco": ("public", "coco"),
-    "digits": ("embedded", "digits"),
-    "faces": ("embedded", "faces"),
-    "fashion_mnist": ("downloaded", "fashion_mnist"),
-    "glyphs": ("prepared", "glyphs"),
-    "mnist": ("downloaded", "mnist"),
-    "nuclei": ("prepared", "nuclei"),
-    "oxford_iiit_pet": ("public", "oxford_iiit_pet"),
-    "photos": ("prepared", "photos"),
-    "shapes": ("shapes.source", "shapes"),
-    "shapes_crops": ("shapes.source", "shapes_crops"),
-    "skimage_photos": ("embedded", "skimage_photos"),
-    "textures": ("embedded", "textures"),
-    "tf_flowers": ("public", "tf_flowers"),
-    "voc": ("public", "voc"),
-    "voc_segmentation": ("prepared", "voc_segmentation"),
-}
+_SOURCES = {}
+
+
+def register(name):
+    """Puts a data set on the list: its file holds the function that makes its source, and everything else that belongs
+    to it.
+
+    The function takes the variant, what follows the slash in "glyphs/greek", or nothing where there are no variants; it
+    returns a source, as `utils.data.sources` has it.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def decorate(make):
+        if name in _SOURCES:
+            raise ValueError(f"the data set {name} is registered twice")
+        _SOURCES[name] = make
+        return make
+
+    return decorate
 
 
 def names():
-    """The names that `load`, `arrays` and `describe` know; the path of a folder of pictures serves as well (`utils.data.folders`)."""
-    return tuple(sorted(SOURCES))
+    """The names that `load`, `arrays` and `describe` know; the path of a folder of pictures serves as well
+    (`utils.data.folders`).
+    """
+    return tuple(sorted(_SOURCES))
 
 
 def describe(name, on_error="raise"):
@@ -40,7 +39,8 @@ def describe(name, on_error="raise"):
 
     Args:
         name: one of `names()`, a variant of one ("glyphs/greek"), or the path of a folder.
-        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with a warning.
+        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with
+            a warning.
 
     Returns:
         `Description`.
@@ -56,7 +56,7 @@ def find(name, on_error="raise"):
     """The source of that name or path. Arguments and errors as for `describe`."""
     name = os.fspath(name)
     base, _, variant = name.partition("/")
-    if base in SOURCES:
+    if base in _SOURCES:
         return _source(base, variant)
     path = os.path.expanduser(name)
     if os.path.isdir(path):
@@ -75,8 +75,7 @@ def find(name, on_error="raise"):
 
 @functools.cache
 def _source(base, variant):
-    module, function = SOURCES[base]
-    make = getattr(importlib.import_module("utils.data." + module), function)
+    make = _SOURCES[base]
     if variant and not (variants := make().description.variants):
         raise ValueError(f"{base} has no variants, so no {variant!r}")
     elif variant and f"{base}/{variant}" not in variants:

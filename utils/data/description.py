@@ -20,9 +20,10 @@ class Description:
         source: where the images come from.
         note: what one should know before drawing conclusions from it.
         variants: other names under which the same kind of data is found.
-        targets: the keys of an example besides `image`: "label", "mask", "boxes" with "labels" (and "ignored" where there are crowds or difficult
-            objects), "masks", "keypoints", "caption".
-        mask_classes: what the values 0, 1, ... of a semantic mask mean: ("background", *classes) where there is one, else ().
+        targets: the keys of an example besides `image`: "label", "mask", "boxes" with "labels" (and "ignored" where
+            there are crowds or difficult objects), "masks", "keypoints", "caption".
+        mask_classes: what the values 0, 1, ... of a semantic mask mean: ("background", *classes) where there is one,
+            else ().
         max_objects: the largest number of objects in an image, to which boxes are padded; 0 without boxes.
         keypoints: names of an object's keypoints, in order; () without.
     """

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.boxes import clip
-
 GREY = 114  # the border of a letterboxed image; the value is YOLOv5's
-IGNORED = 255  # the border of its semantic mask
 RESIZES = ("stretch", "letterbox")
 
 
@@ -41,6 +38,8 @@ class Placement:
 
     def boxes_back(self, boxes):
         """Boxes (..., 4) `xyxy` on the canvas, in the image and clipped to it: float32."""
+        from utils.boxes import clip  # imports Keras, which most of utils.data does without
+
         height, width = self.shape
         found = (np.asarray(boxes, np.float32) - self._shift()) / self._scale()
         return clip(found, height, width).astype(np.float32)
@@ -53,7 +52,9 @@ class Placement:
         return np.concatenate([places * (visible > 0), visible], axis=-1).astype(np.float32)
 
     def mask(self, mask, border=0):
-        """Masks (..., H, W) on the canvas: each pixel takes the value at its centre, and what is around the image takes `border`."""
+        """Masks (..., H, W) on the canvas: each pixel takes the value at its centre, and what is around the image takes
+        `border`.
+        """
         if tuple(mask.shape[-2:]) != tuple(self.shape):
             raise ValueError(
                 f"a mask of {tuple(mask.shape[-2:])} pixels (height, width) for an image of {tuple(self.shape)}"
@@ -66,7 +67,7 @@ class Placement:
         return mask if self.whole else self._on_canvas(mask, border, axis=-2)
 
     def image(self, image):
-        """An image (H, W, C) uint8 on the canvas: bilinear, with a wider kernel when it gets smaller; grey around it."""
+        """An image (H, W, C) uint8 on the canvas: bilinear, with a wider kernel when it shrinks; grey around it."""
         from PIL import Image
 
         if self.size != self.shape:
@@ -97,7 +98,8 @@ def place(shape, canvas, resize):
     Args:
         shape: (height, width) of the image.
         canvas: (height, width).
-        resize: "stretch" to fill the canvas without regard to the aspect, "letterbox" to keep the aspect, centred, with a border on two sides.
+        resize: "stretch" to fill the canvas without regard to the aspect, "letterbox" to keep the aspect, centred, with
+            a border on two sides.
 
     Returns:
         `Placement`.
@@ -118,7 +120,8 @@ def letterbox(image, image_size):
         image_size: int or (height, width).
 
     Returns:
-        (height, width, C) uint8, grey (114) where the image does not reach. `boxes_back` leads boxes found in it back to the image.
+        (height, width, C) uint8, grey (114) where the image does not reach. `boxes_back` leads boxes found in it back
+        to the image.
     """
     return place(image.shape[:2], checked_size(image_size), "letterbox").image(image)
 

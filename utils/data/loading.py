@@ -1,16 +1,19 @@
 """`load` and `arrays`: any data set, by one call.
 
-Resizing moves everything that lies in the image with it. The same NumPy code does it for both, so that both give the same pixels.
+Resizing moves everything that lies in the image with it. The same NumPy code does it for both, so that both give the
+same pixels.
 """
 
 import difflib
 import functools
+import itertools
 import re
 
 import numpy as np
 
 from utils.data import catalogue, sources
-from utils.data.geometry import IGNORED, checked_resize, checked_size, place
+from utils.data.geometry import checked_resize, checked_size, place
+from utils.labels import IGNORED
 
 OBJECTS = ("boxes", "labels", "ignored", "masks", "keypoints")  # one entry for each object, padded together
 IN_SPACE = ("mask", "boxes", "masks", "keypoints")  # what has a place in the image
@@ -35,29 +38,33 @@ def arrays(
         split: "train", "validation", "test", or a part of one: "train[:100]", "test[50%:]".
         image_size: int or (height, width) to resize to (bilinear, antialiased); None leaves images as they are.
         channels: 1 for grey, 3 for RGB, None leaves them as they are.
-        per_class: int, that many images of each class, drawn by `seed`. With equal seeds, fewer images are a part of more images: those of
-            `per_class=1` are among those of `per_class=2`, and so on.
+        per_class: int, at most that many images of each class, drawn by `seed`; a class that has fewer gives all of
+            them. With equal seeds,
+            fewer images are a part of more images: those of `per_class=1` are among those of `per_class=2`, and so on.
         seed: int; only for `per_class`.
-        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with a warning.
-        target: "label"; "mask"; "boxes" for all that belongs to the objects; another key that the data has; or None for everything.
-        resize: "stretch" gives an image its new size without regard to the aspect; "letterbox" keeps the aspect and fills what is left, in
-            the image with grey (114), in `mask` with 255 (ignored). None: "letterbox" if the data has masks or boxes, else "stretch".
-            Boxes, masks and keypoints move with the image; masks take the value of the nearest pixel and are never interpolated.
+        on_error: for a folder with pictures that cannot be used: "raise" an error that lists them, or "skip" them with
+            a warning.
+        target: "label"; "mask"; "boxes" for all that belongs to the objects; another key that the data has; or None for
+            everything.
+        resize: "stretch" gives an image its new size without regard to the aspect; "letterbox" keeps the aspect and
+            fills what is left, in the image with grey (114), in `mask` with 255 (ignored). None: "letterbox" if the
+            data has masks or boxes, else "stretch". Boxes, masks and keypoints move with the image; masks take the
+            value of the nearest pixel and are never interpolated.
         max_objects: int, to which boxes, labels, masks and keypoints are padded; None for the data's own `max_objects`.
 
     Returns:
         images (N, H, W, C) uint8 and
         for "label": labels (N,) int32;
         for "mask": semantic masks (N, H, W) uint8, 0 background, class c is c + 1, 255 ignored;
-        for "boxes": a dict of `boxes` (N, M, 4) float32 `xyxy` pixels and `labels` (N, M) int32, and where the data has them `ignored`
-            (N, M) bool (crowds and difficult objects), `masks` (N, M, H, W) uint8 and `keypoints` (N, M, K, 3) float32; M is `max_objects`,
-            padding has label -1 and zeros elsewhere (False in `ignored`);
+        for "boxes": a dict of `boxes` (N, M, 4) float32 `xyxy` pixels and `labels` (N, M) int32, and where the data has
+            them `ignored` (N, M) bool (crowds and difficult objects), `masks` (N, M, H, W) uint8 and `keypoints` (N, M,
+            K, 3) float32; M is `max_objects`, padding has label -1 and zeros elsewhere (False in `ignored`);
         for another key: its array; captions are str.
         For None, one dict of `image` and all of these by their keys, as `training.fit` and a detector take it.
 
     Raises:
-        ValueError: unknown name, split or target, images of different sizes without `image_size`, a class with fewer than `per_class` images,
-            an image with more than `max_objects` objects, a folder that cannot be read.
+        ValueError: unknown name, split or target, images of different sizes without `image_size`, an image with more
+            than `max_objects` objects, a folder that cannot be read.
         FileNotFoundError: a path where nothing is.
         DataUnavailable: the data has to be downloaded and cannot be, or is damaged.
     """
@@ -119,16 +126,17 @@ def load(
     Args:
         name, split, image_size, channels, resize, max_objects: as for `arrays`.
         batch_size: int, or None for single examples.
-        target: None for dicts with the key `image` (H, W, C) uint8 and, as the data has them (`describe(name).targets`), `label` () int32,
-            `mask` (H, W) uint8, `boxes` (M, 4) float32, `labels` (M,) int32, `ignored` (M,) bool, `masks` (M, H, W) uint8, `keypoints`
-            (M, K, 3) float32, `caption` () string. The name of one key for pairs (image, target), as `fit` takes them; the target is
-            what `arrays` gives for it: for "boxes" a dict of all that belongs to the objects.
+        target: None for dicts with the key `image` (H, W, C) uint8 and, as the data has them
+            (`describe(name).targets`), `label` () int32, `mask` (H, W) uint8, `boxes` (M, 4) float32, `labels` (M,)
+            int32, `ignored` (M,) bool, `masks` (M, H, W) uint8, `keypoints` (M, K, 3) float32, `caption` () string. The
+            name of one key for pairs (image, target), as `fit` takes them; the target is what `arrays` gives for it:
+            for "boxes" a dict of all that belongs to the objects.
         shuffle: whether to draw the examples in random order, another one each time the dataset is gone through.
-        seed: int, of the order. Together with TensorFlow's global seed, which `session.start` sets, it decides the order: with both equal,
-            two runs give identical batches.
+        seed: int, of the order. Together with TensorFlow's global seed, which `session.start` sets, it decides the
+            order: with both equal, two runs give identical batches.
         repeat: whether to go on for ever.
-        drop_remainder: whether to leave out the last batch if it is not full, so that every batch has the same shape. A dataset that repeats
-            has no last batch: its batches are all full.
+        drop_remainder: whether to leave out the last batch if it is not full, so that every batch has the same shape. A
+            dataset that repeats has no last batch: its batches are all full.
         on_error: as for `arrays`.
 
     Returns:
@@ -185,7 +193,8 @@ def load(
 
 
 def part(split, description):
-    """Reads a split or a part of one, as TensorFlow Datasets writes it: "train", "train[:100]", "train[10%:50%]", "test[-20:]".
+    """Reads a split or a part of one, as TensorFlow Datasets writes it: "train", "train[:100]", "train[10%:50%]",
+    "test[-20:]".
 
     Returns:
         (split, start, stop), start < stop.
@@ -216,17 +225,15 @@ def part(split, description):
 
 
 def draw_per_class(labels, per_class, seed, description):
-    """Positions in `labels` of `per_class` examples of each class, class after class in turn: 0, 1, ..., 0, 1, ..."""
+    """Positions in `labels` of at most `per_class` examples of each class, class after class in turn: 0, 1, ..., 0, 1,
+    ...
+    """
     if per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
     order = np.random.RandomState(seed).permutation(len(labels))
-    chosen = []
-    for label, name in enumerate(description.classes):
-        positions = order[labels[order] == label]
-        if len(positions) < per_class:
-            raise ValueError(f"class {name!r} of {description.name} has {len(positions)} images here, not {per_class}")
-        chosen.append(positions[:per_class])
-    return np.stack(chosen, axis=1).reshape(-1)
+    of_class = [order[labels[order] == label][:per_class] for label in range(len(description.classes))]
+    turns = itertools.zip_longest(*of_class)  # a class that has fewer leaves out the later turns
+    return np.array([position for turn in turns for position in turn if position is not None], order.dtype)
 
 
 def fit(image, size, channels, resize="stretch"):
@@ -239,7 +246,8 @@ def fit(image, size, channels, resize="stretch"):
         resize: "stretch" or "letterbox".
 
     Returns:
-        (height, width, channels) uint8. Grey is ITU-R 601 luma; resizing is bilinear, with a wider kernel when it makes the image smaller.
+        (height, width, channels) uint8. Grey is ITU-R 601 luma; resizing is bilinear, with a wider kernel when it makes
+        the image smaller.
     """
     if channels not in (None, image.shape[2]):
         from PIL import Image
@@ -310,7 +318,9 @@ def fit_tensors(example, size, channels, resize, shape):
 
 
 def pad(value, key, objects, description):
-    """One of `OBJECTS`, (N, ...), padded to (objects, ...): labels with -1, the others with zeros; ValueError if N is more than `objects`."""
+    """One of `OBJECTS`, (N, ...), padded to (objects, ...): labels with -1, the others with zeros; ValueError if N is
+    more than `objects`.
+    """
     if len(value) > objects:
         raise ValueError(f"{too_many(objects, description)}: one has {len(value)}")
     result = np.full((objects, *value.shape[1:]), -1 if key == "labels" else 0, value.dtype)
@@ -407,4 +417,7 @@ def checked_channels(channels):
 
 def mixed_sizes(description):
     """The message for images that do not stack."""
-    return f"the images of {description.name} differ in size: give image_size, say image_size=128, to put them into one array"
+    return (
+        f"the images of {description.name} differ in size: give image_size, say image_size=128, to put them into one "
+        "array"
+    )

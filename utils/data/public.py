@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.data import voc_segmentation
 from utils.data.archives import cache_folder
 from utils.data.description import Description
 from utils.data.errors import DataUnavailable
@@ -59,7 +58,7 @@ class Labelled(Prepared):
 
     @functools.cached_property
     def builder(self):
-        builder = prepared(self.public)
+        builder = builder_of(self.public)
         found = {split: info.num_examples for split, info in builder.info.splits.items()}
         if found and any(found.get(split) != count for split, count in self.public.counts.items()):
             raise DataUnavailable(
@@ -96,29 +95,14 @@ class Labelled(Prepared):
                 yield self.picture({"image": encoded[index]}).numpy()
 
 
-class Pets(Labelled):
-    """The trimap says pet, background or border; the border, where people could not tell, is ignored."""
-
-    pictures = ("image", "segmentation_mask")
-
-    def decode(self, record):
-        import tensorflow as tf
-
-        trimap = self.picture(record, "segmentation_mask")[..., 0]
-        return {
-            "image": self.picture(record),
-            "label": tf.cast(record["label"], tf.int32),
-            "mask": tf.gather(tf.constant([255, 1, 0, 255], tf.uint8), tf.minimum(tf.cast(trimap, tf.int32), 3)),
-        }
-
-
 class Boxed(Labelled):
     """A set with boxes; those flagged as difficult or as a crowd are `ignored`, those without area are left out.
 
     Args:
         public, description: as for `Labelled`.
         flag: name of the feature that flags them.
-        first: number of the first pixel, from which the set counts; 1 in VOC, whose boxes begin with their first pixel's number.
+        first: number of the first pixel, from which the set counts; 1 in VOC, whose boxes begin with their first
+            pixel's number.
     """
 
     def __init__(self, public, description, flag, first):
@@ -143,8 +127,9 @@ class Boxed(Labelled):
         }
 
 
-def prepared(public):
-    """The builder of a public set: prepared in COURSE_DATA, in TensorFlow Datasets' own folder or in our cache before, else prepared now.
+def builder_of(public):
+    """The builder of a public set: prepared in COURSE_DATA, in TensorFlow Datasets' own folder or in our cache before,
+    else prepared now.
 
     Raises:
         DataUnavailable: it is not there and cannot be downloaded.
@@ -171,8 +156,10 @@ def prepared(public):
         reason = " ".join(str(error).split())
         place = f"{public.name}/{builder.version}"
         raise DataUnavailable(
-            f"{public.name} could not be downloaded and prepared ({reason}): try again, or prepare it on another machine with "
-            f"tensorflow_datasets.load({public.name!r}), put the folder {place} that this makes into a folder and set COURSE_DATA to that "
+            f"{public.name} could not be downloaded and prepared ({reason}): try again, or prepare it on another "
+            "machine with "
+            f"tensorflow_datasets.load({public.name!r}), put the folder {place} that this makes into a folder and set "
+            "COURSE_DATA to that "
             f"folder, or use the data set {public.instead!r} instead, which needs no file"
         ) from error
 
@@ -195,7 +182,9 @@ def opened(builder_class, folder, config, place):
 
 
 def reach(urls):
-    """Raises OSError if none of the hosts of these addresses is known here. TensorFlow Datasets would try for minutes before it says so."""
+    """Raises OSError if none of the hosts of these addresses is known here. TensorFlow Datasets would try for minutes
+    before it says so.
+    """
     if urllib.request.getproxies():
         return  # then it is the proxy that knows hosts
     hosts = {urllib.parse.urlsplit(url).hostname for url in urls}
@@ -225,156 +214,3 @@ def described(public, size, note="", **facts):
 def names(text, separator=None):
     """The names in a text, as a tuple."""
     return tuple(text.split(separator))
-
-
-def cats_vs_dogs():
-    """Photographs of cats and dogs."""
-    public = Public(
-        "cats_vs_dogs",
-        None,
-        counts={"train": 23262},
-        parts={"train": ("train", 0, 18610), "validation": ("train", 18610, 20936), "test": ("train", 20936, 23262)},
-        instead="shapes_crops",
-    )
-    description = described(
-        public,
-        ".8 GB",
-        title="Photographs of cats and dogs",
-        classes=("cat", "dog"),
-        licence="not stated (Microsoft Research and Petfinder)",
-        citation="J. Elson et al., Asirra: A CAPTCHA that Exploits Interest-Aligned Manual Image Categorization, CCS 2007",
-        note="Split here, 80 / 10 / 10 %: it comes in one piece.",
-    )
-    return Labelled(public, description)
-
-
-def tf_flowers():
-    """Photographs of flowers."""
-    public = Public(
-        "tf_flowers",
-        None,
-        counts={"train": 3670},
-        parts={"train": ("train", 0, 2570), "validation": ("train", 2570, 3120), "test": ("train", 3120, 3670)},
-        instead="shapes_crops",
-    )
-    description = described(
-        public,
-        ".2 GB",
-        title="Photographs of flowers",
-        classes=("dandelion", "daisy", "tulips", "sunflowers", "roses"),
-        licence="CC BY 2.0, by many photographers, named in the archive",
-        citation="The TensorFlow Team, Flowers, 2019",
-        note="Split here, 70 / 15 / 15 %: it comes in one piece.",
-    )
-    return Labelled(public, description)
-
-
-BREEDS = names(
-    "Abyssinian american_bulldog american_pit_bull_terrier basset_hound beagle Bengal Birman Bombay boxer British_Shorthair chihuahua "
-    "Egyptian_Mau english_cocker_spaniel english_setter german_shorthaired great_pyrenees havanese japanese_chin keeshond leonberger "
-    "Maine_Coon miniature_pinscher newfoundland Persian pomeranian pug Ragdoll Russian_Blue saint_bernard samoyed scottish_terrier "
-    "shiba_inu Siamese Sphynx staffordshire_bull_terrier wheaten_terrier yorkshire_terrier"
-)
-
-
-def oxford_iiit_pet():
-    """Photographs of cats and dogs by breed, with a mask."""
-    public = Public(
-        "oxford_iiit_pet",
-        None,
-        counts={"train": 3680, "test": 3669},
-        parts={"train": ("train", 0, 3128), "validation": ("train", 3128, 3680), "test": ("test", 0, 3669)},
-        instead="shapes",
-    )
-    description = described(
-        public,
-        ".8 GB",
-        title="Cats and dogs of 37 breeds, with a mask of the animal",
-        classes=BREEDS,
-        licence="CC BY-SA 4.0",
-        citation="O. Parkhi, A. Vedaldi, A. Zisserman, C. Jawahar, Cats and Dogs, CVPR 2012",
-        note="The mask has two classes whatever the breed: 1 is the animal, 0 the background; the border between them, which the authors' trimap "
-        "marks as such, is ignored (255). Validation is the last 15 % of the authors' training images.",
-        targets=("label", "mask"),
-        mask_classes=("background", "pet"),
-    )
-    return Pets(public, description)
-
-
-VOC_NOTE = (
-    "It has boxes; masks are in voc_segmentation. Objects that VOC marks as difficult are `ignored`: VOC's own evaluation counts them neither as "
-    "found nor as missed. VOC counts pixels from 1; "
-    "here a box begins at the edge of its first pixel. "
-)
-
-
-def voc(year="2007"):
-    """Pascal VOC: photographs with boxes."""
-    public = {
-        "2007": Public(
-            "voc",
-            "2007",
-            counts={"train": 2501, "validation": 2510, "test": 4952},
-            parts={"train": ("train", 0, 2501), "validation": ("validation", 0, 2510), "test": ("test", 0, 4952)},
-            instead="shapes",
-        ),
-        "2012": Public(
-            "voc",
-            "2012",
-            counts={"train": 5717, "validation": 5823},
-            parts={"train": ("train", 0, 5145), "validation": ("train", 5145, 5717), "test": ("validation", 0, 5823)},
-            instead="shapes",
-        ),
-    }[year]
-    description = described(
-        public,
-        {"2007": ".9 GB", "2012": "3.6 GB"}[year],
-        title=f"Pascal VOC {year}: photographs with boxes",
-        classes=voc_segmentation.CLASSES,
-        licence="Flickr's terms of use",
-        citation=f"M. Everingham et al., The PASCAL Visual Object Classes Challenge {year}",
-        note=VOC_NOTE
-        + {
-            "2007": "Split as the challenge did.",
-            "2012": "Nobody has the truth of the challenge's test images: test is its validation split, validation the last tenth of its train.",
-        }[year],
-        targets=("boxes", "labels", "ignored"),
-        max_objects=100,
-        variants=("voc/2007", "voc/2012"),
-    )
-    return Boxed(public, description, flag="is_difficult", first=1)
-
-
-COCO = names(
-    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,bench,bird,cat,dog,horse,"
-    "sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,"
-    "baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,"
-    "carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,"
-    "oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush",
-    ",",
-)
-
-
-def coco(year="2017"):
-    """COCO: photographs with boxes."""
-    public = Public(
-        "coco",
-        year,
-        counts={"train": 118287, "validation": 5000},
-        parts={"train": ("train", 0, 113287), "validation": ("train", 113287, 118287), "test": ("validation", 0, 5000)},
-        instead="shapes",
-    )
-    description = described(
-        public,
-        "25 GB",
-        title=f"COCO {year}: photographs with boxes",
-        classes=COCO,
-        licence="annotations CC BY 4.0; photographs by Flickr's terms of use",
-        citation="T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014",
-        note="Crowds (one box around many) are `ignored`, boxes without area left out. Nobody has the truth of COCO's test images: test is its validation "
-        "split, on which papers report; validation is the last 5,000 of its train.",
-        targets=("boxes", "labels", "ignored"),
-        max_objects=100,
-        variants=("coco/2017",),
-    )
-    return Boxed(public, description, flag="is_crowd", first=0)

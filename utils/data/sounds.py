@@ -2,8 +2,9 @@
 
     signals, labels = sounds.words(200, seed=3)          # 200 words of four sounds, other speakers for every seed
 
-All are (N, samples) float32 in [-1, 1] at `RATE` samples a second, with noise behind them and a beginning that is drawn, and balanced: sound i
-has the class i modulo the number of classes. Made sounds are no recordings: they show what a network can tell apart, not how well it hears people.
+All are (N, samples) float32 in [-1, 1] at `RATE` samples a second, with noise behind them and a beginning that is
+drawn, and balanced: sound i has the class i modulo the number of classes. Made sounds are no recordings: they show what
+a network can tell apart, not how well it hears people.
 """
 
 import numpy as np
@@ -13,7 +14,8 @@ RATE = 8000
 TONES = ("steady", "rising", "falling", "wavering")
 RHYTHMS = ("even", "gallop", "limp", "sway")
 
-# Formants in Hz of five vowels: roughly the men's averages of Peterson and Barney (1952), rounded; a speaker scales all of them.
+# Formants in Hz of five vowels: roughly the men's averages of Peterson and Barney (1952), rounded; a speaker scales all
+# of them.
 VOWELS = {"a": (730, 1090), "e": (530, 1840), "i": (270, 2290), "o": (570, 840), "u": (300, 870)}
 HISSES = {"s": 3200, "f": 1500}  # Hz, the middle of a band of noise
 # Each word has a partner with the same sounds in another order.
@@ -71,10 +73,11 @@ def rhythms(count, seed=0, seconds=2.0, noise=0.02):
 
 
 def words(count, seed=0, seconds=1.2, noise=0.02):
-    """Words of three speech sounds: vowels from a buzz through two resonances, s and f from filtered noise, d from a pause and a click.
+    """Words of three speech sounds: vowels from a buzz through two resonances, s and f from filtered noise, d from a
+    pause and a click.
 
-    Every word comes from another speaker (pitch 90 to 250 Hz, length of the throat), with other lengths, another loudness, another
-    beginning. Klatt (1980) is the full form of such a synthesiser.
+    Every word comes from another speaker (pitch 90 to 250 Hz, length of the throat), with other lengths, another
+    loudness, another beginning. Klatt (1980) is the full form of such a synthesiser.
 
     Args, returns: as for `tones`; labels are indices into `WORDS`.
     """

@@ -1,4 +1,5 @@
-"""The shape that every data set takes for `load` and `arrays`, and what is common to those that fit into memory or are made one by one.
+"""The shape that every data set takes for `load` and `arrays`, and what is common to those that fit into memory or are
+made one by one.
 
 A source has
 
@@ -6,15 +7,16 @@ A source has
 - `targets`: the keys of an example besides `image`, a part of `SPECIFICATION`;
 - `records(split, start, stop)`: a `tf.data.Dataset` of dicts that are cheap to shuffle (not yet decoded);
 - `decode(record)`: the finished dict of tensors, `image` first among them, made inside `tf.data`;
-- if "label" is among its targets, `labels(split)`: (N,) int32, in the order of the split, and `images(split, indices)`: an iterable of
-  (H, W, C) uint8, read as it is gone through;
-- if it can give them without TensorFlow, `examples(split, indices)`: an iterable of the dicts that `decode` gives, in NumPy (caption: str).
-  Without it, `arrays` goes by `records` and `decode`.
+- if "label" is among its targets, `labels(split)`: (N,) int32, in the order of the split, and `images(split, indices)`:
+  an iterable of (H, W, C) uint8, read as it is gone through;
+- if it can give them without TensorFlow, `examples(split, indices)`: an iterable of the dicts that `decode` gives, in
+  NumPy (caption: str). Without it, `arrays` goes by `records` and `decode`.
 
-An example is not padded: `N` is its own number of objects. All that is left to `utils.data.loading`: resizing everything together, padding to
-`description.max_objects`, static shapes. `boxes` are `xyxy` corners in pixels of the image as it is; what has no area or lies outside is
-the source's to refuse, not `load`'s to repair. `ignored` is among the targets of a data set only if it has such objects, or may have them
-(VOC, COCO); without the key, every object counts. The pixels of an ignored object are 255 in `mask`.
+An example is not padded: `N` is its own number of objects. All that is left to `utils.data.loading`: resizing
+everything together, padding to `description.max_objects`, static shapes. `boxes` are `xyxy` corners in pixels of the
+image as it is; what has no area or lies outside is the source's to refuse, not `load`'s to repair. `ignored` is among
+the targets of a data set only if it has such objects, or may have them (VOC, COCO); without the key, every object
+counts. The pixels of an ignored object are 255 in `mask`.
 
 | key | shape | type | |
 |---|---|---|---|
@@ -30,6 +32,7 @@ the source's to refuse, not `load`'s to repair. `ignored` is among the targets o
 """
 
 import functools
+import io
 
 import numpy as np
 
@@ -70,8 +73,8 @@ class OneByOne:
     Args:
         description: a `Description`.
         targets: keys besides `image`.
-        example: function of (split, index) that returns the dict of one example, as described above (caption: str); safe to call from
-            several threads.
+        example: function of (split, index) that returns the dict of one example, as described above (caption: str);
+            safe to call from several threads.
         labels: function from a split to its labels (N,) int32; only where "label" is among the targets.
     """
 
@@ -119,7 +122,8 @@ class InMemory:
 
     Args:
         description: a `Description`.
-        splits: a function of no arguments that returns a dict from split to (images (N, H, W, C) uint8, labels (N,) int32).
+        splits: a function of no arguments that returns a dict from split to (images (N, H, W, C) uint8, labels (N,)
+            int32).
     """
 
     targets = ("label",)
@@ -162,7 +166,8 @@ def stratified(labels, counts, seed):
 
     Args:
         labels: (N,) int.
-        counts: dict from split to the number of positions that each class gives it; the split with None takes what is left.
+        counts: dict from split to the number of positions that each class gives it; the split with None takes what is
+            left.
         seed: int.
 
     Returns:
@@ -176,3 +181,12 @@ def stratified(labels, counts, seed):
             parts[split].append(positions[:count])
             positions = positions[count:]
     return {split: random.permutation(np.concatenate(part)) for split, part in parts.items()}
+
+
+def encoded(image):
+    """An (H, W) or (H, W, 3) uint8 image as the bytes of a PNG."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -1,4 +1,5 @@
-"""Anchors (Faster R-CNN), default boxes (SSD), priors (YOLOv2): boxes of fixed sizes at every place of a feature map, from which a net predicts.
+"""Anchors (Faster R-CNN), default boxes (SSD), priors (YOLOv2): boxes of fixed sizes at every place of a feature map,
+from which a net predicts.
 
 All is NumPy: a net's anchors depend on the size of its maps alone, and stand in the compiled graph as constants.
 """
@@ -31,16 +32,18 @@ def base(sizes, ratios):
 def place(base, feature_shape, stride):
     """Boxes that are centred on 0, put on every place of a feature map.
 
-    Place (row, column) of the map is the square of `stride` pixels that begins at (row * stride, column * stride), and its centre lies half a
-    stride further.
+    Place (row, column) of the map is the square of `stride` pixels that begins at (row * stride, column * stride), and
+    its centre lies half a stride further.
 
     Args:
-        base: (A, 4) `xyxy` pixels around 0: what `base` gives, or any others, such as sizes found by clustering (YOLOv2).
+        base: (A, 4) `xyxy` pixels around 0: what `base` gives, or any others, such as sizes found by clustering
+            (YOLOv2).
         feature_shape: (H, W) of the map.
         stride: pixels of the image for one step on the map, a number or (vertical, horizontal); it need not be whole.
 
     Returns:
-        (H * W * A, 4) float32 `xyxy` pixels: row by row, in a row place by place, at a place in the order of `base`. They are not cut to the image.
+        (H * W * A, 4) float32 `xyxy` pixels: row by row, in a row place by place, at a place in the order of `base`.
+        They are not cut to the image.
     """
     (rows, columns), (down, right) = feature_shape, np.broadcast_to(np.asarray(stride, np.float64), 2)
     y, x = (np.arange(rows) + 0.5) * down, (np.arange(columns) + 0.5) * right
@@ -59,9 +62,10 @@ def grid(feature_shape, stride, sizes, ratios):
         ratios: floats: height / width.
 
     Returns:
-        (H * W * A, 4) float32 `xyxy` pixels, A = ratios * sizes, in the order row, column, ratio, size, as a convolution with A outputs at each
-        place gives them when (H, W, A) is flattened. They are centred on the places (`place`); Faster R-CNN's code and torchvision round them
-        to whole pixels and centre them on the places' corners.
+        (H * W * A, 4) float32 `xyxy` pixels, A = ratios * sizes, in the order row, column, ratio, size, as a
+        convolution with A outputs at each place gives them when (H, W, A) is flattened. They are centred on the places
+        (`place`); Faster R-CNN's code and torchvision round them to whole pixels and centre them on the places'
+        corners.
 
     Raises:
         ValueError: no size or ratio, or one that is not above 0.

@@ -1,8 +1,8 @@
 """A box told relative to another one: what the box branch of a detector predicts.
 
-R-CNN (Girshick et al., CVPR 2014, appendix C) and all that came after it predict the shift of the centre in units of the anchor's (or the
-proposal's) size, and the logarithm of the ratio of the sizes. The four numbers then do not depend on where the anchor lies and how large it
-is, and no prediction is a box of negative width.
+R-CNN (Girshick et al., CVPR 2014, appendix C) and all that came after it predict the shift of the centre in units of
+the anchor's (or the proposal's) size, and the logarithm of the ratio of the sizes. The four numbers then do not depend
+on where the anchor lies and how large it is, and no prediction is a box of negative width.
 """
 
 import math
@@ -22,8 +22,8 @@ def encode(boxes, anchors, weights=(1, 1, 1, 1)):
         weights: 4 floats that bring the four numbers to a similar spread; Fast R-CNN's are (10, 10, 5, 5).
 
     Returns:
-        (..., 4) float32. A side that is not above 0, as in a box that is padding, counts as 1 pixel: the numbers mean nothing then and the
-        caller leaves them out, but they are finite, and so are their gradients.
+        (..., 4) float32. A side that is not above 0, as in a box that is padding, counts as 1 pixel: the numbers mean
+        nothing then and the caller leaves them out, but they are finite, and so are their gradients.
     """
     xp = geometry.namespace(boxes, anchors)
     boxes, anchors = geometry.floats(xp, boxes, anchors, wide=True)
@@ -43,7 +43,8 @@ def decode(deltas, anchors, weights=(1, 1, 1, 1)):
         weights: as in `encode`.
 
     Returns:
-        (..., 4) float32 `xyxy` pixels, not cut to the image. dw and dh count as log(1000 / 16) at most: a side grows 62.5 times, not more.
+        (..., 4) float32 `xyxy` pixels, not cut to the image. dw and dh count as log(1000 / 16) at most: a side grows
+        62.5 times, not more.
     """
     xp = geometry.namespace(deltas, anchors)
     deltas, anchors = geometry.floats(xp, deltas, anchors, wide=True)

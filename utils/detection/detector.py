@@ -1,89 +1,223 @@
-"""What all detectors of the course share: they are trained from batches of `utils.data.load`, and they detect.
+"""What all detectors share: training from batches that are dicts, detection in batches of one size, saving, evaluation.
 
-A detector is a `keras.Model` that takes such a batch, the dict whole. So the truth reaches the loss by the same way on all three
-backends: `call` looks at the images alone, `compute_loss` reads the boxes and labels from `x`.
+A detector of its own names the parts of its loss, and writes three methods:
+
+- `call(inputs, training)`: the outputs of its net, in any structure, for a dict with `image`, or for images;
+- `losses_of(batch, outputs)`: a dict of scalar losses, which are added up and reported one by one;
+- `boxes_and_scores(outputs)`: boxes (B, N, 4) or (B, N, C, 4) and scores (B, N, C), of which `nms.select` takes the
+  best. A detector that has more to do than this (masks of the boxes that were found, another suppression) writes
+  `detections(...)` instead.
+
+    class MyDetector(Detector):
+        loss_names = ("class_loss", "box_loss")
+
+        def __init__(self, classes, input_shape=(96, 96, 3), **kwargs):
+            super().__init__(settings={"classes": classes, "input_shape": input_shape}, **kwargs)
+            # A keras.Model with an Input: its weights are made here, so that a saved file can be loaded.
+            self.network = ...
+
+A detector whose net takes the images and nothing else need not write `call`.
 """
+
+import functools
 
 import keras
 import numpy as np
 from keras import ops
 
-from utils import boxes as geometry
-from utils.detection import nms
-from utils.training import filled_batches, jit_compile
+from utils.detection import evaluation
+from utils.detection.nms import select
 
 
 class Detector(keras.Model):
-    """Base of the detectors. A detector of its own has `network`, a functional keras.Model from images to whatever its head gives,
-    `names_of_losses`, and the two methods `losses_of` and `candidates`.
+    """Base of the detectors.
+
+    Batches are dicts as `utils.data.load` gives them: `image` (B, H, W, 3) uint8, `boxes` (B, M, 4) float32 `xyxy`
+    pixels, `labels` (B, M) int32 padded with -1, and what a detector needs besides (`ignored` (B, M) bool, `masks`,
+    `keypoints`). `compile(optimizer)` takes no loss, and `fit(dataset)` and `evaluate(dataset)` report `loss`, the sum,
+    and each of its parts.
 
     Args:
-        network: keras.Model on images (B, H, W, C), 0 to 255, preprocessing inside. Height and width are known, so that anchors are constants.
-        classes: number of classes, C, without a background.
-        arguments: dict of what the constructor was called with, for saving and loading. `backbone` may be a keras.Model. `weights` are not
-            loaded again: those of the saved detector follow.
-        name: of the model.
-
-    Raises:
-        ValueError: images of any size, or no class.
+        settings: dict of the arguments of the subclass's constructor, for `get_config`: plain values. `backbone` may be
+            a keras.Model, which is written down whole, and `weights` is not: those of the saved detector follow.
+        kwargs: `name`, `dtype` as for `keras.Model`.
 
     Attributes:
-        classes: int.
-        image_shape: (height, width, channels).
+        loss_names: of the class: the keys of what `losses_of` gives.
     """
 
-    names_of_losses = ()
+    loss_names = ()
 
-    def __init__(self, network, classes, arguments, name):
-        super().__init__(name=name)
-        if None in network.input_shape[1:]:
-            raise ValueError(f"a detector needs images of one size, not {network.input_shape[1:]}")
-        if classes < 1:
-            raise ValueError(f"classes must be at least 1, got {classes}")
-        self.network = network
-        self.classes = classes
-        self.image_shape = tuple(network.input_shape[1:])
-        self.trackers = [keras.metrics.Mean(name=name) for name in self.names_of_losses]
-        # Neither is tracked: the one holds models with this one inside, the other may hold the backbone, whose layers `network` has.
-        object.__setattr__(self, "_detecting", {})
-        object.__setattr__(self, "_arguments", dict(arguments))
-        self.built = True
+    def __init__(self, settings, **kwargs):
+        # Autocasting would turn the boxes of a batch into float16 under mixed_float16: 1,001 pixels would become 1,001
+        # or 1,002.
+        super().__init__(autocast=False, **kwargs)
+        self._settings = _Hidden(dict(settings))
+        self._compiled_detections = _Hidden({})
+        self.built = True  # the subclass's constructor makes all weights: there is nothing to build from a shape
+        self._loss_parts = [keras.metrics.Mean(name=name) for name in self.loss_names]
+
+    # What a detector writes
 
     def call(self, inputs, training=None):
-        """What the head gives for images (B, H, W, C), or for the images of a batch."""
-        return self.network(inputs["image"] if isinstance(inputs, dict) else inputs, training=training)
+        """The outputs of `network` for images, or for the images of a batch."""
+        return self.network(image_of(inputs), training=training)
 
     def losses_of(self, batch, outputs):
-        """The losses of a batch, each a scalar in float32, by the names of `names_of_losses`.
+        """The parts of the loss.
 
         Args:
-            batch: dict of `image` (B, H, W, C), `boxes` (B, M, 4), M at least 1, `xyxy` pixels, `labels` (B, M) padded with -1, and perhaps `ignored`
-                (B, M) bool, `masks`, `keypoints`.
-            outputs: what `call` gave.
-        """
-        raise NotImplementedError(f"{type(self).__name__}.losses_of")
-
-    def candidates(self, outputs):
-        """What the head says, as boxes and scores, before thresholds and suppression.
-
-        Args:
-            outputs: what `call` gave.
+            batch: dict of tensors, as in the dataset; each image has room for one object at least.
+            outputs: what `call` gave for it.
 
         Returns:
-            boxes (B, N, 4), or (B, N, C, 4) if each class has its own, float32 `xyxy` pixels; scores (B, N, C) float32 in [0, 1].
+            dict of scalar float32 tensors, with the keys `loss_names`.
         """
-        raise NotImplementedError(f"{type(self).__name__}.candidates")
+        raise NotImplementedError(f"{type(self).__name__} has no losses_of(batch, outputs)")
+
+    def boxes_and_scores(self, outputs):
+        """Candidates, from the outputs of the net.
+
+        Args:
+            outputs: what `call` gives, for B images.
+
+        Returns:
+            boxes (B, N, 4) or (B, N, C, 4) float32 `xyxy` pixels, and scores (B, N, C) float32 in [0, 1].
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no boxes_and_scores(outputs)")
+
+    def detections(self, images, score_threshold, iou_threshold, max_detections):
+        """Detections of a batch, inside a compiled graph: the net, and the best of its candidates.
+
+        Args:
+            images: (B, H, W, 3) tensor.
+            score_threshold, iou_threshold: scalar tensors.
+            max_detections: int, K.
+
+        Returns:
+            dict of tensors with `boxes` (B, K, 4), `labels` (B, K), `scores` (B, K), and more where a detector has
+            more.
+        """
+        boxes, scores = self.boxes_and_scores(self(images, training=False))
+        found = select(boxes, scores, score_threshold, iou_threshold, max_detections)
+        return {name: found[name] for name in ("boxes", "labels", "scores")}
+
+    # Training
+
+    def compile(self, optimizer="adam", jit_compile=None, **kwargs):
+        """As `keras.Model.compile`; the losses are the detector's own.
+
+        Args:
+            optimizer: a Keras optimizer, or its name.
+            jit_compile: None: compiled by XLA on JAX, which is slow without, and not on TensorFlow, where on a CPU it
+                gains nothing and costs seconds and memory.
+            kwargs: the rest of `keras.Model.compile`'s arguments.
+
+        Raises:
+            ValueError: a loss or metrics are given.
+        """
+        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
+            raise ValueError(
+                "a detector has its own losses, and evaluate_on measures it: compile without loss and metrics"
+            )
+        if jit_compile is None:
+            jit_compile = keras.backend.backend() == "jax"
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The sum of the parts and of what regularises the weights; Keras calls this."""
+        if not isinstance(x, dict) or "labels" not in x:
+            raise ValueError("train and evaluate a detector with a dataset of dicts: image, boxes, labels")
+        parts = self.losses_of(with_room(x), y_pred)
+        if set(parts) != set(self.loss_names):
+            raise ValueError(
+                f"{type(self).__name__}: losses_of gave {', '.join(parts)}, but loss_names is {self.loss_names}"
+            )
+        for tracker in self._loss_parts:
+            tracker.update_state(parts[tracker.name])
+        return functools.reduce(ops.add, [*parts.values(), *self.losses])
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return self.get_metrics_result()
+
+    # Detection
+
+    def detect(self, images, score_threshold=0.05, iou_threshold=0.5, max_detections=100, batch_size=16):
+        """Find objects.
+
+        Args:
+            images: (B, H, W, 3), uint8 or float from 0 to 255.
+            score_threshold: float; detections of this score or less are left out.
+            iou_threshold: float, of the suppression within a class.
+            max_detections: int, K.
+            batch_size: images at a time; the last batch is filled up, so that all have one shape. Another size is
+                compiled anew.
+
+        Returns:
+            dict of NumPy arrays: `boxes` (B, K, 4) float32 `xyxy` pixels, cut to the image, `labels` (B, K) int32, -1
+            in the padding, and `scores` (B, K) float32 by falling score; and what else the detector finds.
+
+        Raises:
+            ValueError: images of another shape.
+        """
+        images = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
+        expected = self.network.input_shape[1:]
+        if images.ndim != 4 or any(size not in (None, found) for size, found in zip(expected, images.shape[1:])):
+            raise ValueError(f"{self.name} takes images (B, {', '.join(map(str, expected))}), not {images.shape}")
+        if max_detections < 1 or batch_size < 1:
+            raise ValueError(f"max_detections and batch_size must be at least 1, got {max_detections} and {batch_size}")
+        none = len(images) == 0
+        images = np.zeros((1, *images.shape[1:]), images.dtype) if none else images
+        compiled = self._compiled_detections.value
+        if max_detections not in compiled:
+            compiled[max_detections] = _Detection(self, max_detections)
+        thresholds = np.float32([score_threshold, iou_threshold])
+        found = []
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            filled = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
+            results = compiled[max_detections].predict_on_batch({"images": filled, "thresholds": thresholds})
+            found.append({name: np.asarray(values)[: len(batch)] for name, values in results.items()})
+        found = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        found = {name: values[:0] for name, values in found.items()} if none else found
+        height, width = images.shape[1:3]
+        return found | {"boxes": np.clip(found["boxes"], 0, np.float32([width, height, width, height]))}
+
+    def evaluate_on(self, dataset, iou="coco", kind="bbox", classes=None, **options):
+        """Detect on every image of a dataset, and evaluate.
+
+        Args:
+            dataset: iterable of batches, dicts with `image`, `boxes` (for kind="segm", `masks`) and `labels`.
+            iou, kind, classes: as for `evaluation.evaluate`.
+            options: of `detect`.
+
+        Returns:
+            dict as `evaluation.evaluate` gives it.
+
+        Raises:
+            ValueError: the dataset is empty, or as for `evaluation.evaluate`.
+        """
+        detections, targets = [], []
+        keys = ("labels", "ignored", "boxes" if kind == "bbox" else "masks")
+        for batch in dataset:
+            batch = {name: np.asarray(values) for name, values in batch.items() if name in ("image", *keys)}
+            found = self.detect(batch.pop("image"), **options)
+            for images, arrays in ((detections, found), (targets, batch)):
+                count = len(arrays["labels"])
+                images.extend({name: values[index] for name, values in arrays.items()} for index in range(count))
+        if not targets:
+            raise ValueError("there are no images to evaluate")
+        return evaluation.evaluate(detections, targets, iou, kind, classes)
 
     # Saving
 
     def get_config(self):
-        """The arguments of the constructor; a backbone that is a model is written down whole."""
-        config = self._arguments | {"name": self.name}
-        if isinstance(config.get("backbone"), keras.Model):
-            config["backbone"] = keras.saving.serialize_keras_object(config["backbone"])
-        if "weights" in config:
-            config["weights"] = None
-        return config
+        settings = dict(self._settings.value)
+        if isinstance(settings.get("backbone"), keras.Model):
+            settings["backbone"] = keras.saving.serialize_keras_object(settings["backbone"])
+        if "weights" in settings:
+            settings["weights"] = None
+        return {**settings, "name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -92,79 +226,54 @@ class Detector(keras.Model):
             config = config | {"backbone": backbone}
         return cls(**config)
 
-    # Training
-
-    def compile(self, optimizer, **options):
-        """As `keras.Model.compile`; the losses are the detector's own."""
-        super().compile(optimizer, **{"jit_compile": jit_compile(), **options})
-
     def compile_from_config(self, config):
-        """Compile a loaded detector as it was."""
+        """Keras asks for this where `compile` is a class's own; it is Keras's own, all the same."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The sum of the losses. Each is reported by its own name too."""
-        if x["labels"].shape[1] == 0:  # no image has an object: one row of padding says the same, and has a maximum
-            x = x | {
-                "boxes": ops.zeros((ops.shape(x["labels"])[0], 1, 4)),
-                "labels": -ops.ones((ops.shape(x["labels"])[0], 1), "int32"),
-            }
-            x.pop("ignored", None)
-        found = self.losses_of(x, y_pred)
-        for tracker in self.trackers:
-            tracker.update_state(found[tracker.name])
-        return sum(found[name] for name in self.names_of_losses)
 
-    # Detecting
-
-    def detect(self, images, score_threshold=0.05, iou_threshold=0.5, max_detections=100, batch_size=16):
-        """Objects in images.
-
-        Args:
-            images: (B, H, W, C) uint8 or float, 0 to 255, of the size that the detector was made for.
-            score_threshold: float; what scores less is left out.
-            iou_threshold: float: of two boxes of one class whose IoU is above it, the one with the lower score goes.
-            max_detections: K, of an image.
-            batch_size: images at a time; the last batch is filled up, so that no odd one is compiled anew.
-
-        Returns:
-            dict of NumPy arrays, by falling score: `boxes` (B, K, 4) float32 `xyxy` pixels, cut to the image, `labels` (B, K) int32 padded
-            with -1, `scores` (B, K) float32, 0 in the padding.
-
-        Raises:
-            ValueError: images of another shape.
-        """
-        images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"{self.name} takes images (B, {', '.join(map(str, self.image_shape))}), not {images.shape}"
-            )
-        key = (float(score_threshold), float(iou_threshold), int(max_detections))
-        if key not in self._detecting:
-            self._detecting[key] = _Detecting(self, *key)
-            self._detecting[key].compile(jit_compile=jit_compile())
-        size = max(1, min(batch_size, len(images)))
-        # Of no images, one batch of grey ones tells shapes and types.
-        batches = list(filled_batches([images], size)) or [([np.zeros((size, *self.image_shape), images.dtype)], 0)]
-        found = [(self._detecting[key].predict_on_batch(batch), kept) for (batch,), kept in batches]
-        return {name: np.concatenate([part[name][:kept] for part, kept in found]) for name in found[0][0]}
-
-    def detections(self, outputs, score_threshold, iou_threshold, max_detections):
-        """From what `call` gave to what `detect` gives, as tensors."""
-        boxes, scores = self.candidates(outputs)
-        height, width = self.image_shape[:2]
-        found = nms.select(geometry.clip(boxes, height, width), scores, score_threshold, iou_threshold, max_detections)
-        return {name: found[name] for name in ("boxes", "labels", "scores")}
+def image_of(inputs):
+    """The images of a batch: the dict's `image`, or what is no dict as it is."""
+    return inputs["image"] if isinstance(inputs, dict) else inputs
 
 
-class _Detecting(keras.Model):
-    """Detector, thresholds and suppression in one compiled graph."""
+def check(classes, image_shape):
+    """ValueError if a detector cannot be made for these: anchors are constants, so that it needs the size of the
+    images.
+    """
+    if classes < 1:
+        raise ValueError(f"classes must be at least 1, got {classes}")
+    if len(image_shape) != 3 or None in image_shape:
+        raise ValueError(f"a detector needs images of one size, (height, width, channels), not {tuple(image_shape)}")
 
-    def __init__(self, detector, *thresholds):
-        super().__init__(name="detecting")
-        self.detector, self.thresholds = detector, thresholds
-        self.built = True
 
-    def call(self, images, training=None):
-        return self.detector.detections(self.detector(images, training=False), *self.thresholds)
+def with_room(batch):
+    """The batch, with one row of padding where no image has room for an object: of an empty row there is no maximum."""
+    if batch["labels"].shape[1]:
+        return batch
+    count = ops.shape(batch["labels"])[0]
+    padding = {"boxes": ops.zeros((count, 1, 4)), "labels": -ops.ones((count, 1), "int32")}
+    return {name: values for name, values in batch.items() if name != "ignored"} | padding
+
+
+class _Hidden:
+    """A value that Keras does not look into: no layer of the detector's, and nothing to save."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+class _Detection(keras.Model):
+    """The way from images to detections as a model, so that each backend compiles it. The thresholds are inputs:
+    another one costs nothing.
+    """
+
+    def __init__(self, detector, max_detections):
+        super().__init__(name="detection", dtype="float32", autocast=False)
+        self.detector, self.max_detections = detector, max_detections
+        self.compile(jit_compile=keras.backend.backend() == "jax")
+        self.built = True  # there is no weight to make, and JAX would call it once uncompiled
+
+    def call(self, inputs):
+        score_threshold, iou_threshold = ops.unstack(inputs["thresholds"])
+        return self.detector.detections(inputs["images"], score_threshold, iou_threshold, self.max_detections)

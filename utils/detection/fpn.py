@@ -1,7 +1,8 @@
 """Feature pyramid network: Lin, Dollar, Girshick, He, Hariharan and Belongie (CVPR 2017).
 
-A backbone's deep maps know what is there, its shallow ones know where. From the top down, each map is enlarged and added to the next
-finer one, so that every level of the pyramid has both. All levels have the same number of channels, and one head serves them all.
+A backbone's deep maps know what is there, its shallow ones know where. From the top down, each map is enlarged and
+added to the next finer one, so that every level of the pyramid has both. All levels have the same number of channels,
+and one head serves them all.
 """
 
 from keras import layers
@@ -12,16 +13,17 @@ from utils.layers import CropLike
 def fpn(maps, levels, channels=256, top=None, name="fpn"):
     """The pyramid P_l of the maps C_l of a backbone.
 
-    Each C_l goes through a 1x1 convolution. From the coarsest level down, the sum so far is doubled by nearest neighbours, cut to the
-    size of the finer map where that is odd, and added to it. A 3x3 convolution on each sum takes away the steps of the enlargement.
-    Neither has an activation, as in the paper.
+    Each C_l goes through a 1x1 convolution. From the coarsest level down, the sum so far is doubled by nearest
+    neighbours, cut to the size of the finer map where that is odd, and added to it. A 3x3 convolution on each sum takes
+    away the steps of the enlargement. Neither has an activation, as in the paper.
 
     Args:
         maps: list of tensors (B, H_l, W_l, C_l), the finest first; each next one half as large.
         levels: their levels, rising by 1: level l has a stride of 2^l pixels.
         channels: of every level of the pyramid.
-        top: what comes above the coarsest level n. None: nothing. "pool": P_(n+1) is every second place of P_n (FPN's own, for large
-            anchors). "convolutions": P_(n+1) is a 3x3 convolution of stride 2 on C_n, and P_(n+2) another on its ReLU (RetinaNet).
+        top: what comes above the coarsest level n. None: nothing. "pool": P_(n+1) is every second place of P_n (FPN's
+            own, for large anchors). "convolutions": P_(n+1) is a 3x3 convolution of stride 2 on C_n, and P_(n+2)
+            another on its ReLU (RetinaNet).
             "convolutions_of_p": the same, the first one on P_n (what torchvision and Detectron2 build).
         name: beginning of the names of all layers.
 

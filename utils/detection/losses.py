@@ -1,4 +1,5 @@
-"""Losses of detectors, element by element, in Keras's order of arguments: truth, prediction. The caller masks, sums and divides.
+"""Losses of detectors, element by element, in Keras's order of arguments: truth, prediction. The caller masks, sums and
+divides.
 
 All compute in float32 at least, also under `mixed_float16`.
 """
@@ -9,9 +10,11 @@ from utils import boxes as geometry
 
 
 def sigmoid_focal(y_true, logits, alpha=0.25, gamma=2.0):
-    """Focal loss of independent sigmoids (Lin et al., ICCV 2017): cross-entropy times (1 - p)^gamma, p the probability of what is true.
+    """Focal loss of independent sigmoids (Lin et al., ICCV 2017): cross-entropy times (1 - p)^gamma, p the probability
+    of what is true.
 
-    RetinaNet sums it over all anchors and classes, and divides by the number of anchors that are matched with an object.
+    RetinaNet sums it over all anchors and classes, and divides by the number of anchors that are matched with an
+    object.
 
     Args:
         y_true: (...) 0 or 1.
@@ -23,7 +26,8 @@ def sigmoid_focal(y_true, logits, alpha=0.25, gamma=2.0):
         (...) float32.
     """
     y_true, logits = geometry.floats(ops, y_true, logits, wide=True)
-    # -log p = softplus(-logit), and (1 - p)^gamma = exp(gamma log(1 - p)): nothing overflows, and the slope is finite everywhere.
+    # -log p = softplus(-logit), and (1 - p)^gamma = exp(gamma log(1 - p)): nothing overflows, and the slope is finite
+    # everywhere.
     against, towards = ops.softplus(-logits), ops.softplus(logits)
     of_ones = against * ops.exp(-gamma * towards)
     of_zeros = towards * ops.exp(-gamma * against)
@@ -52,7 +56,8 @@ def smooth_l1(y_true, y_pred, beta=1.0):
 
 
 def iou_loss(y_true, y_pred):
-    """1 - IoU of each box with its own truth (Yu et al., ACM Multimedia 2016). Where they do not overlap it has no gradient.
+    """1 - IoU of each box with its own truth (Yu et al., ACM Multimedia 2016). Where they do not overlap it has no
+    gradient.
 
     Args:
         y_true, y_pred: (..., 4) `xyxy` pixels.
@@ -64,7 +69,7 @@ def iou_loss(y_true, y_pred):
 
 
 def giou_loss(y_true, y_pred):
-    """1 - generalised IoU of each box with its own truth (Rezatofighi et al., CVPR 2019); arguments as for `iou_loss`."""
+    """1 - generalised IoU of each box with its truth (Rezatofighi et al., CVPR 2019); arguments as for `iou_loss`."""
     return 1 - _pairwise(geometry.giou, y_true, y_pred)
 
 

@@ -1,10 +1,12 @@
 """Non-maximum suppression: of many boxes on one object, the one with the highest score stays.
 
-All functions take a batch of images at once, have outputs of a fixed size, and run inside a compiled graph as well as outside. What they give are
-indices, which have no gradient. Entries that are not there (padding, scores below a threshold) have the score -inf: they are never kept.
+All functions take a batch of images at once, have outputs of a fixed size, and run inside a compiled graph as well as
+outside. What they give are indices, which have no gradient. Entries that are not there (padding, scores below a
+threshold) have the score -inf: they are never kept.
 
-The suppression is the greedy one, step by step: the highest score that is left is kept, and what overlaps it too much goes. A step looks at all N
-boxes of all images together, and there are at most `max_outputs` steps, so that the matrix of all N x N overlaps is never made.
+The suppression is the greedy one, step by step: the highest score that is left is kept, and what overlaps it too much
+goes. A step looks at all N boxes of all images together, and there are at most `max_outputs` steps, so that the matrix
+of all N x N overlaps is never made.
 """
 
 import math
@@ -19,7 +21,8 @@ def nms(boxes, scores, iou_threshold, max_outputs):
 
     Args:
         boxes: (..., N, 4) float `xyxy` pixels.
-        scores: (..., N) float; -inf (and, in a compiled graph, NaN) for entries that are not there. Of equal scores the first counts as higher.
+        scores: (..., N) float; -inf (and, in a compiled graph, NaN) for entries that are not there. Of equal scores the
+            first counts as higher.
         iou_threshold: float.
         max_outputs: int, K.
 
@@ -35,7 +38,8 @@ def nms(boxes, scores, iou_threshold, max_outputs):
 def batched_nms(boxes, scores, labels, iou_threshold, max_outputs):
     """Greedy non-maximum suppression within each class: boxes of different classes do not suppress one another.
 
-    Labels are compared. (torchvision moves the classes apart by adding multiples of the largest coordinate to the boxes, which costs digits.)
+    Labels are compared. (torchvision moves the classes apart by adding multiples of the largest coordinate to the
+    boxes, which costs digits.)
 
     Args:
         boxes, scores, iou_threshold, max_outputs: as for `nms`.
@@ -56,8 +60,8 @@ def batched_nms(boxes, scores, labels, iou_threshold, max_outputs):
 
 
 def select(boxes, scores, score_threshold, iou_threshold, max_detections, candidates=1000):
-    """From the boxes of a net and their scores for each class to detections: what is above the score threshold, of that the best, of those what
-    `batched_nms` keeps.
+    """From the boxes of a net and their scores for each class to detections: what is above the score threshold, of that
+    the best, of those what `batched_nms` keeps.
 
     Args:
         boxes: (B, N, 4) float `xyxy` pixels, or (B, N, C, 4): a box for each class.
@@ -68,8 +72,9 @@ def select(boxes, scores, score_threshold, iou_threshold, max_detections, candid
         candidates: int: how many pairs of a box and a class, at most, enter the suppression.
 
     Returns:
-        dict of `boxes` (B, K, 4) float32, `labels` (B, K) int32, `scores` (B, K) float32, by falling score, and `indices` (B, K) int32, which of the N
-        boxes each was. Padding is label -1, index -1, score 0 and a box of zeros.
+        dict of `boxes` (B, K, 4) float32, `labels` (B, K) int32, `scores` (B, K) float32, by falling score, and
+        `indices` (B, K) int32, which of the N boxes each was. Padding is label -1, index -1, score 0 and a box of
+        zeros.
 
     Raises:
         ValueError: as for `nms`.
@@ -95,15 +100,18 @@ def select(boxes, scores, score_threshold, iou_threshold, max_detections, candid
 
 
 def soft_nms(boxes, scores, labels, max_outputs, decay=None, score_threshold=0.001):
-    """Soft-NMS (Bodla et al., ICCV 2017): a box that overlaps a kept one is not dropped; its score decays, and it may still be kept later on.
+    """Soft-NMS (Bodla et al., ICCV 2017): a box that overlaps a kept one is not dropped; its score decays, and it may
+    still be kept later on.
 
     Args:
         boxes, scores, labels, max_outputs: as for `batched_nms`.
-        decay: function from IoUs to factors in [0, 1]; None: `gaussian(.5)`, as in the paper. `linear(.3)` is its other one.
+        decay: function from IoUs to factors in [0, 1]; None: `gaussian(.5)`, as in the paper. `linear(.3)` is its other
+            one.
         score_threshold: what has decayed to less is not kept.
 
     Returns:
-        indices (..., K) int32 by falling score, padded with -1, and the scores (..., K) float32 they have been kept with, 0 in the padding.
+        indices (..., K) int32 by falling score, padded with -1, and the scores (..., K) float32 they have been kept
+        with, 0 in the padding.
 
     Raises:
         ValueError: as for `nms`.
@@ -131,8 +139,8 @@ def linear(iou_threshold):
 
 
 def _select(boxes, scores, labels, suppress, max_outputs):
-    """Indices (..., K) and scores (..., K) of what is chosen. `suppress` turns the scores that are left, the IoUs with the box just chosen and
-    whether the class is that box's into new scores, all (..., N)."""
+    """Indices (..., K) and scores (..., K) of what is chosen. `suppress` turns the scores that are left, the IoUs with
+    the box just chosen and whether the class is that box's into new scores, all (..., N)."""
     _check(boxes, scores, labels, max_outputs)
     boxes, scores = (ops.stop_gradient(array) for array in geometry.floats(ops, boxes, scores, wide=True))
     labels = None if labels is None else ops.cast(labels, "int32")

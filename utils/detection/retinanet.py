@@ -1,8 +1,8 @@
 """RetinaNet: Lin, Goyal, Girshick, He and Dollar, "Focal loss for dense object detection" (ICCV 2017).
 
-One net looks at every place of a feature pyramid, at nine anchors each, and says for each anchor what it is and how it must be moved. Of
-some hundred thousand anchors a handful lies on objects; the focal loss keeps the many easy ones on the background from drowning them.
-"""
+One net looks at every place of a feature pyramid, at nine anchors each, and says for each anchor what it is and how it
+must be moved. Of some hundred thousand anchors a handful lies on objects; the focal loss keeps the many easy ones on
+the background from drowning them."""
 
 import math
 
@@ -23,7 +23,8 @@ PRIOR = 0.01  # the probability of every class at every anchor that the untraine
 
 @keras.saving.register_keras_serializable("convnets")
 class RetinaNet(Detector):
-    """RetinaNet on any backbone. As it stands it is the paper's, on ResNet-50 with P3 to P7; `small` makes one for two cores.
+    """RetinaNet on any backbone. As it stands it is the paper's, on ResNet-50 with P3 to P7; `small` makes one for two
+    cores.
 
     Args:
         classes: number of classes, without a background.
@@ -37,10 +38,10 @@ class RetinaNet(Detector):
         octaves, ratios: of the anchors.
         alpha, gamma: of the focal loss.
         box_loss: "smooth_l1" (as the paper, with beta 1 / 9, of the authors' code) or "giou".
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("class_loss", "box_loss")
+    loss_names = ("class_loss", "box_loss")
 
     def __init__(
         self,
@@ -60,10 +61,13 @@ class RetinaNet(Detector):
         gamma=2.0,
         box_loss="smooth_l1",
         name="retinanet",
+        **kwargs,
     ):
         if box_loss not in ("smooth_l1", "giou"):
             raise ValueError(f"box_loss is 'smooth_l1' or 'giou', not {box_loss!r}")
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         body = build_backbone(backbone, image_shape, levels=levels, weights=weights, **(backbone_options or {}))
         pyramid = fpn(keras.tree.flatten(body.output), levels, channels, top)
         per_place = len(octaves) * len(ratios)
@@ -75,14 +79,18 @@ class RetinaNet(Detector):
             "logits": layers.Concatenate(1, name="logits")(logits),
             "deltas": layers.Concatenate(1, name="deltas")(deltas),
         }
-        super().__init__(keras.Model(body.input, outputs, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(body.input, outputs, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.alpha, self.gamma, self.box_loss = alpha, gamma, box_loss
         strides = [2**level for level in pyramid]
         sizes = [[scale * stride * octave for octave in octaves] for stride in strides]
         self.anchors = anchors.pyramid([x.shape[1:3] for x in pyramid.values()], strides, sizes, ratios)  # (N, 4)
 
     def losses_of(self, batch, outputs):
-        """Focal loss of all anchors that are not left out, box loss of those matched; both divided by the number of the matched."""
+        """Focal loss of all anchors that are not left out, box loss of those matched; both divided by the number of the
+        matched.
+        """
         overlaps = geometry.iou(batch["boxes"], self.anchors)  # (B, M, N)
         valid, ignored = batch["labels"] >= 0, batch.get("ignored")
         matched = matching.match(overlaps, high=0.5, low=0.4, valid=valid, ignored=ignored)  # (B, N)
@@ -103,7 +111,7 @@ class RetinaNet(Detector):
             return losses.giou_loss(boxes, coding.decode(deltas, self.anchors))
         return ops.sum(losses.smooth_l1(coding.encode(boxes, self.anchors), deltas, beta=1 / 9), axis=-1)
 
-    def candidates(self, outputs):
+    def boxes_and_scores(self, outputs):
         """Boxes (B, N, 4) and scores (B, N, C): one box for all classes of an anchor."""
         return coding.decode(outputs["deltas"], self.anchors), ops.sigmoid(ops.cast(outputs["logits"], "float32"))
 
@@ -111,7 +119,8 @@ class RetinaNet(Detector):
 def subnet(channels, depth, outputs, name, bias=0.0):
     """A head, the same for all levels: 3x3 convolutions with ReLU, then one to the outputs (section 4, and figure 3).
 
-    The convolutions start from He's uniform weights, with which a short training gets somewhere; the paper draws all from N(0, .01).
+    The convolutions start from He's uniform weights, with which a short training gets somewhere; the paper draws all
+    from N(0, .01).
 
     Args:
         channels: of its input and its convolutions.
@@ -134,7 +143,8 @@ def subnet(channels, depth, outputs, name, bias=0.0):
 
 
 def small(classes, image_shape=(96, 96, 3), backbone="shapes", **options):
-    """A RetinaNet for two cores and objects of 14 to 50 pixels: two levels, of strides 8 and 16, heads of two convolutions.
+    """A RetinaNet for two cores and objects of 14 to 50 pixels: two levels, of strides 8 and 16, heads of two
+    convolutions.
 
     Args:
         classes, image_shape, backbone: as in `RetinaNet`.

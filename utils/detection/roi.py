@@ -1,17 +1,20 @@
 """Features of a region: a map of fixed size for every box, cut out of the feature map of the whole image.
 
-**Where pixels are.** Pixel i of an image covers the interval [i, i + 1), and its centre is at i + .5. A feature map of stride s is an image of
-coarser pixels: cell j covers [j s, (j + 1) s) of the image. So x in the image is x / s on the map, without any rounding, and what stands in
-cell j of the array is the value at j + .5: the array's own coordinate, in which cell j is at j, is x / s - .5. In a picture, for s = 4 and a box
-from 3 to 13:
+**Where pixels are.** Pixel i of an image covers the interval [i, i + 1), and its centre is at i + .5. A feature map of
+stride s is an image of coarser pixels: cell j covers [j s, (j + 1) s) of the image. So x in the image is x / s on the
+map, without any rounding, and what stands in cell j of the array is the value at j + .5: the array's own coordinate, in
+which cell j is at j, is x / s - .5. In a picture, for s = 4 and a box from 3 to 13:
 
     image   0   1   2   3 | 4   5   6   7 | 8   9  10  11 |12  13  14  15
     box                 [===================================]
     map     ------ 0 ------ ------ 1 ------ ------ 2 ------ ------ 3 ------
     x / s               .75                                 3.25
-    index   x / s - .5: from .25 to 2.75, so the box begins a quarter of the way from the centre of cell 0 to that of cell 1
+    index               .25                                 2.75
 
-RoIPool rounds the box to whole cells and takes maxima; RoIAlign samples the map where the box lies, between the centres.
+The box begins a quarter of the way from the centre of cell 0 to that of cell 1.
+
+RoIPool rounds the box to whole cells and takes maxima; RoIAlign samples the map where the box lies, between the
+centres.
 """
 
 import math
@@ -23,23 +26,26 @@ from utils import boxes as geometry
 
 
 def roi_align(features, boxes, output_size, scale, samples=2):
-    """RoIAlign (He, Gkioxari, Dollar and Girshick, ICCV 2017, section 3): the box is divided into bins, and a bin's value is the mean of the map at
-    `samples` x `samples` points spread evenly over the bin, each interpolated bilinearly between the four nearest cells. Nothing is rounded.
+    """RoIAlign (He, Gkioxari, Dollar and Girshick, ICCV 2017, section 3): the box is divided into bins, and a bin's
+    value is the mean of the map at `samples` x `samples` points spread evenly over the bin, each interpolated
+    bilinearly between the four nearest cells. Nothing is rounded.
 
-    The mean over a bin is a weighted sum over rows of weighted sums over columns. So one small matrix for the rows and one for the columns of each
-    box do it, by two matrix products. Values and gradients are those of torchvision and Detectron2 with aligned=True: a point
-    between the map's edge and the centre of the first or last cell takes the cell's value, a point more than a cell's width beyond the edge's
-    centre counts as 0.
+    The mean over a bin is a weighted sum over rows of weighted sums over columns. So one small matrix for the rows and
+    one for the columns of each box do it, by two matrix products. Values and gradients are those of torchvision and
+    Detectron2 with aligned=True: a point between the map's edge and the centre of the first or last cell takes the
+    cell's value, a point more than a cell's width beyond the edge's centre counts as 0.
 
     Args:
         features: (B, H, W, C) float.
-        boxes: (B, N, 4) float `xyxy`, pixels of the image. Boxes without area are sampled at one point or line; NaN gives NaN.
+        boxes: (B, N, 4) float `xyxy`, pixels of the image. Boxes without area are sampled at one point or line; NaN
+            gives NaN.
         output_size: int or (h, w), bins.
         scale: float, 1 / stride of the map.
         samples: int, points in a bin along each axis.
 
     Returns:
-        (B, N, h, w, C) of the type of `features`, computed in float32. The gradient flows to the features and not to the boxes, as in the paper.
+        (B, N, h, w, C) of the type of `features`, computed in float32. The gradient flows to the features and not to
+        the boxes, as in the paper.
 
     Raises:
         ValueError: shapes that do not agree, or a size, scale or number of samples that is not above 0.
@@ -61,7 +67,9 @@ def roi_align(features, boxes, output_size, scale, samples=2):
 
 
 def _interpolation(start, end, bins, samples, cells):
-    """Weights (B, N, bins, cells) that average, for each bin between start and end (B, N), the values at its points; array coordinates."""
+    """Weights (B, N, bins, cells) that average, for each bin between start and end (B, N), the values at its points;
+    array coordinates.
+    """
     steps = (ops.arange(bins * samples, dtype="float32") + 0.5) / (bins * samples)
     points = start[..., None] + (end - start)[..., None] * steps  # (B, N, bins * samples)
     inside = ops.logical_and(points >= -1, points <= cells)
@@ -73,14 +81,14 @@ def _interpolation(start, end, bins, samples, cells):
 
 
 def roi_pool(features, boxes, output_size, scale):
-    """RoIPool (Girshick, ICCV 2015, section 2.1): the box is rounded to whole cells, divided into bins whose borders are rounded outwards, and a
-    bin's value is the maximum of its cells.
+    """RoIPool (Girshick, ICCV 2015, section 2.1): the box is rounded to whole cells, divided into bins whose borders
+    are rounded outwards, and a bin's value is the maximum of its cells.
 
-    As in the author's code, the last cell that the rounding gives belongs to the box: from cell 2 to cell 4 are three cells. Every box has a cell at
-    least; bins overlap where the cells do not divide evenly; a bin outside the map is 0.
+    As in the author's code, the last cell that the rounding gives belongs to the box: from cell 2 to cell 4 are three
+    cells. Every box has a cell at least; bins overlap where the cells do not divide evenly; a bin outside the map is 0.
 
-    A bin is the union of four overlapping windows whose sides are powers of two. The maxima of all such windows of the map are computed once, and
-    a bin looks up its four.
+    A bin is the union of four overlapping windows whose sides are powers of two. The maxima of all such windows of the
+    map are computed once, and a bin looks up its four.
 
     Args:
         features: (B, H, W, C) float.
@@ -89,7 +97,8 @@ def roi_pool(features, boxes, output_size, scale):
         scale: float, 1 / stride of the map.
 
     Returns:
-        (B, N, h, w, C) of the type of `features`. The gradient flows to the cells that are maxima, and not to the boxes.
+        (B, N, h, w, C) of the type of `features`. The gradient flows to the cells that are maxima, and not to the
+        boxes.
 
     Raises:
         ValueError: shapes that do not agree, or a size or scale that is not above 0.
@@ -104,7 +113,9 @@ def roi_pool(features, boxes, output_size, scale):
     table, (levels_down, levels_right) = _window_maxima(features)
 
     def look_up(down, right, top, left):
-        """Maxima (B, N, h, w, C) of the windows of 2^down x 2^right cells at (top, left); rows' indices (B, N, h), columns' (B, N, w)."""
+        """Maxima (B, N, h, w, C) of the windows of 2^down x 2^right cells at (top, left); rows' indices (B, N, h),
+        columns' (B, N, w).
+        """
         row = (down * levels_right * rows + top)[..., :, None]
         place = (row + (right * rows)[..., None, :]) * columns + left[..., None, :]
         image = ops.reshape(ops.arange(ops.shape(features)[0], dtype="int32"), (-1, 1, 1, 1))
@@ -129,8 +140,8 @@ def _bins(first, last, bins, cells):
 
 
 def _window_maxima(features):
-    """Maxima of all windows of 2^k x 2^l cells, as rows of a table, (B * K * L * H * W, C), and (K, L). The window at the cell (i, j) begins there;
-    beyond the map is nothing."""
+    """Maxima of all windows of 2^k x 2^l cells, as rows of a table, (B * K * L * H * W, C), and (K, L). The window at
+    the cell (i, j) begins there; beyond the map is nothing."""
     rows, columns, channels = features.shape[1:]
     levels = math.floor(math.log2(rows)) + 1, math.floor(math.log2(columns)) + 1
     tables = []
@@ -152,7 +163,9 @@ def _shifted(maps, cells, axis):
 
 
 def _largest_window(start, end):
-    """The exponent of the largest power of two that fits between start and end, and where such a window begins that ends at the end."""
+    """The exponent of the largest power of two that fits between start and end, and where such a window begins that
+    ends at the end.
+    """
     size = ops.maximum(end - start, 1)
     powers = ops.convert_to_tensor(2 ** np.arange(31), dtype="int32")
     level = ops.sum(ops.cast(size[..., None] >= powers[1:], "int32"), axis=-1)

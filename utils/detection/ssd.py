@@ -1,8 +1,7 @@
 """SSD: Liu, Anguelov, Erhan, Szegedy, Reed, Fu and Berg, "SSD: single shot multibox detector" (ECCV 2016).
 
-Maps of several sizes each answer for objects of one range of sizes, with default boxes of several shapes at every place. Most places show
-background; of those, only the ones that the net is most wrong about are learnt from.
-"""
+Maps of several sizes each answer for objects of one range of sizes, with default boxes of several shapes at every
+place. Most places show background; of those, only the ones that the net is most wrong about are learnt from."""
 
 import keras
 import numpy as np
@@ -18,7 +17,8 @@ from utils.detection.detector import Detector
 WEIGHTS = (10, 10, 5, 5)  # of the coded boxes: 1 / the "variances" of the authors' code
 NEGATIVES = 3  # for each positive, section 2.2
 
-# SSD300: ratios beyond 1 and the extra square, of each map, and the sides of the default boxes in pixels of 300: the authors' own for VOC.
+# SSD300: ratios beyond 1 and the extra square, of each map, and the sides of the default boxes in pixels of 300: the
+# authors' own for VOC.
 RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 SIDES = (30, 60, 111, 162, 213, 264, 315)
 
@@ -26,8 +26,8 @@ SIDES = (30, 60, 111, 162, 213, 264, 315)
 def default_boxes(feature_shapes, image_shape, sides, ratios):
     """The default boxes of several maps (section 2.2), centred on equal parts of the image.
 
-    At every place of map k: a square of side s_k, one of side sqrt(s_k s_(k+1)), and for each ratio r boxes of s_k sqrt(r) x s_k / sqrt(r) and
-    the reverse.
+    At every place of map k: a square of side s_k, one of side sqrt(s_k s_(k+1)), and for each ratio r boxes of s_k
+    sqrt(r) x s_k / sqrt(r) and the reverse.
 
     Args:
         feature_shapes: L pairs (H, W).
@@ -43,7 +43,8 @@ def default_boxes(feature_shapes, image_shape, sides, ratios):
     """
     if not len(feature_shapes) == len(ratios) == len(sides) - 1:
         raise ValueError(
-            f"{len(feature_shapes)} maps want as many lists of ratios and one side more, got {len(ratios)} and {len(sides)}"
+            f"{len(feature_shapes)} maps want as many lists of ratios and one side more, got {len(ratios)} and "
+            f"{len(sides)}"
         )
     found = []
     for (rows, columns), side, larger, more in zip(feature_shapes, sides, sides[1:], ratios):
@@ -59,7 +60,8 @@ def default_boxes(feature_shapes, image_shape, sides, ratios):
 def multibox_loss(labels, deltas, targets, logits, negatives=NEGATIVES):
     """Cross-entropy and box loss with hard negative mining (equation 1).
 
-    Of the default boxes on background, only those with the highest loss count, `negatives` for each positive one of the same image.
+    Of the default boxes on background, only those with the highest loss count, `negatives` for each positive one of the
+    same image.
 
     Args:
         labels: (B, N) int: 0 background, 1 to C the class, -1 not counted.
@@ -67,7 +69,8 @@ def multibox_loss(labels, deltas, targets, logits, negatives=NEGATIVES):
         logits: (B, N, 1 + C), background first.
 
     Returns:
-        dict of scalars `class_loss` and `box_loss`: sums over the batch divided by its number of positives, or by 1 if there are none.
+        dict of scalars `class_loss` and `box_loss`: sums over the batch divided by its number of positives, or by 1 if
+        there are none.
     """
     positive, background = labels > 0, labels == 0
     logits = ops.cast(logits, "float32")
@@ -88,7 +91,8 @@ def multibox_loss(labels, deltas, targets, logits, negatives=NEGATIVES):
 
 @keras.saving.register_keras_serializable("convnets")
 class L2Scale(layers.Layer):
-    """Each place's channels divided by their L2 norm, times a learnt factor for each channel (ParseNet, Liu et al. 2015): (B, H, W, C) -> same.
+    """Each place's channels divided by their L2 norm, times a learnt factor for each channel (ParseNet, Liu et al.
+    2015): (B, H, W, C) -> same.
 
     Args:
         scale: the factors at first.
@@ -113,8 +117,8 @@ class L2Scale(layers.Layer):
 
 @keras.saving.register_keras_serializable("convnets")
 class SSD(Detector):
-    """SSD. As it stands it is the paper's SSD300 on VGG16: six maps of 38, 19, 10, 5, 3 and 1 cells, 8,732 default boxes. `small` makes one for two
-    cores, on a backbone's maps.
+    """SSD. As it stands it is the paper's SSD300 on VGG16: six maps of 38, 19, 10, 5, 3 and 1 cells, 8,732 default
+    boxes. `small` makes one for two cores, on a backbone's maps.
 
     Args:
         classes: number of classes, without a background.
@@ -122,12 +126,13 @@ class SSD(Detector):
         backbone, weights, backbone_options: None for VGG16 as the paper cuts it, else for `utils.backbones.backbone`.
         levels: of the backbone's maps.
         extra: filters of the maps that stride-2 convolutions add above the coarsest one, such as (128,).
-        sides: of the default boxes, one for each map and one more, in pixels of an image of 300; they are scaled to this image.
+        sides: of the default boxes, one for each map and one more, in pixels of an image of 300; they are scaled to
+            this image.
         ratios: for each map a list of numbers above 1.
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("class_loss", "box_loss")
+    loss_names = ("class_loss", "box_loss")
 
     def __init__(
         self,
@@ -141,8 +146,11 @@ class SSD(Detector):
         sides=SIDES,
         ratios=RATIOS,
         name="ssd",
+        **kwargs,
     ):
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         if backbone is None:
             image, maps = paper_body(image_shape)
         else:
@@ -165,7 +173,9 @@ class SSD(Detector):
             "logits": layers.Concatenate(1, name="logits")(logits),
             "deltas": layers.Concatenate(1, name="deltas")(deltas),
         }
-        super().__init__(keras.Model(image, outputs, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(image, outputs, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.anchors = boxes  # (N, 4)
 
     def losses_of(self, batch, outputs):
@@ -180,15 +190,16 @@ class SSD(Detector):
         targets = coding.encode(boxes, self.anchors, WEIGHTS)
         return multibox_loss(labels, outputs["deltas"], targets, outputs["logits"])
 
-    def candidates(self, outputs):
+    def boxes_and_scores(self, outputs):
         """Boxes (B, N, 4) and scores (B, N, C), softmax with a background, which is left out."""
         scores = ops.softmax(ops.cast(outputs["logits"], "float32"), axis=-1)[..., 1:]
         return coding.decode(outputs["deltas"], self.anchors, WEIGHTS), scores
 
 
 def paper_body(image_shape):
-    """VGG16 as section 3 has it, and the layers above it: (image, six maps). The third pool rounds up (75 to 38), the fifth keeps the size, and
-    fc6 and fc7 are convolutions, the first one dilated."""
+    """VGG16 as section 3 has it, and the layers above it: (image, six maps). The third pool rounds up (75 to 38), the
+    fifth keeps the size, and fc6 and fc7 are convolutions, the first one dilated.
+    """
     image = layers.Input(image_shape, name="image")
     x = preprocessed(image, "vgg16")
     for stage, (filters, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), 1):

@@ -1,5 +1,5 @@
-"""YOLOv1, detection as regression from the whole image at once: Redmon, Divvala, Girshick and Farhadi, "You only look once: unified,
-real-time object detection" (CVPR 2016). Where the paper is silent, the authors' Darknet decides.
+"""YOLOv1, detection as regression from the whole image at once: Redmon, Divvala, Girshick and Farhadi, "You only look
+once: unified, real-time object detection" (CVPR 2016). Where the paper is silent, the authors' Darknet decides.
 """
 
 import math
@@ -16,12 +16,17 @@ from utils.detection.detector import Detector
 
 COORD, NOOBJ = 5.0, 0.5  # weights of the terms, section 2.2
 
-# Figure 3: filters and kernel of each convolution (":2" its stride), M a 2x2 max-pooling; what stands in brackets comes so many times.
-DARKNET = "64x7:2 M 192x3 M 128x1 256x3 256x1 512x3 M 4(256x1 512x3) 512x1 1024x3 M 2(512x1 1024x3) 1024x3 1024x3:2 1024x3 1024x3"
+# Figure 3: filters and kernel of each convolution (":2" its stride), M a 2x2 max-pooling; what stands in brackets comes
+# so many times.
+DARKNET = (
+    "64x7:2 M 192x3 M 128x1 256x3 256x1 512x3 M 4(256x1 512x3) 512x1 1024x3 M "
+    "2(512x1 1024x3) 1024x3 1024x3:2 1024x3 1024x3"
+)
 
 
 def responsible_cells(boxes, labels, grid, image_shape):
-    """For each cell of the grid, the object whose centre lies in it. Of several, the first counts, as in Darknet; the others are lost.
+    """For each cell of the grid, the object whose centre lies in it. Of several, the first counts, as in Darknet; the
+    others are lost.
 
     Args:
         boxes: (B, M, 4) `xyxy` pixels.
@@ -30,9 +35,10 @@ def responsible_cells(boxes, labels, grid, image_shape):
         image_shape: (height, width, ...).
 
     Returns:
-        dict of `object` (B, rows * columns) bool, `index` (B, rows * columns) int32 of the object (0 where there is none), `boxes`
-        (B, rows * columns, 4) float32 as YOLOv1 tells them (x, y from 0 to 1 within the cell; width and height from 0 to 1 of the
-        image), `labels` (B, rows * columns) int32 (-1 where there is none), `lost` (B,) int32: objects that share a cell with an earlier one.
+        dict of `object` (B, rows * columns) bool, `index` (B, rows * columns) int32 of the object (0 where there is
+        none), `boxes` (B, rows * columns, 4) float32 as YOLOv1 tells them (x, y from 0 to 1 within the cell; width and
+        height from 0 to 1 of the image), `labels` (B, rows * columns) int32 (-1 where there is none), `lost` (B,)
+        int32: objects that share a cell with an earlier one.
     """
     rows, columns = grid
     boxes, labels = ops.cast(boxes, "float32"), ops.cast(labels, "int32")
@@ -58,19 +64,22 @@ def responsible_cells(boxes, labels, grid, image_shape):
 def yolo_loss(truth, predictions, boxes_per_cell, coord=COORD, noobj=NOOBJ):
     """The loss of YOLOv1 (equation 3), term by term. All are squared errors.
 
-    In a cell with an object, the predicted box with the highest IoU is responsible for it. Its centre, and the square roots of its width and
-    height, are held against the truth; its confidence against that IoU, which counts as a constant. The confidence of every other box should be
+    In a cell with an object, the predicted box with the highest IoU is responsible for it. Its centre, and the square
+    roots of its width and height, are held against the truth; its confidence against that IoU, which counts as a
+    constant. The confidence of every other box should be
     0. The class probabilities belong to the cell, and count only where it has an object.
 
     Args:
         truth: what `responsible_cells` gives.
-        predictions: (B, rows, columns, 5 b + C): b boxes of x, y (within the cell), the roots of width and height (of the image) and a
-            confidence, then C class probabilities; the net gives them as they are, without an activation.
+        predictions: (B, rows, columns, 5 b + C): b boxes of x, y (within the cell), the roots of width and height (of
+            the image) and a confidence, then C class probabilities; the net gives them as they are, without an
+            activation.
         boxes_per_cell: b.
         coord, noobj: weights of the coordinates, and of the confidences where there is no object.
 
     Returns:
-        dict of scalars, sums over cells and means over images: `centre_loss`, `size_loss`, `object_loss`, `no_object_loss`, `class_loss`.
+        dict of scalars, sums over cells and means over images: `centre_loss`, `size_loss`, `object_loss`,
+        `no_object_loss`, `class_loss`.
     """
     rows, columns, depth = predictions.shape[1:]
     b, classes = boxes_per_cell, depth - 5 * boxes_per_cell
@@ -99,7 +108,9 @@ def yolo_loss(truth, predictions, boxes_per_cell, coord=COORD, noobj=NOOBJ):
 
 
 def _iou_in_cell(predicted, target, grid):
-    """IoU (B, cells, b) of predicted boxes, with the roots of their sizes, and true ones of the same cell; lengths in parts of the image."""
+    """IoU (B, cells, b) of predicted boxes, with the roots of their sizes, and true ones of the same cell; lengths in
+    parts of the image.
+    """
     parts = ops.convert_to_tensor([1 / grid[1], 1 / grid[0]], "float32")
 
     def corners(centre, size):
@@ -111,21 +122,23 @@ def _iou_in_cell(predicted, target, grid):
 
 @keras.saving.register_keras_serializable("convnets")
 class YOLOv1(Detector):
-    """YOLOv1. As it stands it is the paper's: 24 convolutions, two dense layers, 448 x 448, 7 x 7 cells of two boxes, 20 classes: 271,703,550
-    parameters. With a backbone, its map is the grid, and convolutions stand in the place of the dense layers; `small` makes such a one.
+    """YOLOv1. As it stands it is the paper's: 24 convolutions, two dense layers, 448 x 448, 7 x 7 cells of two boxes,
+    20 classes: 271,703,550 parameters. With a backbone, its map is the grid, and convolutions stand in the place of the
+    dense layers; `small` makes such a one.
 
     Args:
         classes: number of classes.
         image_shape: (height, width, channels).
-        backbone, weights, backbone_options: None for the paper's own 24 convolutions, else as for `utils.backbones.backbone`.
+        backbone, weights, backbone_options: None for the paper's own 24 convolutions, else as for
+            `utils.backbones.backbone`.
         level: of the backbone's map that is the grid: level l has cells of 2^l pixels.
         boxes_per_cell: b.
         units: of the first dense layer; with a backbone, filters of the one convolution between map and outputs.
         width: multiplier of the filters of the paper's convolutions.
-        name: of the model.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("centre_loss", "size_loss", "object_loss", "no_object_loss", "class_loss")
+    loss_names = ("centre_loss", "size_loss", "object_loss", "no_object_loss", "class_loss")
 
     def __init__(
         self,
@@ -139,8 +152,11 @@ class YOLOv1(Detector):
         units=4096,
         width=1.0,
         name="yolo_v1",
+        **kwargs,
     ):
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         depth = 5 * boxes_per_cell + classes
         if backbone is None:
             image, x = paper_body(image_shape, width)
@@ -155,7 +171,9 @@ class YOLOv1(Detector):
             image, (x,) = body.input, keras.tree.flatten(body.output)
             x = conv_bn_leaky(x, units, 3, name="head_conv")
             x = conv(x, depth, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="cells")
-        super().__init__(keras.Model(image, x, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(image, x, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.boxes_per_cell, self.grid = boxes_per_cell, tuple(x.shape[1:3])
 
     def losses_of(self, batch, outputs):
@@ -163,8 +181,10 @@ class YOLOv1(Detector):
         truth = responsible_cells(batch["boxes"], batch["labels"], self.grid, self.image_shape)
         return yolo_loss(truth, outputs, self.boxes_per_cell)
 
-    def candidates(self, outputs):
-        """Boxes (B, N, 4) and scores (B, N, C), N = cells * b: a confidence times the class probabilities of its cell, section 2."""
+    def boxes_and_scores(self, outputs):
+        """Boxes (B, N, 4) and scores (B, N, C), N = cells * b: a confidence times the class probabilities of its cell,
+        section 2.
+        """
         (rows, columns), b = self.grid, self.boxes_per_cell
         flat = ops.reshape(ops.cast(outputs, "float32"), (-1, rows * columns, 5 * b + self.classes))
         told = ops.reshape(flat[..., : 5 * b], (-1, rows * columns, b, 5))

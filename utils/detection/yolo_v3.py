@@ -1,5 +1,5 @@
-"""YOLOv3, three grids with anchors: Redmon and Farhadi, "YOLOv3: an incremental improvement" (arXiv 1804.02767, 2018). Where the paper is
-silent, the authors' Darknet decides.
+"""YOLOv3, three grids with anchors: Redmon and Farhadi, "YOLOv3: an incremental improvement" (arXiv 1804.02767, 2018).
+Where the paper is silent, the authors' Darknet decides.
 """
 
 import math
@@ -24,7 +24,8 @@ ANCHORS = (
 
 
 def cluster_anchors(sizes, count, seed=0, rounds=100):
-    """Anchors from data: k-means of widths and heights with the distance 1 - IoU of boxes that share a corner (YOLO9000, section 2).
+    """Anchors from data: k-means of widths and heights with the distance 1 - IoU of boxes that share a corner
+    (YOLO9000, section 2).
 
     Args:
         sizes: (N, 2) float, width and height of boxes, pixels.
@@ -66,22 +67,24 @@ def shape_iou(a, b):
 
 @keras.saving.register_keras_serializable("convnets")
 class YOLOv3(Detector):
-    """YOLOv3. As it stands it is the paper's on Darknet-53: grids of 13, 26 and 52 cells at 416 pixels, three anchors in each cell. `small` makes
-    one for two cores.
+    """YOLOv3. As it stands it is the paper's on Darknet-53: grids of 13, 26 and 52 cells at 416 pixels, three anchors
+    in each cell. `small` makes one for two cores.
 
     Args:
         classes: number of classes.
         image_shape: (height, width, channels), multiples of the coarsest stride.
         backbone, weights, backbone_options: for `utils.backbones.backbone`.
         levels: of its maps, rising by 1; the grids.
-        anchors: for each level, the finest first, pairs (width, height) in pixels; None: the paper's, scaled from 416 to this image.
+        anchors: for each level, the finest first, pairs (width, height) in pixels; None: the paper's, scaled from 416
+            to this image.
         width: filters of the neck's 1x1 convolutions at the finest level; they double from level to level.
         ignore: a prediction with no object is not punished if its IoU with some object is above this.
-        prior: the probability of an object that the untrained net says everywhere; the paper's is .5. A short training wants RetinaNet's .01.
-        name: of the model.
+        prior: the probability of an object that the untrained net says everywhere; the paper's is .5. A short training
+            wants RetinaNet's .01.
+        name, kwargs: as for `keras.Model`.
     """
 
-    names_of_losses = ("box_loss", "object_loss", "class_loss")
+    loss_names = ("box_loss", "object_loss", "class_loss")
 
     def __init__(
         self,
@@ -96,8 +99,11 @@ class YOLOv3(Detector):
         ignore=0.5,
         prior=0.5,
         name="yolo_v3",
+        **kwargs,
     ):
-        arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__", "name")}
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
         body = build_backbone(backbone, image_shape, levels=levels, weights=weights, **(backbone_options or {}))
         maps = keras.tree.flatten(body.output)
         if any(side % 2 ** levels[-1] for side in image_shape[:2]):
@@ -138,7 +144,9 @@ class YOLOv3(Detector):
             )
             outputs[level] = layers.Reshape((-1, 5 + classes), name=f"cells{level}")(x)
         x = layers.Concatenate(1, name="cells")([outputs[level] for level in levels])
-        super().__init__(keras.Model(body.input, x, name="network"), classes, arguments, name)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(body.input, x, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
         self.ignore = ignore
         strides = [2**level for level in levels]
         grids = [(image_shape[0] // stride, image_shape[1] // stride) for stride in strides]
@@ -151,7 +159,8 @@ class YOLOv3(Detector):
         self.sizes, self.grids = sizes_of_levels, grids
 
     def assignment(self, boxes, labels):
-        """Which anchor answers for which object: for each object the one of all shapes that is most like it, in the cell of its centre.
+        """Which anchor answers for which object: for each object the one of all shapes that is most like it, in the
+        cell of its centre.
 
         Args:
             boxes: (B, M, 4) `xyxy` pixels.
@@ -183,10 +192,12 @@ class YOLOv3(Detector):
         return ops.where(ops.any(wanted, axis=1), first, -1)
 
     def losses_of(self, batch, outputs):
-        """Binary cross-entropy of objectness and of each class, squared errors of the four box numbers; sums, divided by the number of images.
+        """Binary cross-entropy of objectness and of each class, squared errors of the four box numbers; sums, divided
+        by the number of images.
 
-        Anchors of ignored objects, and anchors without an object whose predicted box overlaps any object by more than `ignore`, have no
-        objectness loss. Box errors are weighted by 2 - the box's share of the image, as Darknet does, so that small objects count.
+        Anchors of ignored objects, and anchors without an object whose predicted box overlaps any object by more than
+        `ignore`, have no objectness loss. Box errors are weighted by 2 - the box's share of the image, as Darknet does,
+        so that small objects count.
         """
         outputs = ops.cast(outputs, "float32")
         truth, labels = ops.cast(batch["boxes"], "float32"), ops.cast(batch["labels"], "int32")
@@ -204,11 +215,13 @@ class YOLOv3(Detector):
         of_objects = matters * ops.binary_crossentropy(has, outputs[..., 4], from_logits=True)
         classes = ops.one_hot(ops.take_along_axis(labels, at, axis=1), self.classes)
         of_classes = has * ops.sum(ops.binary_crossentropy(classes, outputs[..., 5:], from_logits=True), axis=-1)
-        found = zip(self.names_of_losses, (of_boxes, of_objects, of_classes))
+        found = zip(self.loss_names, (of_boxes, of_objects, of_classes))
         return {name: ops.mean(ops.sum(values, axis=1)) for name, values in found}
 
-    def candidates(self, outputs):
-        """Boxes (B, N, 4) and scores (B, N, C): objectness times each class, which exclude one another no more than labels of COCO do."""
+    def boxes_and_scores(self, outputs):
+        """Boxes (B, N, 4) and scores (B, N, C): objectness times each class, which exclude one another no more than
+        labels of COCO do.
+        """
         outputs = ops.cast(outputs, "float32")
         return self._boxes(outputs), ops.sigmoid(outputs[..., 4:5]) * ops.sigmoid(outputs[..., 5:])
 
@@ -220,14 +233,18 @@ class YOLOv3(Detector):
         return ops.concatenate([centre - half, centre + half], axis=-1)
 
     def _encode(self, boxes):
-        """What the net should say at every anchor for the box (B, N, 4) given to it; anything finite where there is none."""
+        """What the net should say at every anchor for the box (B, N, 4) given to it; anything finite where there is
+        none.
+        """
         corner, size, step = self._cells()
         place = (boxes[..., :2] + boxes[..., 2:]) / 2 / step - corner
         sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 1.0)
         return ops.concatenate([ops.clip(place, 0.0, 1.0), ops.log(sides / size)], axis=-1)
 
     def _cells(self):
-        """Of each anchor: column and row of its cell, its width and height, and the stride; (N, 2), (N, 2), (N, 1) float32."""
+        """Of each anchor: column and row of its cell, its width and height, and the stride; (N, 2), (N, 2), (N, 1)
+        float32.
+        """
         step = self.strides[:, None]
         centre = (self.anchors[:, :2] + self.anchors[:, 2:]) / 2
         return centre / step - 0.5, self.anchors[:, 2:] - self.anchors[:, :2], step

@@ -1,8 +1,8 @@
 """Looking into a network: what its units answer to, and which pixels move its output.
 
-Works on functional and Sequential models, on models nested in them, and on subclassed ones that take one batch of images. Images go in as
-the model takes them, (N, H, W, C); every answer is in NumPy. The models run in inference mode, in batches of one size, and are left as they
-were; what a backend compiles for a model is kept for the next call.
+Works on functional and Sequential models, on models nested in them, and on subclassed ones that take one batch of
+images. Images go in as the model takes them, (N, H, W, C); every answer is in NumPy. The models run in inference mode,
+in batches of one size, and are left as they were; what a backend compiles for a model is kept for the next call.
 """
 
 from utils.introspection.adversarial import Fooled, fool

@@ -12,8 +12,8 @@ from utils.introspection.attribution import score_gradients
 class Fooled:
     """An image (H, W, C) float32 after the step, and the way there.
 
-    `path` (steps + 1, classes): the probabilities after each step, those of the image as it was first. `before` and `after`: the winning
-    classes of its two ends. `largest`: the largest change of a value.
+    `path` (steps + 1, classes): the probabilities after each step, those of the image as it was first. `before` and
+    `after`: the winning classes of its two ends. `largest`: the largest change of a value.
     """
 
     image: np.ndarray
@@ -28,8 +28,9 @@ class Fooled:
 
 
 def fool(model, image, target=None, step=1.0, steps=20, limit=None, limits=(0, 255), random=False, seed=0):
-    """Change an image by small steps of equal size in every value, along the sign of the gradient, until the class changes (Goodfellow,
-    Shlens and Szegedy, "Explaining and harnessing adversarial examples", 2015; in several steps: Kurakin et al. 2017).
+    """Change an image by small steps of equal size in every value, along the sign of the gradient, until the class
+    changes (Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", 2015; in several steps:
+    Kurakin et al. 2017).
 
     What climbs is the logit of the target less that of the present winner.
 
@@ -48,7 +49,8 @@ def fool(model, image, target=None, step=1.0, steps=20, limit=None, limits=(0, 2
         Fooled; it stops when the class has changed (to the target, where there is one).
 
     Raises:
-        ValueError: no such class, the target is the winner already, or a step that is not above 0.
+        ValueError: no such class, the target is the winner already, or a step that is not above 0; the model's logits
+            are not to be found.
     """
     image = np.asarray(image, "float32")
     image = inside.as_images(model, image if image.ndim == 4 else image[None])
@@ -56,7 +58,9 @@ def fool(model, image, target=None, step=1.0, steps=20, limit=None, limits=(0, 2
         raise ValueError(f"one image at a time, got {len(image)}")
     if not step > 0 or steps < 1:
         raise ValueError(f"step must be above 0 and steps at least 1, got {step} and {steps}")
-    scores, probabilities = (x[0] for x in inside.predict(model, image))
+    found = inside.predict(model, image)
+    found.logits_needed(model)
+    scores, probabilities = found.scores[0], found.probabilities[0]
     before = after = int(scores.argmax())
     if target is not None:
         inside.which_class(int(target), scores[None])
@@ -76,7 +80,8 @@ def fool(model, image, target=None, step=1.0, steps=20, limit=None, limits=(0, 2
         if limit is not None:
             now = np.clip(now, image - limit, image + limit)
         now = np.clip(now, *limits).astype("float32")
-        scores, probabilities = (x[0] for x in inside.predict(model, now))
+        found = inside.predict(model, now)
+        scores, probabilities = found.scores[0], found.probabilities[0]
         path.append(probabilities)
         after = int(scores.argmax())
         if after == target or (target is None and after != before):

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from utils import models
 from utils.introspection import inside
-from utils.introspection.features import activations
+from utils.introspection.features import map_of
 from utils.introspection.gradient import Nudge, kept_for
-from utils.introspection.relu import has_relu, is_relu, rectifying
+from utils.introspection.relu import has_relu, is_relu, rectifying, relus
 from utils.layers import LocalResponseNormalization, MaxPoolingWithIndices, max_pool_with_indices
 
 # Whose way back is their transpose, which is also how gradients go.
@@ -56,20 +57,22 @@ _PRODUCTS = ["Multiply", "Divide", "TrueDivide"]  # linear when it is by a numbe
 
 
 def deconvnet(model, images, layer, channel, place=None, batch_size=32):
-    """The pattern in the pixels that excited a unit, by a way back through the net (Zeiler and Fergus, "Visualizing and understanding
-    convolutional networks", 2014).
+    """The pattern in the pixels that excited a unit, by a way back through the net (Zeiler and Fergus, "Visualizing and
+    understanding convolutional networks", 2014).
 
-    All units of the layer but one are set to zero, and its activation goes down: through a max pool to where the maximum was (the switches,
-    recorded on the way up), through a ReLU as ReLU of what comes from above, through a convolution as the transposed convolution, without
-    biases. Batch normalisation is a scale per channel, as in inference; local response normalisation and dropout let everything pass; a final softmax is left out. Apart
-    from the ReLU this is how gradients go (Simonyan et al. 2014, section 4), and it is computed as such.
+    All units of the layer but one are set to zero, and its activation goes down: through a max pool to where the
+    maximum was (the switches, recorded on the way up), through a ReLU as ReLU of what comes from above, through a
+    convolution as the transposed convolution, without biases. Batch normalisation is a scale per channel, as in
+    inference; local response normalisation and dropout let everything pass; a final softmax is left out. Apart from the
+    ReLU this is how gradients go (Simonyan et al. 2014, section 4), and it is computed as such.
 
     Args:
         model: keras.Model on images.
         images: (N, H, W, C).
         layer: name of the layer.
         channel: int.
-        place: (row, column) of the unit; None: where the channel is strongest, image by image. Without meaning for a dense layer.
+        place: (row, column) of the unit; None: where the channel is strongest, image by image. Without meaning for a
+            dense layer.
         batch_size: int, images at a time.
 
     Returns:
@@ -81,7 +84,8 @@ def deconvnet(model, images, layer, channel, place=None, batch_size=32):
     images = inside.as_images(model, images)
     path, part = inside.find(model, layer)
     others = _ways_back(model, path, part)
-    outputs = activations(model, images, path, batch_size)
+    outputs = map_of(model, images, path, batch_size)
+    relus(model)
     seeds = _seeds(outputs, layer, channel, place)
 
     def function(x, seeds, nudge):
@@ -152,7 +156,7 @@ def _is_known(part):
 def _on_the_way(model, path, target):
     """The leaves that lead to a part: of a functional model those that it depends on, otherwise all up to it."""
     if not isinstance(model, keras.Sequential) and target in getattr(model, "operations", []):
-        return inside.leaves(keras.Model(model.inputs, target.output))
+        return inside.leaves(keras.Model(model.inputs, models.last_call(model, target).outputs))
     found = inside.leaves(model)
     last = max(number for number, other in enumerate(found) if f"{other}/".startswith(f"{path}/"))
     return dict(list(found.items())[: last + 1])

@@ -3,20 +3,21 @@
 import keras
 import numpy as np
 
+from utils import models
 from utils.introspection.gradient import gradients
 
 
 def effective_receptive_field(model, layer=None, inputs=100, seed=0, batch_size=8):
     """How much the pixels of the input sway the central unit of a layer: the mean absolute gradient over random inputs.
 
-    The theoretical field says which pixels count at all; this one is a blob in its middle (Luo et al., "Understanding the effective
-    receptive field in deep convolutional neural networks", NIPS 2016). The gradient is that of the sum over the channels of unit
-    (H // 2, W // 2), and is summed over the channels of the input; the inputs are drawn from the normal distribution of mean 0 and
-    variance 1; the model is in inference mode.
+    The theoretical field says which pixels count at all; this one is a blob in its middle (Luo et al., "Understanding
+    the effective receptive field in deep convolutional neural networks", NIPS 2016). The gradient is that of the sum
+    over the channels of unit (H // 2, W // 2), and is summed over the channels of the input; the inputs are drawn from
+    the normal distribution of mean 0 and variance 1; the model is in inference mode.
 
     Args:
         model: functional or Sequential `keras.Model` with one input of defined size (height, width, channels).
-        layer: name of the layer to look at, of the model itself; by default its output.
+        layer: name of the layer to look at, "backbone/conv1" for one of a nested model; by default the model's output.
         inputs: int, number of random inputs.
         seed: int, for the inputs.
         batch_size: int, inputs at a time.
@@ -25,11 +26,11 @@ def effective_receptive_field(model, layer=None, inputs=100, seed=0, batch_size=
         (H, W) float64 array, H and W the input's, that sums to 1.
 
     Raises:
-        ValueError: the layer has no places (a dense one), the input size is not defined, there are no inputs to average over, or the
-            gradient is 0 everywhere.
+        ValueError: the model is not built or has several inputs or outputs; the layer has no places (a dense one), the
+            input size is not defined, there are no inputs to average over, or the gradient is 0 everywhere.
     """
-    output = model.outputs[0] if layer is None else model.get_layer(layer).output
-    shape, places = model.inputs[0].shape[1:], output.shape[1:-1]
+    output = models.single_output(model) if layer is None else models.output_of(model, layer)
+    shape, places = models.single_input(model).shape[1:], output.shape[1:-1]
     if None in shape:
         raise ValueError(f"the input size of {model.name} is {shape}: build it for a fixed size")
     if len(places) != 2:

@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from utils.arithmetic import receptive_fields
@@ -17,13 +18,13 @@ def activations(model, images, layers=None, batch_size=32):
     Args:
         model: keras.Model on images.
         images: (N, H, W, C).
-        layers: names; a nested layer as "backbone/conv1", or "conv1" where no other is called so. One name, a list of them, or None: all
-            layers (of a nested model, those inside it).
+        layers: names; a nested layer as "backbone/conv1", or "conv1" where no other is called so. One name, a list of
+            them, or None: all layers (of a nested model, those inside it).
         batch_size: int, images at a time.
 
     Returns:
-        dict of name -> (N, ...) array, in the order asked for; for one name, the array. Of a layer that is called several times, the last
-        output.
+        dict of name -> (N, ...) array, in the order asked for; for one name, the array. Of a layer that is called
+        several times, the last output.
 
     Raises:
         ValueError: there is no such layer, or no run passes through it.
@@ -44,12 +45,22 @@ def activations(model, images, layers=None, batch_size=32):
     return {name: found[name] for name in layers}
 
 
+def map_of(model, images, layer, batch_size=32):
+    """The output of one layer, an array (N, ...); ValueError where it gives several."""
+    found = activations(model, images, layer, batch_size)
+    if not isinstance(found, np.ndarray):
+        count = len(keras.tree.flatten(found))
+        raise ValueError(f"layer {layer!r} of {model.name} gives {count} outputs: name one of the layers inside it")
+    return found
+
+
 @dataclass(frozen=True)
 class Patches:
     """The patches of images that excite a channel of a layer most, strongest first.
 
-    `patches` (k, h, w, C), of the images' type: what the unit could see; 0 where that hangs over the edge. `values` (k,) its activations; `indices` (k,) of the images; `places` (k, 2) row and column of the unit; `boxes` (k, 4) xyxy pixels,
-    not cut at the edge.
+    `patches` (k, h, w, C), of the images' type: what the unit could see; 0 where that hangs over the edge. `values`
+    (k,) its activations; `indices` (k,) of the images; `places` (k, 2) row and column of the unit; `boxes` (k, 4) xyxy
+    pixels, not cut at the edge.
     """
 
     layer: str
@@ -61,15 +72,17 @@ class Patches:
     boxes: np.ndarray
 
     def crop(self, images):
-        """The same boxes cut out of other images (k, H, W, C), one for each patch, such as the deconvnet's of `images[patches.indices]`."""
+        """The same boxes cut out of other images (k, H, W, C), one for each patch, such as the deconvnet's of
+        `images[patches.indices]`.
+        """
         if len(images) != len(self.boxes):
             raise ValueError(f"{len(self.boxes)} patches, but {len(images)} images to cut them out of")
         return np.stack([_crop(image, box) for image, box in zip(np.asarray(images), self.boxes)])
 
 
 def top_patches(model, images, layer, channel, k=9, batch_size=32):
-    """Where a channel of a layer is excited most: its k best images, each with the receptive field of its best unit (Zeiler and Fergus,
-    "Visualizing and understanding convolutional networks", 2014, figure 2).
+    """Where a channel of a layer is excited most: its k best images, each with the receptive field of its best unit
+    (Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2014, figure 2).
 
     Args:
         model: keras.Model on images, functional or Sequential (nested too), so that receptive fields can be counted.
@@ -88,7 +101,7 @@ def top_patches(model, images, layer, channel, k=9, batch_size=32):
     pixels, images = np.asarray(images), inside.as_images(model, images)
     path, _ = inside.find(model, layer)
     size, jump, start = _field(model, path, images.shape[1:])
-    outputs = activations(model, images, layer, batch_size)
+    outputs = map_of(model, images, layer, batch_size)
     maps = outputs.reshape(len(images), *(outputs.shape[1:3] if outputs.ndim == 4 else (1, 1)), outputs.shape[-1])
     found = []
     for one in np.atleast_1d(channel).tolist():

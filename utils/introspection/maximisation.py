@@ -7,14 +7,14 @@ from keras import ops
 from scipy.ndimage import gaussian_filter
 
 from utils.introspection import inside
-from utils.introspection.features import activations
+from utils.introspection.features import map_of
 from utils.introspection.gradient import Nudge, kept_for
-from utils.introspection.relu import rectifying
+from utils.introspection.relu import rectifying, relus
 
 
 @dataclass(frozen=True)
 class Maximised:
-    """Images (N, H, W, C) float32 that excite a unit, and the activation of each on the way, `scores` (steps + 1, N)."""
+    """Images (N, H, W, C) float32 that excite a unit, and their activations on the way, `scores` (steps + 1, N)."""
 
     images: np.ndarray
     scores: np.ndarray
@@ -36,17 +36,19 @@ def maximise(
     limits=(0, 255),
     seed=0,
 ):
-    """Activation maximisation (Erhan et al. 2009; of a class: Simonyan et al. 2014): climb from noise to an image that excites a channel.
+    """Activation maximisation (Erhan et al. 2009; of a class: Simonyan et al. 2014): climb from noise to an image that
+    excites a channel.
 
-    Left alone, the ascent finds noise that the net takes for the feature; what is here against that was put together by Yosinski et al.,
-    "Understanding neural networks through deep visualization" (2015), and Mordvintsev et al. (2015): each step looks at a shifted image
-    (jitter), pulls it towards grey (L2 decay), and every few steps it is blurred. With `jitter=0, decay=0, blur=0` the ascent is plain.
+    Left alone, the ascent finds noise that the net takes for the feature; what is here against that was put together by
+    Yosinski et al., "Understanding neural networks through deep visualization" (2015), and Mordvintsev et al. (2015):
+    each step looks at a shifted image (jitter), pulls it towards grey (L2 decay), and every few steps it is blurred.
+    With `jitter=0, decay=0, blur=0` the ascent is plain.
 
     Args:
         model: keras.Model on images.
         channel: int, of the layer; of the model's output the class, before the softmax.
-        layer: name; None: the output. The mean over the places of its channel is climbed; where the channel is silent and has no gradient,
-            that in front of the layer's own ReLU, until it wakes.
+        layer: name; None: the output. The mean over the places of its channel is climbed; where the channel is silent
+            and has no gradient, that in front of the layer's own ReLU, until it wakes.
         start: (N, H, W, C), where to begin; None: grey with a little noise.
         shape: (height, width, channels) of the image where start is None; None: the model's own.
         count: int, images, of different noise.
@@ -63,7 +65,8 @@ def maximise(
         Maximised.
 
     Raises:
-        ValueError: no such layer or channel, or the size of the image is not known.
+        ValueError: no such layer or channel, or the size of the image is not known; of a class, the logits are not to
+            be found.
     """
     low, high = map(float, limits)
     random = np.random.default_rng(seed)
@@ -74,6 +77,7 @@ def maximise(
     else:
         images = inside.as_images(model, start).copy()
     path, part = inside.find(model, layer) if layer is not None else (None, None)
+    relus(model)
 
     def climbing(rule):
         def function(x, chosen, nudge):
@@ -129,8 +133,10 @@ def _mean_places(output):
 
 def _outputs(model, images, path, part):
     if part is None:
-        return inside.predict(model, images)[0]
-    output = activations(model, images, path)
+        found = inside.predict(model, images)
+        found.logits_needed(model)
+        return found.scores
+    output = map_of(model, images, path)
     return output.mean(axis=tuple(range(1, output.ndim - 1))) if output.ndim > 2 else output
 
 

@@ -11,8 +11,9 @@ from utils.introspection import inside
 class Occlusion:
     """What a classifier says with a square hidden, for every position of the square.
 
-    `probability` (N, rows, columns) of the class `classes` (N,); `winner` (N, rows, columns) the class that wins there; `plain` (N,) the
-    probability with nothing hidden. `tops` (rows,) and `lefts` (columns,) are the square's first pixels, `size` its side, `shape` the image's.
+    `probability` (N, rows, columns) of the class `classes` (N,); `winner` (N, rows, columns) the class that wins there;
+    `plain` (N,) the probability with nothing hidden. `tops` (rows,) and `lefts` (columns,) are the square's first
+    pixels, `size` its side, `shape` the image's.
     """
 
     classes: np.ndarray
@@ -38,16 +39,16 @@ class Occlusion:
 
 
 def occlusion(model, images, class_index=None, size=16, stride=8, value=None, batch_size=64):
-    """Hide a square of the image, at every position in turn, and look at the probability of the class and at the class that wins (Zeiler and
-    Fergus, "Visualizing and understanding convolutional networks", 2014, figure 7).
+    """Hide a square of the image, at every position in turn, and look at the probability of the class and at the class
+    that wins (Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2014, figure 7).
 
     Args:
         model: keras.Model on images that gives (B, classes), logits or probabilities.
         images: (N, H, W, C).
         class_index: int, or N of them; None: the winner of each image with nothing hidden.
         size: int, side of the square in pixels.
-        stride: int, pixels from one position to the next; the last row and column of squares touch the edge, so that every pixel is hidden
-            somewhere (as long as stride <= size).
+        stride: int, pixels from one position to the next; the last row and column of squares touch the edge, so that
+            every pixel is hidden somewhere (as long as stride <= size).
         value: number, or one for each channel, to hide with; None: the image's mean colour.
         batch_size: int, squares at a time.
 
@@ -61,7 +62,7 @@ def occlusion(model, images, class_index=None, size=16, stride=8, value=None, ba
     count, height, width, channels = images.shape
     if not 1 <= size <= min(height, width) or stride < 1:
         raise ValueError(f"a square of {size} at stride {stride} does not fit images of {height} x {width}")
-    scores, plain = inside.predict(model, images, batch_size)
+    scores, plain, _ = inside.predict(model, images, batch_size)
     classes = inside.which_class(class_index, scores)
     colours = (
         images.mean(axis=(1, 2)) if value is None else np.broadcast_to(np.asarray(value, "float32"), (count, channels))
@@ -76,9 +77,9 @@ def occlusion(model, images, class_index=None, size=16, stride=8, value=None, ba
             hidden = np.repeat(image[None], batch_size, axis=0)  # as many rows in each batch, so that all have one size
             for copy, (top, left) in zip(hidden, part):
                 copy[top : top + size, left : left + size] = colour
-            scores, found = (x[: len(part)] for x in inside.predict(model, hidden, batch_size))
-            probability[number, start : start + len(part)] = found[:, classes[number]]
-            winner[number, start : start + len(part)] = scores.argmax(axis=-1)
+            found = inside.predict(model, hidden, batch_size)
+            probability[number, start : start + len(part)] = found.probabilities[: len(part), classes[number]]
+            winner[number, start : start + len(part)] = found.scores[: len(part)].argmax(axis=-1)
     shape = (count, len(tops), len(lefts))
     return Occlusion(
         classes,

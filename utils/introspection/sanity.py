@@ -4,17 +4,18 @@ import keras
 import numpy as np
 from scipy.stats import spearmanr
 
+from utils import models
 from utils.introspection import inside
 
 
 def randomise(model, last=None, seed=0):
-    """A copy of a model in which the kernels of its last layers are shuffled (Adebayo et al., "Sanity checks for saliency maps", 2018, who
-    draw them anew; shuffled, they keep their mean and spread).
+    """A copy of a model in which the kernels of its last layers are shuffled (Adebayo et al., "Sanity checks for
+    saliency maps", 2018, who draw them anew; shuffled, they keep their mean and spread).
 
     A map that explains the net must change; a map that stays shows the image, not the reasons.
 
     Args:
-        model: keras.Model that `keras.models.clone_model` can copy.
+        model: keras.Model that `models.clone` can copy.
         last: int, number of layers with kernels, counted from the output; None: all of them.
         seed: int.
 
@@ -22,10 +23,9 @@ def randomise(model, last=None, seed=0):
         keras.Model with weights of its own.
 
     Raises:
-        ValueError: the model has fewer such layers.
+        ValueError: the model has fewer such layers, is not built, or has a layer that cannot be copied.
     """
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy = models.clone(model)
     kernels = [part for part in inside.leaves(copy).values() if isinstance(part, keras.Layer) and _kernels(part)]
     kernels = list({id(part): part for part in kernels}.values())
     if last is not None and not 0 <= last <= len(kernels):
@@ -45,7 +45,8 @@ def rank_correlation(maps, others):
         maps, others: (N, H, W) arrays.
 
     Returns:
-        (N,) float64 in [-1, 1]: 1 for the same order of pixels, about 0 for unrelated maps; NaN where a map is constant.
+        (N,) float64 in [-1, 1]: 1 for the same order of pixels, about 0 for unrelated maps; NaN where a map is
+        constant.
 
     Raises:
         ValueError: the shapes differ.

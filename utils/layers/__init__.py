@@ -1,6 +1,7 @@
 """Layers that Keras lacks, and a constraint whose axes fit.
 
-All of them take images as (batch, height, width, channels), run on every backend of Keras, and are saved and loaded with a model.
+All of them take images as (batch, height, width, channels), run on every backend of Keras, and are saved and loaded
+with a model.
 """
 
 from utils.layers.attention import PositionEmbedding

@@ -5,7 +5,8 @@ import keras
 
 @keras.saving.register_keras_serializable("convnets")
 class PositionEmbedding(keras.layers.Layer):
-    """Adds a learnt vector to each place of a row: attention alone would not know where its cells stand (Dosovitskiy et al. 2021).
+    """Adds a learnt vector to each place of a row: attention alone would not know where its cells stand (Dosovitskiy et
+    al. 2021).
 
     Input and output: (B, N, C) float, N fixed. The vectors begin at N(0, .02^2).
     """

@@ -3,17 +3,22 @@
 import keras
 from keras import ops
 
+from utils import models
+
 
 @keras.saving.register_keras_serializable("convnets")
 class LocalResponseNormalization(keras.layers.Layer):
-    """Divides every value by a power of the energy around it, across channels: x / (k + alpha * sum of x ** 2 over the window) ** beta.
+    """Divides every value by a power of the energy around it, across channels: x / (k + alpha * sum of x ** 2 over the
+    window) ** beta.
 
-    The window of channel c reaches from c - size // 2 to c + size // 2, cut off at the first and last channel. Constants and form are those
-    of Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks" (NIPS 2012), section 3.3.
+    The window of channel c reaches from c - size // 2 to c + size // 2, cut off at the first and last channel.
+    Constants and form are those of Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+    neural networks" (NIPS 2012), section 3.3.
 
-    Implementations disagree about alpha: the paper multiplies the *sum* over the window with it, Caffe and PyTorch the *mean* (they divide
-    alpha by `size`, at the edge too), so that the paper's 1e-4 is PyTorch's 5e-4. The paper's form is the default here, because its
-    constants are; pass `average=True` for the other.
+    Implementations disagree about alpha: the paper multiplies the *sum* over the window with it, Caffe and PyTorch the
+        *mean* (they divide
+    alpha by `size`, at the edge too), so that the paper's 1e-4 is PyTorch's 5e-4. The paper's form is the default here,
+    because its constants are; pass `average=True` for the other.
 
     Args:
         size: int, odd; channels in the window.
@@ -38,10 +43,11 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         channels, reach = inputs.shape[-1], self.size // 2
-        squares = ops.pad(ops.square(inputs), [(0, 0)] * (len(inputs.shape) - 1) + [(reach, reach)])
+        # In single precision at least: the square of 256 is beyond float16.
+        squares = ops.pad(ops.square(models.single(inputs)), [(0, 0)] * (len(inputs.shape) - 1) + [(reach, reach)])
         energy = sum(squares[..., shift : shift + channels] for shift in range(self.size))
         alpha = self.alpha / self.size if self.average else self.alpha
-        return inputs * ops.power(self.k + alpha * energy, -self.beta)
+        return inputs * ops.cast(ops.power(self.k + alpha * energy, -self.beta), inputs.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -9,8 +9,8 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("convnets")
 class MaxPoolingWithIndices(keras.layers.Layer):
-    """Max pooling that also tells where each maximum was: the "switches" of Zeiler and Fergus (2014), the "pooling indices" of SegNet
-    (Badrinarayanan, Kendall and Cipolla 2017).
+    """Max pooling that also tells where each maximum was: the "switches" of Zeiler and Fergus (2014), the "pooling
+    indices" of SegNet (Badrinarayanan, Kendall and Cipolla 2017).
 
     Where a window holds its maximum more than once, the first in row-major order counts, and gets the whole gradient.
 
@@ -19,7 +19,8 @@ class MaxPoolingWithIndices(keras.layers.Layer):
         strides: int or (vertical, horizontal); None: the pool size. Smaller ones make windows overlap.
         padding: "valid", or "same" as in Keras; padding is never a maximum.
 
-    Input: (B, H, W, C) float. Output: two tensors (B, h, w, C): the maxima, and their places, int32, row * W + column within one image and
+    Input: (B, H, W, C) float. Output: two tensors (B, h, w, C): the maxima, and their places, int32, row * W + column
+        within one image and
     channel of the input, as in PyTorch. (TensorFlow's `max_pool_with_argmax` folds the channel in as well.)
 
     Raises:
@@ -57,28 +58,33 @@ class MaxPoolingWithIndices(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("convnets")
 class MaxUnpooling(keras.layers.Layer):
-    """Puts pooled values back to where the maxima were; zero elsewhere. The transpose of max pooling with its switches held fixed.
+    """Puts pooled values back to where the maxima were; zero elsewhere. The transpose of max pooling with its switches
+    held fixed.
 
-    Where windows overlap, one place may be the maximum of several of them: their values add up, as in the backward pass of max pooling.
-    Unpooling what was just pooled then gives a multiple of the maximum there; PyTorch's `MaxUnpool2d` keeps one of the values instead.
+    Where windows overlap, one place may be the maximum of several of them: their values add up, as in the backward pass
+    of max pooling. Unpooling what was just pooled then gives a multiple of the maximum there; PyTorch's `MaxUnpool2d`
+    keeps one of the values instead.
 
-    The size of the output cannot be read off the pooled values: inputs of 6 and 7 pixels both pool to 3. It must be that of the tensor that
-    was pooled, since the places are counted along its rows. It is, in this order:
+    The size of the output cannot be read off the pooled values: inputs of 6 and 7 pixels both pool to 3. It must be
+    that of the tensor that was pooled, since the places are counted along its rows. It is, in this order:
 
     1. that of a tensor `like`, `MaxUnpooling()(values, indices, like)`, which works for images of any size;
     2. `output_size`;
-    3. what the windows cover, (h - 1) * strides + pool_size under padding "valid" and h * strides under "same": right when the size of the
-       pooled tensor was a multiple of the strides (and the windows did not overlap), wrong otherwise.
+    3. what the windows cover, (h - 1) * strides + pool_size under padding "valid" and h * strides under "same": right
+       when the size of the pooled tensor was a multiple of the strides (and the windows did not overlap), wrong
+       otherwise.
 
     Args:
         pool_size, strides, padding: as in the pooling layer; only the third rule uses them.
         output_size: None, int, or (height, width).
 
-    Input: values (B, h, w, C) float, indices (B, h, w, C) int as `MaxPoolingWithIndices` gives them, and `like` (B, H, W, anything).
+    Input: values (B, h, w, C) float, indices (B, h, w, C) int as `MaxPoolingWithIndices` gives them, and `like` (B, H,
+        W, anything).
     Output: (B, H, W, C). What becomes of an index beyond H * W depends on the backend.
 
     Raises:
-        ValueError: sizes or padding are not as above, values and indices differ in shape, or the output is smaller than they are.
+        ValueError: sizes or padding are not as above, values and indices differ in shape, or the output is smaller than
+            they are.
     """
 
     def __init__(self, pool_size=2, strides=None, padding="valid", output_size=None, **kwargs):
@@ -125,7 +131,8 @@ class DilatedMaxPooling(keras.layers.Layer):
     Args:
         pool_size: (height, width) of the window.
         dilation: distance of the window's pixels.
-        before: (above, left) padding; what is left of (pool_size - 1) * dilation goes below and right. None: no padding at all.
+        before: (above, left) padding; what is left of (pool_size - 1) * dilation goes below and right. None: no padding
+            at all.
     """
 
     def __init__(self, pool_size, dilation, before=(0, 0), **options):
@@ -183,7 +190,9 @@ def max_pool_with_indices(inputs, pool_size=2, strides=None, padding="valid"):
 
 
 def max_unpool(values, indices, output_size):
-    """Puts values (B, h, w, C) to the places (B, h, w, C) of an image of `output_size` (H, W); values of one place add up. (B, H, W, C)."""
+    """Puts values (B, h, w, C) to the places (B, h, w, C) of an image of `output_size` (H, W); values of one place add
+    up. (B, H, W, C).
+    """
     batch, channels = ops.shape(values)[0], ops.shape(values)[3]
     height, width = output_size
     area = height * width

@@ -6,10 +6,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("convnets")
 class StochasticDepth(keras.layers.Layer):
-    """Leaves out the whole branch of an image at random (Huang et al., "Deep networks with stochastic depth", 2016; also "drop path").
+    """Leaves out the whole branch of an image at random (Huang et al., "Deep networks with stochastic depth", 2016;
+    also "drop path").
 
-    `x + StochasticDepth(.1)(branch(x))`: in training, each image's branch is multiplied by 0 with probability `rate`, and by 1 / (1 - rate)
-    otherwise; in inference it stays as it is. (The paper scales in inference instead; the expectation is the same.)
+    `x + StochasticDepth(.1)(branch(x))`: in training, each image's branch is multiplied by 0 with probability `rate`,
+    and by 1 / (1 - rate) otherwise; in inference it stays as it is. (The paper scales in inference instead; the
+    expectation is the same.)
 
     Args:
         rate: float in [0, 1), the probability of leaving the branch out.
@@ -43,16 +45,18 @@ class StochasticDepth(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("convnets")
 class MaxNorm(keras.constraints.Constraint):
-    """Projects the weights that lead to one unit onto a ball: ||w|| <= max_value for every output unit (Srivastava et al. 2014).
+    """Projects the weights that lead to one unit onto a ball: ||w|| <= max_value for every output unit (Srivastava et
+    al. 2014).
 
-    `keras.constraints.MaxNorm` has axis 0 as its default: right for a dense kernel (inputs, units), wrong for a convolution's (height,
-    width, channels, filters), where it bounds each column of the kernel by itself. Here every axis but the last is summed over, which is
-    right for both. Weights inside the ball stay exactly as they are.
+    `keras.constraints.MaxNorm` has axis 0 as its default: right for a dense kernel (inputs, units), wrong for a
+    convolution's (height, width, channels, filters), where it bounds each column of the kernel by itself. Here every
+    axis but the last is summed over, which is right for both. Weights inside the ball stay exactly as they are.
 
     Args:
         max_value: float above 0; 3 to 4 is usual.
-        axis: int or tuple, axes that lead to one unit; None: all but the last. A depthwise kernel (height, width, channels, multiplier)
-            needs (0, 1), a transposed convolution's (height, width, filters, channels) needs (0, 1, 3).
+        axis: int or tuple, axes that lead to one unit; None: all but the last. A depthwise kernel (height, width,
+            channels, multiplier) needs (0, 1), a transposed convolution's (height, width, filters, channels) needs (0,
+            1, 3).
 
     Raises:
         ValueError: max_value is not above 0.

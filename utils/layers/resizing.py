@@ -1,7 +1,8 @@
 """Maps of another size: padding to a multiple of the stride, cutting, enlarging, spreading one value.
 
-A net halves the image several times, so its inner maps come out whole only if height and width are multiples of its stride. `padded`
-repeats the last row and column up to the next multiple, and `cropped` takes the surplus off the result again.
+A net halves the image several times, so its inner maps come out whole only if height and width are multiples of its
+stride. `padded` repeats the last row and column up to the next multiple, and `cropped` takes the surplus off the result
+again.
 """
 
 import keras
@@ -12,7 +13,8 @@ from keras import ops
 class PadToStride(keras.layers.Layer):
     """Repeats the last row and column until height and width are multiples of `stride`: (B, H, W, C) -> (B, H', W', C).
 
-    On the far sides only, so that the grid of strides begins at the image's corner, as in training. Nothing is done where it fits already.
+    On the far sides only, so that the grid of strides begins at the image's corner, as in training. Nothing is done
+    where it fits already.
 
     Args:
         stride: int.
@@ -43,7 +45,8 @@ class CropLike(keras.layers.Layer):
     """Cuts a map to the height and width of another: (B, H, W, C), (B, h, w, ...) -> (B, h, w, C), h <= H, w <= W.
 
     Args:
-        centred: whether the same is cut from all sides (U-Net's crop; the odd one below and right), or all of it below and right.
+        centred: whether the same is cut from all sides (U-Net's crop; the odd one below and right), or all of it below
+            and right.
     """
 
     def __init__(self, centred=False, **options):
@@ -69,7 +72,8 @@ class CropLike(keras.layers.Layer):
 class Enlarge(keras.layers.Layer):
     """Bilinear interpolation to `factor` times the height and width: (B, H, W, C) -> (B, fH, fW, C).
 
-    The same values as `keras.layers.UpSampling2D(factor, interpolation="bilinear")`, which on TensorFlow refuses images of unknown size.
+    The same values as `keras.layers.UpSampling2D(factor, interpolation="bilinear")`, which on TensorFlow refuses images
+    of unknown size.
 
     Args:
         factor: int of at least 1.

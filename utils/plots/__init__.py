@@ -1,8 +1,8 @@
 """Figures: images, filters, feature maps, curves with their baselines, confusion matrices, matrices of numbers.
 
-Every function draws with matplotlib and shows nothing itself: a notebook shows what was drawn at the end of the cell. A function that
-draws one pair of axes takes `ax` (None: a new figure) and returns the Axes; one that draws several returns the Figure. Images are
-(H, W), (H, W, 1) or (H, W, 3); uint8, or float in [0, 1] or [0, 255].
+Every function draws with matplotlib and shows nothing itself: a notebook shows what was drawn at the end of the cell. A
+function that draws one pair of axes takes `ax` (None: a new figure) and returns the Axes; one that draws several
+returns the Figure. Images are (H, W), (H, W, 1) or (H, W, 3); uint8, or float in [0, 1] or [0, 255].
 """
 
 from utils.plots.arithmetic import (
@@ -35,6 +35,15 @@ from utils.plots.base import (
 )
 from utils.plots.blocks import block_diagram, block_diagrams, stage_diagram
 from utils.plots.charts import bars, confusion_matrix, curves, embedding, history, layer_bars, learning_curve, timeline
+from utils.plots.detection import (
+    explore_threshold,
+    precision_recall_curve,
+    proposal_recall,
+    show_anchors,
+    show_boxes,
+    show_regions,
+    threshold_strip,
+)
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
@@ -62,6 +71,7 @@ __all__ = [
     "draw_objects",
     "embedding",
     "explore",
+    "explore_threshold",
     "field_cone",
     "field_map",
     "heat_map",
@@ -72,6 +82,10 @@ __all__ = [
     "number_equation",
     "number_matrix",
     "png",
+    "precision_recall_curve",
+    "proposal_recall",
+    "show_anchors",
+    "show_boxes",
     "show_feature_maps",
     "show_filters",
     "show_fooling",
@@ -82,9 +96,11 @@ __all__ = [
     "show_objects",
     "show_occlusion",
     "show_patches",
+    "show_regions",
     "show_scenes",
     "stage_diagram",
     "style",
+    "threshold_strip",
     "timeline",
     "weight_pattern",
     "window_positions",

@@ -17,8 +17,9 @@ def number_matrix(matrix, boxes=(), padding=0, title=None, shade=None, ax=None):
 
     Args:
         matrix: (rows, columns) numbers; whole ones are written without decimals, NaN leaves its cell empty.
-        boxes: windows to frame, each (row, column, height, width) in cells counted from the matrix's own top left cell, so that a
-            window in the padding starts at a negative row or column; the first is blue, the second vermillion, and so on.
+        boxes: windows to frame, each (row, column, height, width) in cells counted from the matrix's own top left cell,
+            so that a window in the padding starts at a negative row or column; the first is blue, the second
+            vermillion, and so on.
         padding: rings of zeros drawn around the matrix, in grey.
         title: above the matrix.
         shade: None, or a matplotlib colour map's name: the cells are shaded by value, symmetrically about zero.
@@ -110,7 +111,9 @@ def number_equation(parts, titles=None, boxes=None, padding=None, shade=None):
 
 
 def _taps(n, f, s, p, d):
-    """Input indices that each output reads along one axis, (outputs, f); negative or >= n in the padding. `p` is (before, after)."""
+    """Input indices that each output reads along one axis, (outputs, f); negative or >= n in the padding. `p` is
+    (before, after).
+    """
     first = np.arange(-p[0], n + p[1] - d * (f - 1), s)
     return first[:, None] + d * np.arange(f)
 
@@ -140,7 +143,8 @@ _UNREAD = {"facecolor": "#FBE3D6", "edgecolor": VERMILLION, "hatch": "////"}
 
 
 def window_positions(n, f, s=1, p=0, d=1, title=None, ax=None):
-    """Draw a filter's positions along one axis: the pixels in a row, below them one line for each output with a dot at every pixel read.
+    """Draw a filter's positions along one axis: the pixels in a row, below them one line for each output with a dot at
+    every pixel read.
 
     Padding is grey, a pixel that no output reads is hatched.
 
@@ -192,8 +196,8 @@ def window_positions(n, f, s=1, p=0, d=1, title=None, ax=None):
 def window_sizes(n, f, s=1, p=0, d=1):
     """Draw a square input, the path of the filter over it and the output: the picture of the output-size explorer.
 
-    The first window's pixels are blue, its path is drawn through the centres of all windows, the last window is framed; pixels that no
-    output reads are hatched. Where the filter does not fit, the picture says so.
+    The first window's pixels are blue, its path is drawn through the centres of all windows, the last window is framed;
+    pixels that no output reads are hatched. Where the filter does not fit, the picture says so.
 
     Args:
         n, f, s, p, d: sizes of input and filter, stride, padding on every side, dilation; one int each, for both axes.
@@ -235,7 +239,8 @@ def window_sizes(n, f, s=1, p=0, d=1):
                     right.add_patch(frame)
         note = f"output {outputs} × {outputs}"
     else:
-        right.text(width / 2, width / 2, f"the filter reaches over {reach} pixels,\nthe padded input has {width}:\nnothing fits",
+        right.text(width / 2, width / 2, f"the filter reaches over {reach} pixels,\nthe padded input has "
+                                         f"{width}:\nnothing fits",
                    ha="center", va="center", color=VERMILLION)  # fmt: skip
         note = "no output"
     right.set_xlim(-0.3, max(width, outputs) + 0.3)
@@ -258,7 +263,8 @@ def _window(ax, taps, row, column):
 
 
 def window_strip(volume, output, f, s=1, p=0, title=None):
-    """Draw the moving window as a strip: one column for each position, the input's channels above, the output filled so far below.
+    """Draw the moving window as a strip: one column for each position, the input's channels above, the output filled so
+    far below.
 
     Args:
         volume: (n, n, channels) input, drawn as grey levels.
@@ -374,7 +380,8 @@ def _moving_window_frame(volume, kernels, biases, outputs, p, corner, position):
 
 
 def field_cone(layers, title=None, ax=None):
-    """Draw what one unit sees through a chain of layers, along one axis: the units it rests on, layer by layer down to the pixels.
+    """Draw what one unit sees through a chain of layers, along one axis: the units it rests on, layer by layer down to
+    the pixels.
 
     Filled: the unit depends on it. Empty: it lies in between and is skipped.
 
@@ -425,7 +432,8 @@ def field_cone(layers, title=None, ax=None):
 
 
 def field_map(field, theoretical, width=None, title=None, ax=None):
-    """Draw how strongly each pixel moves one unit, with the theoretical receptive field and the width that holds most of the sum.
+    """Draw how strongly each pixel moves one unit, with the theoretical receptive field and the width that holds most
+    of the sum.
 
     Args:
         field: (H, W) non-negative, the unit above its centre.
@@ -455,7 +463,8 @@ def wiring(stages, title=None, ax=None):
     """Draw which input channel feeds which output channel, one stage after the other.
 
     Args:
-        stages: (inputs, outputs, groups) for each stage; the outputs of one are the inputs of the next. Groups have colours of their own.
+        stages: (inputs, outputs, groups) for each stage; the outputs of one are the inputs of the next. Groups have
+            colours of their own.
         title: of the axes.
         ax: Axes to draw into.
 
@@ -486,7 +495,8 @@ def wiring(stages, title=None, ax=None):
 
 
 def weight_pattern(matrix, title=None, ax=None):
-    """Draw where each weight of a convolution stands in its matrix: every distinct number a colour of its own, zeros white.
+    """Draw where each weight of a convolution stands in its matrix: every distinct number a colour of its own, zeros
+    white.
 
     Args:
         matrix: (outputs, inputs) of whole numbers, 0 for none: the number of the weight.

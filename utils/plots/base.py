@@ -42,8 +42,8 @@ def style():
 
 
 def _show_once():
-    # A figure that is open is shown at the end of the cell; as the cell's value it would come a second time, and an Axes,
-    # a legend, the titles and ticks that were set, as text.
+    # A figure that is open is shown at the end of the cell; as the cell's value it would come a second time, and an
+    # Axes, a legend, the titles and ticks that were set, as text.
     try:
         from IPython import get_ipython
     except ImportError:

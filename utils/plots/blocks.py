@@ -17,15 +17,16 @@ _BEHIND = {"BatchNormalization", "Activation", "ReLU", "LeakyReLU", "LocalRespon
 
 
 def block_diagram(model, within=None, title=None, shapes=True, ax=None):
-    """Draw a model, or one block of it, from its layers: input on top, branches side by side, joins as circles and bars.
+    """Draw a model, or one block of it, from its layers: input on top, branches side by side, joins as circles and
+    bars.
 
-    A convolution and the normalisation and activation behind it make one box; padding is left out. Edges carry the shape of
-    what flows along them, height × width × channels.
+    A convolution and the normalisation and activation behind it make one box; padding is left out. Edges carry the
+    shape of what flows along them, height × width × channels.
 
     Args:
         model: functional `keras.Model`, flat, none of whose layers is called twice.
-        within: None for the whole model; or a text, or a list of texts, with which the names of the block's layers begin, as
-            "inception3a" or "stage2_block1".
+        within: None for the whole model; or a text, or a list of texts, with which the names of the block's layers
+            begin, as "inception3a" or "stage2_block1".
         title: above the diagram.
         shapes: whether to write shapes on the edges.
         ax: Axes to draw into; its size should fit.
@@ -311,7 +312,7 @@ def _place(nodes, start):
         return lowest + 0.06
 
     def groups(branches, meet):
-        """Branches in the order of the join's inputs, each alone; those that meet before the identity does, together."""
+        """Branches in the order of the join's inputs, each alone; those that meet before the identity, together."""
         branches = sorted(dict.fromkeys(branches), key=lambda branch: position(branch, meet))
         others = [branch for branch in branches if branch is not meet]
         if len(others) == len(branches) or len(others) < 2 or common(others) in (None, meet):
@@ -451,14 +452,16 @@ def _shape(x):
 
 
 def stage_diagram(model, stages=None, title=None, ax=None):
-    """Draw a whole net as its maps, one box for each stage, to scale: height the map's, thickness the number of channels.
+    """Draw a whole net as its maps, one box for each stage, to scale: height the map's, thickness the number of
+    channels.
 
-    Sizes in pixels share one scale and channels another. What has no height and width, as a dense layer, is a bar: its length
-    is to the channels' scale, cut off where it would pass the largest map.
+    Sizes in pixels share one scale and channels another. What has no height and width, as a dense layer, is a bar: its
+    length is to the channels' scale, cut off where it would pass the largest map.
 
     Args:
         model: `keras.Model` whose layers' names begin with their stage and "_", as those of `utils.architectures`.
-        stages: names of layers whose outputs to draw; None: the image, the last map of every stage and the dense layers.
+        stages: names of layers whose outputs to draw; None: the image, the last map of every stage and the dense
+            layers.
         title: above the drawing.
         ax: Axes to draw into.
 

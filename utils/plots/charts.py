@@ -65,7 +65,8 @@ def history(record, metrics=None, baselines=None, title=None):
 
     Args:
         record: `keras.callbacks.History` or its dict, name -> values by epoch.
-        metrics: names to draw; None: every one that the record holds ("val_..." goes with its own), the learning rate left out.
+        metrics: names to draw; None: every one that the record holds ("val_..." goes with its own), the learning rate
+            left out.
         baselines: dict of metric -> dict of name -> height.
         title: of the whole figure.
 
@@ -107,8 +108,10 @@ def learning_curve(
     """Draw accuracy by the number of training images, on a logarithmic axis; the band spans the seeds.
 
     Args:
-        table: pandas DataFrame with a row for each run, as `utils.transfer.learning_curve` returns; several can be concatenated.
-        x, y, by: its columns: number of images, score, name of the line. Rows that agree in `x` and `by` are repetitions.
+        table: pandas DataFrame with a row for each run, as `utils.transfer.learning_curve` returns; several can be
+            concatenated.
+        x, y, by: its columns: number of images, score, name of the line. Rows that agree in `x` and `by` are
+            repetitions.
         xlabel: text of the axis.
         baselines: dict of name -> height, dashed.
         title: of the axes.
@@ -132,7 +135,8 @@ def learning_curve(
 
 
 def bars(values, xlabel="accuracy", baselines=None, title=None, ax=None):
-    """Compare methods by one number each: a bar for the mean, and a line from the lowest to the highest where there are several.
+    """Compare methods by one number each: a bar for the mean, and a line from the lowest to the highest where there are
+    several.
 
     Args:
         values: dict of name -> number, or numbers over seeds; drawn from the top in this order.
@@ -222,7 +226,8 @@ def confusion_matrix(matrix, classes=None, title=None, ax=None):
 
 
 def embedding(points, labels, classes=None, images=None, thumbnails=60, title=None, ax=None):
-    """Draw features brought down to two dimensions (by t-SNE or PCA), coloured by class, each class's name at its middle.
+    """Draw features brought down to two dimensions (by t-SNE or PCA), coloured by class, each class's name at its
+    middle.
 
     Args:
         points: (N, 2).

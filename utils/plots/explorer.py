@@ -3,18 +3,24 @@
 import matplotlib.pyplot as plt
 
 
-def explore(draw, **sliders):
+def explore(draw, still=None, **sliders):
     """Draw one still picture, or, where somebody can move them, sliders and menus that draw it anew.
 
-    They appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval) gets the
+    They appear in JupyterLab, Jupyter Notebook, VS Code and Colab. A run without a reader (papermill, nbconvert, nbval)
+    gets the
     picture alone: a page of a finished run has no kernel that could answer a slider.
 
     Args:
         draw: function of the named numbers that draws with matplotlib.
+        still: function without arguments that draws what takes the sliders' place, such as a strip of several
+            positions; None: `draw` at the first positions.
         **sliders: name=(start, low, high), ints; or name=[choice, choice, ...], the first being the start.
     """
     if not _has_reader():
-        draw(**{name: entry[0] for name, entry in sliders.items()})
+        if still is None:
+            draw(**{name: entry[0] for name, entry in sliders.items()})
+        else:
+            still()
         return
     import ipywidgets
     from IPython.display import display
@@ -45,7 +51,8 @@ def _has_reader():
 
     from IPython import get_ipython
 
-    # Jupyter's server names the notebook to the kernels it starts; nbclient, which papermill, nbconvert and nbval use, does not.
+    # Jupyter's server names the notebook to the kernels it starts; nbclient, which papermill, nbconvert and nbval use,
+    # does not.
     shell = get_ipython()
     in_vscode = shell is not None and "__vsc_ipynb_file__" in shell.user_ns
     return "google.colab" in sys.modules or in_vscode or bool(os.environ.get("JPY_SESSION_NAME"))

@@ -9,8 +9,8 @@ def show_images(images, labels=None, predictions=None, classes=None, titles=None
     """Draw a grid of images, each under its class, or under its prediction.
 
     Args:
-        images: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or a list of images of different sizes; uint8, or float in [0, 1] or
-            [0, 255] (below 0: the whole range of values is spread over black to white).
+        images: (N, H, W), (N, H, W, 1) or (N, H, W, 3), or a list of images of different sizes; uint8, or float in [0,
+            1] or [0, 255] (below 0: the whole range of values is spread over black to white).
         labels: N true classes, int or text.
         predictions: N predicted classes; a wrong one is written in red with the true class: "7, not 1".
         classes: names of the classes, for labels and predictions that are int.
@@ -56,8 +56,8 @@ def show_images(images, labels=None, predictions=None, classes=None, titles=None
 def show_filters(kernels, columns=8, titles=None, title=None, tile=1.0):
     """Draw the kernels of a convolution: blue below zero, white at zero, red above, one scale for all of them.
 
-    Kernels over three channels are drawn as colours, grey at zero. Of kernels over any other number of channels, each row of the figure
-    shows one filter, channel by channel.
+    Kernels over three channels are drawn as colours, grey at zero. Of kernels over any other number of channels, each
+    row of the figure shows one filter, channel by channel.
 
     Args:
         kernels: (height, width, channels, filters) as Keras keeps them, or (height, width, filters).
@@ -102,7 +102,8 @@ def show_feature_maps(maps, count=16, columns=8, image=None, scale="shared", tit
         count: maps shown, at most.
         columns: maps in a row.
         image: the image that they come from, drawn first.
-        scale: "shared": one scale for all maps, so that strong and weak ones differ; "each": every map uses the whole range.
+        scale: "shared": one scale for all maps, so that strong and weak ones differ; "each": every map uses the whole
+            range.
         title: of the whole figure.
         tile: width of a map in inches, at most.
 

@@ -49,8 +49,9 @@ def heat_map(image, values, ax=None, alpha=0.6, limits=None, title=None, bar=Fal
 def show_maps(images, maps, titles=None, overlay=(), title=None, tile=1.6):
     """Draw images and the maps of several methods, an image a row, a method a column.
 
-    Each map uses the whole range of its colours, up to its 99.5 % quantile. Maps of at least 0 go from black to yellow; maps with values below
-    0 are blue below, white at and red above zero; maps of three channels are drawn as colours, grey at zero.
+    Each map uses the whole range of its colours, up to its 99.5 % quantile. Maps of at least 0 go from black to yellow;
+    maps with values below 0 are blue below, white at and red above zero; maps of three channels are drawn as colours,
+    grey at zero.
 
     Args:
         images: (N, H, W, C), or one image (H, W, C).
@@ -95,11 +96,13 @@ def show_maps(images, maps, titles=None, overlay=(), title=None, tile=1.6):
 
 
 def show_patches(patches, projections=None, titles=None, groups=None, title=None, tile=2.0):
-    """Draw patches of images in square grids, one for each channel; beside each, if there are any, the projections back to the pixels.
+    """Draw patches of images in square grids, one for each channel; beside each, if there are any, the projections back
+    to the pixels.
 
     Args:
         patches: list of (k, h, w, C) arrays, one for each channel, strongest first.
-        projections: None, or as many arrays of the same form, such as the deconvnet's; each is drawn grey at zero, on one scale for a channel.
+        projections: None, or as many arrays of the same form, such as the deconvnet's; each is drawn grey at zero, on
+            one scale for a channel.
         titles: texts, one for each channel.
         groups: grids in a row of the figure; None: as many as fit.
         title: of the whole figure.
@@ -144,11 +147,13 @@ def show_patches(patches, projections=None, titles=None, groups=None, title=None
 
 
 def show_occlusion(image, probability, winner, size, tops, lefts, class_index, classes=None, plain=None, title=None):
-    """Draw an occlusion experiment: the image with one hidden square, the probability of the class, and the winning class, by position.
+    """Draw an occlusion experiment: the image with one hidden square, the probability of the class, and the winning
+    class, by position.
 
     Args:
         image: (H, W, C).
-        probability, winner: (rows, columns), by the position of the square, as `introspection.occlusion` gives for one image.
+        probability, winner: (rows, columns), by the position of the square, as `introspection.occlusion` gives for one
+            image.
         size: int, side of the square in pixels.
         tops, lefts: first pixels of the squares, by row and by column.
         class_index: int, the class whose probability it is.

@@ -1,4 +1,5 @@
-"""Images with what is in them: boxes, instance masks, keypoints, semantic masks. A class has the same colour in all of them.
+"""Images with what is in them: boxes, instance masks, keypoints, semantic masks. A class has the same colour in all of
+them.
 
 Coordinates are pixels in which pixel i covers [i, i + 1), as everywhere in the course.
 """
@@ -11,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from utils.labels import IGNORED
 from utils.plots.base import GREY, WIDTH, as_pixels, bare, class_colour, draw_image
 
-IGNORED = 255
 OBJECTS = ("boxes", "labels", "masks", "keypoints", "scores")
 
 
@@ -31,16 +32,18 @@ def show_objects(
     title=None,
     tile=2.6,
 ):
-    """Draw a grid of images with their objects: `show_objects(*arrays(name, split, target="boxes"))` shows a data set, and
-    `show_objects(images, **model.detect(images))` what a detector found.
+    """Draw a grid of images with their objects: `show_objects(*arrays(name, split, target="boxes"))` shows a data set,
+    and `show_objects(images, **model.detect(images))` what a detector found.
 
     Args:
         images: as for `show_images`.
-        boxes: for each image (N, 4) `xyxy` pixels, an array or a list of them; or a dict of this and the following four, as `arrays` gives it.
+        boxes: for each image (N, 4) `xyxy` pixels, an array or a list of them; or a dict of this and the following
+            four, as `arrays` gives it.
         labels: for each image (N,) classes, int; objects with -1 are padding and not drawn. None: all of one class.
-        masks: for each image (N, H, W), instance masks, bool or at least .5 inside; drawn as outlines with a translucent fill.
-        keypoints: for each image (N, K, 3): x, y, visibility. Visible points (2) are dots, hidden ones (1) circles, absent ones (0) are left
-            out.
+        masks: for each image (N, H, W), instance masks, bool or at least .5 inside; drawn as outlines with a
+            translucent fill.
+        keypoints: for each image (N, K, 3): x, y, visibility. Visible points (2) are dots, hidden ones (1) circles,
+            absent ones (0) are left out.
         scores: for each image (N,), written behind the names.
         classes: names of the classes.
         names: whether to write the class at each object; if not, a legend below tells the colours.
@@ -198,7 +201,8 @@ def write(ax, text, x, top, bottom, colour, height):
 
 
 def show_masks(images, masks, predictions=None, classes=None, titles=None, columns=6, title=None, tile=1.6):
-    """Draw images above their semantic masks, and below these the predicted ones; a legend tells the classes that occur.
+    """Draw images above their semantic masks, and below these the predicted ones; a legend tells the classes that
+    occur.
 
     Masks are drawn over the faded image: background shows it, ignored pixels are white.
 
@@ -301,8 +305,8 @@ def show_scenes(scenes, classes=None, names=True, points=True, columns=4, title=
     """Draw examples with everything that they hold: boxes, instance masks, keypoints, and the caption above.
 
     Args:
-        scenes: a list of examples, each a dict as `load` gives it or anything with the same attributes, such as what `shapes.scene` gives;
-            or one dict of a batch.
+        scenes: a list of examples, each a dict as `load` gives it or anything with the same attributes, such as what
+            `shapes.scene` gives; or one dict of a batch.
         classes: names of the classes.
         names: whether to write the class at each object; if not, a legend below tells the colours.
         points: whether to draw keypoints, where there are any.

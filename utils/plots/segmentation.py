@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 
+from utils.labels import IGNORED
 from utils.plots.base import BLACK, GREY, WIDTH, as_pixels, bare, draw_image
-from utils.plots.scenes import IGNORED, class_handles, coloured, legend
+from utils.plots.scenes import class_handles, coloured, legend
 
 
 def show_label_maps(images, truth, predictions=None, classes=None, errors=False, row_titles=None, title=None, tile=1.5):
@@ -16,8 +17,9 @@ def show_label_maps(images, truth, predictions=None, classes=None, errors=False,
         truth: (N, H, W) int, 0 for background, 255 for what does not count; without the N for one image.
         predictions: dict of a model's name -> (N, H, W) int; without the N for one image. None: no model.
         classes: names of the classes, with "background" in front or without.
-        errors: whether models' maps show only where they err: right pixels faded, wrong ones in the colour of the predicted class, and black
-            where an object was taken for background. Each gets its share of wrong pixels as a title.
+        errors: whether models' maps show only where they err: right pixels faded, wrong ones in the colour of the
+            predicted class, and black where an object was taken for background. Each gets its share of wrong pixels as
+            a title.
         row_titles: N texts beside the rows.
         title: of the whole figure.
         tile: width of a picture in inches, at most.

@@ -1,7 +1,8 @@
 """Pretrained weights: small ones of our own, made by `python -m utils.pretrained.train` and shipped, and ImageNet's.
 
-`load("glyphs")` is a backbone of those below, trained to read 52 printed letters, `load("shapes")` one trained to tell six shapes;
-`describe` says how each was made. `imagenet` is `keras.applications` with the preprocessing inside the model. All of them take images as they come, 0 to 255.
+`load("glyphs")` is a backbone of those below, trained to read 52 printed letters, `load("shapes")` one trained to tell
+six shapes; `describe` says how each was made. `imagenet` is `keras.applications` with the preprocessing inside the
+model. All of them take images as they come, 0 to 255.
 """
 
 import hashlib
@@ -21,8 +22,8 @@ from utils.data.errors import DataUnavailable
 
 FOLDER = Path(__file__).parent
 
-# The networks that are trained here: filters of each 3x3 convolution, and how the map is halved, by a pooling of its own or by
-# the stride of a convolution (filters, stride).
+# The networks that are trained here: filters of each 3x3 convolution, and how the map is halved, by a pooling of its
+# own or by the stride of a convolution (filters, stride).
 NETWORKS = {
     "pooled": (32, 32, "pool", 64, 64, "pool", 128, 128),
     "strided": ((24, 2), (48, 2), 48, (96, 2), 96, (128, 2), 128),
@@ -40,21 +41,25 @@ def backbone(
 ):
     """The untrained network whose trained weights `load` gives: for random features and for training from scratch.
 
-    3x3 convolutions without bias, each with batch normalisation and ReLU (Simonyan and Zisserman 2015 in small). The layers are
-    called conv1, conv1_bn, conv1_relu, conv2, ... in order; a pooling has the number of the convolution before it.
+    3x3 convolutions without bias, each with batch normalisation and ReLU (Simonyan and Zisserman 2015 in small). The
+    layers are called conv1, conv1_bn, conv1_relu, conv2, ... in order; a pooling has the number of the convolution
+    before it.
 
-    "pooled", for small pictures: 32-32, 64-64, 128-128, max-pooling 2x2 between the pairs (pool2, pool4); 286,880 trainable
-    parameters and 896 running statistics on grey images; the last map has a quarter of the image's height and width.
+    "pooled", for small pictures: 32-32, 64-64, 128-128, max-pooling 2x2 between the pairs (pool2, pool4); 286,880
+    trainable parameters and 896 running statistics on grey images; the last map has a quarter of the image's height and
+    width.
 
-    "strided", for detection on two cores: 24, 48-48, 96-96, 128-128, the first of each group with stride 2, so that the finest
-    map already has half the image's size; 415,352 trainable parameters and 1,136 running statistics on colour images; maps of
-    strides 2, 4, 8 and 16 (conv1, conv3, conv5, conv7).
+    "strided", for detection on two cores: 24, 48-48, 96-96, 128-128, the first of each group with stride 2, so that the
+    finest map already has half the image's size; 415,352 trainable parameters and 1,136 running statistics on colour
+    images; maps of strides 2, 4, 8 and 16 (conv1, conv3, conv5, conv7).
 
     Args:
         input_shape: (height, width, channels); None for any size of at least 4 (16 if strided).
         classes: number of classes of the top.
-        include_top: whether global average pooling, dropout and a dense layer "logits" follow, which give logits (B, classes).
-        momentum: of batch normalisation's running statistics. Keras's default, .99, needs several hundred steps to settle.
+        include_top: whether global average pooling, dropout and a dense layer "logits" follow, which give logits (B,
+            classes).
+        momentum: of batch normalisation's running statistics. Keras's default, .99, needs several hundred steps to
+            settle.
         dropout: rate, before the dense layer.
         network: a key of `NETWORKS`.
         name: of the model.
@@ -103,8 +108,8 @@ def describe(name):
         name: one of `names()`.
 
     Returns:
-        dict with network (key of `NETWORKS`), sha256 (of the file), command, seed, score (dict: held-out accuracy, on how many images, chance), classes (list),
-        parameters, bytes, training (dict), versions (dict).
+        dict with network (key of `NETWORKS`), sha256 (of the file), command, seed, score (dict: held-out accuracy, on
+        how many images, chance), classes (list), parameters, bytes, training (dict), versions (dict).
 
     Raises:
         ValueError: there are no such weights.
@@ -126,8 +131,8 @@ def load(name, include_top=False, input_shape=None):
         keras.Model on images (B, H, W, channels), 0 to 255; gives the last feature map as `backbone` does, or logits.
 
     Raises:
-        ValueError: there are no such weights, they are for another number of channels, or the file differs from the one that
-            its card describes.
+        ValueError: there are no such weights, they are for another number of channels, or the file differs from the one
+            that its card describes.
     """
     card = describe(name)
     path = FOLDER / f"{name}.npz"
@@ -150,8 +155,8 @@ def load(name, include_top=False, input_shape=None):
 
 # ImageNet
 
-# What each family of keras.applications wants: -1 to 1 ("tf"), centred BGR ("caffe"), ImageNet's mean and deviation ("torch"), or pixels
-# as they are, because the model rescales them itself (None).
+# What each family of keras.applications wants: -1 to 1 ("tf"), centred BGR ("caffe"), ImageNet's mean and deviation
+# ("torch"), or pixels as they are, because the model rescales them itself (None).
 _PREPROCESSING = {
     "ConvNeXt": None,
     "DenseNet": "torch",
@@ -175,21 +180,23 @@ _PREPROCESSING = {
 def imagenet(name="MobileNetV2", include_top=False, weights="imagenet", **options):
     """A network of `keras.applications` that takes photographs as they are: the preprocessing is inside the model.
 
-    The layers keep their names and lie flat in the model, so that `transfer.freeze(model, up_to="block_13_project_BN")` finds them.
+    The layers keep their names and lie flat in the model, so that `transfer.freeze(model, up_to="block_13_project_BN")`
+    finds them.
 
     Args:
         name: class in `keras.applications`, such as "MobileNetV2", "ResNet50", "VGG16".
         include_top: whether to keep the classifier, which gives probabilities (B, 1000).
         weights: "imagenet" or None (untrained).
-        **options: further arguments of that class. Leave `input_shape` out with include_top=False: any size of image goes through,
-            and one file of weights serves them all.
+        **options: further arguments of that class. Leave `input_shape` out with include_top=False: any size of image
+            goes through, and one file of weights serves them all.
 
     Returns:
         keras.Model on RGB images (B, H, W, 3), uint8 or float, 0 to 255.
 
     Raises:
         ValueError: `keras.applications` has no such network.
-        DataUnavailable: the weights are neither in Keras's folder (KERAS_HOME, else ~/.keras) nor to be had from the network.
+        DataUnavailable: the weights are neither in Keras's folder (KERAS_HOME, else ~/.keras) nor to be had from the
+            network.
     """
     family = _family(name)
     build = getattr(keras.applications, name, None)
@@ -223,14 +230,16 @@ def imagenet(name="MobileNetV2", include_top=False, weights="imagenet", **option
 def _unavailable(name, address):
     home = Path(os.environ.get("KERAS_HOME", "~/.keras"))
     return (
-        f"ImageNet weights of {name}: no network, and no {home / 'models' / address.rsplit('/', 1)[-1]}. Put the file there "
+        f"ImageNet weights of {name}: no network, and no {home / 'models' / address.rsplit('/', 1)[-1]}. Put the file "
+        "there "
         f"(from {address}), or set KERAS_HOME to a folder that holds models/; without it, "
         'utils.pretrained.load("glyphs") serves as the pretrained network.'
     )
 
 
 def preprocess(pixels, name):
-    """Pixels from 0 to 255 as the ImageNet weights of a network of `keras.applications` want them, by layers of the model.
+    """Pixels from 0 to 255 as the ImageNet weights of a network of `keras.applications` want them, by layers of the
+    model.
 
     Args:
         pixels: (B, H, W, 3) tensor, RGB.

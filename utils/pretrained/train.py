@@ -1,4 +1,5 @@
-"""Make the shipped weights: `python -m utils.pretrained.train glyphs` (or shapes; about three minutes each on two cores).
+"""Make the shipped weights: `python -m utils.pretrained.train glyphs` (or shapes; about three minutes each on two
+cores).
 
 Writes NAME.npz (the weights as float16) and NAME.json (its card: SHA-256, command, seed, score, ...) beside this file.
 """
@@ -63,8 +64,9 @@ def augmented(images, recipe, rng):
 def warped(images, zoom, rng):
     """Each image under an affine map of its own, its edge repeated: the augmentation of the recipe.
 
-    Letters as small and as upright as they are drawn teach features that fail on digits which fill the picture. So each image is
-    zoomed by a factor from `zoom`, 8 % more or less along each axis, turned and sheared by up to .2 rad and moved by up to 2 pixels.
+    Letters as small and as upright as they are drawn teach features that fail on digits which fill the picture. So each
+    image is zoomed by a factor from `zoom`, 8 % more or less along each axis, turned and sheared by up to .2 rad and
+    moved by up to 2 pixels.
 
     Args:
         images: (N, H, W, 1) uint8.
@@ -122,7 +124,9 @@ def accuracy(model, images, labels):
 
 
 def pack(model):
-    """The weights of a model as the bytes of an .npz file of float16 arrays, and the model set to those rounded weights."""
+    """The weights of a model as the bytes of an .npz file of float16 arrays, and the model set to those rounded
+    weights.
+    """
     weights = {v.path.removeprefix(f"{model.name}/"): np.asarray(v).astype("float16") for v in model.weights}
     for variable, rounded in zip(model.weights, weights.values()):
         variable.assign(rounded.astype("float32"))
@@ -173,7 +177,8 @@ def main(arguments=None):
     (options.folder / f"{options.name}.npz").write_bytes(content)
     (options.folder / f"{options.name}.json").write_text(json.dumps(card, indent=1) + "\n")
     print(
-        f"{options.name}: accuracy {card['score']['accuracy']:.4f} on {len(images)} images, {len(content) / 1000:.0f} kB"
+        f"{options.name}: accuracy {card['score']['accuracy']:.4f} on {len(images)} images, {len(content) / 1000:.0f} "
+        "kB"
     )
 
 

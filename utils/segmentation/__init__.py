@@ -1,8 +1,8 @@
 """Semantic segmentation: a class for every pixel.
 
-The builders `fcn32`, `fcn16`, `fcn8`, `segnet`, `unet` and `deeplab` give a keras.Model from images as they come (uint8, any size) to logits
-(B, H, W, classes). `losses` and `metrics` take label maps (B, H, W) with 255 where a pixel does not count; `inference` predicts images of any
-size.
+The builders `fcn32`, `fcn16`, `fcn8`, `segnet`, `unet` and `deeplab` give a keras.Model from images as they come
+(uint8, any size) to logits (B, H, W, classes). `losses` and `metrics` take label maps (B, H, W) with 255 where a pixel
+does not count; `inference` predicts images of any size.
 """
 
 from utils.segmentation import inference, losses, metrics

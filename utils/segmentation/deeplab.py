@@ -1,14 +1,16 @@
-"""DeepLabv3 and v3+: Chen, Papandreou, Schroff and Adam 2017 ("Rethinking atrous convolution"); Chen et al. (ECCV 2018, "Encoder-decoder").
+"""DeepLabv3 and v3+: Chen, Papandreou, Schroff and Adam 2017 ("Rethinking atrous convolution"); Chen et al. (ECCV 2018,
+"Encoder-decoder").
 
-A classifier's last stages lose places for stride. Here their strides become 1, and the convolutions behind them get holes (are dilated), so
-that each sees what it saw before, at every place: `dilated`. On that map, atrous spatial pyramid pooling (ASPP) looks with several
-dilations at once, and at the whole image. The v3+ decoder adds a map of stride 4 for the outlines.
+A classifier's last stages lose places for stride. Here their strides become 1, and the convolutions behind them get
+holes (are dilated), so that each sees what it saw before, at every place: `dilated`. On that map, atrous spatial
+pyramid pooling (ASPP) looks with several dilations at once, and at the whole image. The v3+ decoder adds a map of
+stride 4 for the outlines.
 """
 
 import keras
 from keras import layers
 
-from utils import architectures
+from utils import architectures, models
 from utils.architectures.blocks import conv_bn_relu, depthwise
 from utils.backbones import maps, preprocessed
 from utils.layers import DilatedMaxPooling, Enlarge, Spread, cropped, padded
@@ -35,25 +37,27 @@ def deeplab(
     Args:
         input_shape: (height, width, channels); height and width None for any size.
         classes: number of classes, background included.
-        backbone: a name of `utils.architectures.names()` whose convolutions are a chain of strides: ResNets, MobileNets, VGG. It becomes one
-            layer of the model, "backbone".
+        backbone: a name of `utils.architectures.names()` whose convolutions are a chain of strides: ResNets,
+            MobileNets, VGG. It becomes one layer of the model, "backbone".
         weights: None or "imagenet"; dilation changes no weight.
-        output_stride: stride of the last map: a power of two up to the backbone's own; 16 or 8 in the papers. Half of it is four times the
-            work in the stages that are dilated.
-        rates: dilations of ASPP's 3x3 convolutions; None: the papers' 6, 12, 18 for stride 16, in proportion for others (12, 24, 36 for 8). On
-            small images choose smaller ones: dilated beyond the map, a 3x3 convolution is a 1x1 one.
+        output_stride: stride of the last map: a power of two up to the backbone's own; 16 or 8 in the papers. Half of
+            it is four times the work in the stages that are dilated.
+        rates: dilations of ASPP's 3x3 convolutions; None: the papers' 6, 12, 18 for stride 16, in proportion for others
+            (12, 24, 36 for 8). On small images choose smaller ones: dilated beyond the map, a 3x3 convolution is a 1x1
+            one.
         filters: of ASPP and decoder.
         decoder: whether the decoder of v3+ stands behind; without it, the scores are enlarged at once, as in v3.
         low_level: level of the map that the decoder takes up (stride 4).
         separable: whether the 3x3 convolutions of ASPP and decoder are depthwise separable, as in v3+.
-        image_pooling: whether ASPP looks at the whole image too. Without it, a pixel's answer depends on its surroundings alone.
+        image_pooling: whether ASPP looks at the whole image too. Without it, a pixel's answer depends on its
+            surroundings alone.
         dropout: rate before the scores.
         name: of the model.
         **options: of the backbone, such as `width` or `alpha`.
 
     Returns:
-        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any size: they are padded to
-        multiples of 32 (or of the backbone's stride) inside, and the logits cropped.
+        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any
+        size: they are padded to multiples of 32 (or of the backbone's stride) inside, and the logits cropped.
 
     Raises:
         ValueError: an unknown backbone, or an output stride or a level that it does not have.
@@ -88,7 +92,8 @@ def deeplab(
 
 
 def aspp(x, filters=256, rates=(6, 12, 18), separable=False, image_pooling=True, name="aspp"):
-    """Atrous spatial pyramid pooling: a 1x1 convolution, a dilated 3x3 one for each rate and the mean of the image, joined and mixed.
+    """Atrous spatial pyramid pooling: a 1x1 convolution, a dilated 3x3 one for each rate and the mean of the image,
+    joined and mixed.
 
     Args:
         x: (B, H, W, C) tensor.
@@ -117,11 +122,11 @@ def _conv3(x, filters, rate, separable, name):
 
 
 def dilated(model, output_stride):
-    """The same network with the same weights and a smaller stride: where a stride would go beyond `output_stride` it becomes 1, and what
-    comes behind is dilated by as much.
+    """The same network with the same weights and a smaller stride: where a stride would go beyond `output_stride` it
+    becomes 1, and what comes behind is dilated by as much.
 
-    At the places that the old maps had, the new ones have the same values, borders apart; between them lie new ones. (Where a strided
-    layer pads by Keras's "same", the old places are one further to the right and below.)
+    At the places that the old maps had, the new ones have the same values, borders apart; between them lie new ones.
+    (Where a strided layer pads by Keras's "same", the old places are one further to the right and below.)
 
     Args:
         model: functional keras.Model whose strides are in convolutions, depthwise convolutions and max-pooling.
@@ -151,8 +156,8 @@ def dilated(model, output_stride):
             raise ValueError(f"no rule to take the stride from {layer.name}, a {type(layer).__name__}")
         return layer.__class__.from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=changed)
-    copy.set_weights(model.get_weights())
+    copy = models.remade(model, clone_function=changed)
+    models.copy_state(model, copy)
     return copy
 
 

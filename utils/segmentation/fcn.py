@@ -1,11 +1,11 @@
 """FCN: Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation" (CVPR 2015), figure 3.
 
-A classifier whose dense layers have become convolutions gives a score map of stride 32. FCN-32s enlarges it 32 times; FCN-16s enlarges it
-twice, adds scores of stride 16 and enlarges the sum 16 times; FCN-8s adds those of stride 8 as well. The enlarging is a transposed
-convolution that begins as bilinear interpolation.
+A classifier whose dense layers have become convolutions gives a score map of stride 32. FCN-32s enlarges it 32 times;
+FCN-16s enlarges it twice, adds scores of stride 16 and enlarges the sum 16 times; FCN-8s adds those of stride 8 as
+well. The enlarging is a transposed convolution that begins as bilinear interpolation.
 
-Departures: the paper pads the image by 100 pixels, convolves without padding and crops; here convolutions are padded, so that maps and image
-share a grid. Parameters are the same: 134,489,759 for FCN-8s on VGG16 with 21 classes.
+Departures: the paper pads the image by 100 pixels, convolves without padding and crops; here convolutions are padded,
+so that maps and image share a grid. Parameters are the same: 134,489,759 for FCN-8s on VGG16 with 21 classes.
 """
 
 import keras
@@ -34,19 +34,19 @@ def fcn8(input_shape=(None, None, 3), classes=21, backbone="vgg16", weights=None
     Args:
         input_shape: (height, width, channels); height and width None for any size.
         classes: number of classes, background included.
-        backbone: what `utils.backbones.backbone` takes: a name of `utils.architectures`, a class of `keras.applications`, "small", or
-            a keras.Model. It becomes one layer of the model, "backbone". Of our VGGs, a level's map is that of the pool which leads to it, as
-            in the paper.
+        backbone: what `utils.backbones.backbone` takes: a name of `utils.architectures`, a class of
+            `keras.applications`, "small", or a keras.Model. It becomes one layer of the model, "backbone". Of our VGGs,
+            a level's map is that of the pool which leads to it, as in the paper.
         weights: of the backbone; for VGG, "imagenet" fills fc6 and fc7 too.
         name: of the model.
-        **options: `units` of the convolutions fc6 (7x7) and fc7 (1x1) that stand behind the backbone, None for none, by default 4096 for VGG
-            and none for others; `dropout` behind each, .5; `levels`, the backbone's levels that are used, rising, by default its three (two,
-            one) last; `bilinear`, whether the transposed convolutions begin as interpolation, True, or at random; and the
-            backbone's own, such as `width`.
+        **options: `units` of the convolutions fc6 (7x7) and fc7 (1x1) that stand behind the backbone, None for none, by
+            default 4096 for VGG and none for others; `dropout` behind each, .5; `levels`, the backbone's levels that
+            are used, rising, by default its three (two, one) last; `bilinear`, whether the transposed convolutions
+            begin as interpolation, True, or at random; and the backbone's own, such as `width`.
 
     Returns:
-        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any size: they are padded to
-        multiples of the stride inside, and the logits cropped.
+        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any
+        size: they are padded to multiples of the stride inside, and the logits cropped.
 
     Raises:
         ValueError: the backbone has not as many levels, or levels with gaps.
@@ -55,8 +55,18 @@ def fcn8(input_shape=(None, None, 3), classes=21, backbone="vgg16", weights=None
 
 
 def _fcn(
-    maps, input_shape, classes, backbone, weights, name, units="paper", dropout=0.5, levels=None, bilinear=True, **options
-):  # fmt: skip
+    maps,
+    input_shape,
+    classes,
+    backbone,
+    weights,
+    name,
+    units="paper",
+    dropout=0.5,
+    levels=None,
+    bilinear=True,
+    **options,
+):
     is_vgg = isinstance(backbone, str) and backbone.lower().startswith("vgg")
     units = (4096 if is_vgg else None) if units == "paper" else units
     any_size = (None, None, input_shape[-1])
@@ -94,7 +104,9 @@ def _fcn(
 
 
 def _pools(name, input_shape, levels, weights, options):
-    """The maps of VGG's pools, which the paper takes: a level's is that of the pool that leads to it, not the last convolution's."""
+    """The maps of VGG's pools, which the paper takes: a level's is that of the pool that leads to it, not the last
+    convolution's.
+    """
     body = architectures.build(name, input_shape, include_top=False, weights=weights, **options)
     pools = keras.Model(body.input, [body.get_layer(f"pool{level}").output for level in levels], name=name)
     pools.levels = list(levels)
@@ -102,10 +114,12 @@ def _pools(name, input_shape, levels, weights, options):
 
 
 def enlarge(x, factor, bilinear=True, name=None):
-    """A transposed convolution that makes a map `factor` times as large, each channel from all: (B, H, W, C) -> (B, fH, fW, C).
+    """A transposed convolution that makes a map `factor` times as large, each channel from all: (B, H, W, C) -> (B, fH,
+    fW, C).
 
-    Its filters are 2f x 2f (f even) and without bias. With `bilinear` it begins as interpolation, channel by channel; away from the edges,
-    where the map is taken to go on with zeros, that is exactly what `keras.layers.UpSampling2D` does.
+    Its filters are 2f x 2f (f even) and without bias. With `bilinear` it begins as interpolation, channel by channel;
+    away from the edges, where the map is taken to go on with zeros, that is exactly what `keras.layers.UpSampling2D`
+    does.
     """
     channels = x.shape[-1]
     size = 2 * factor - factor % 2
@@ -132,7 +146,9 @@ class Bilinear(keras.initializers.Initializer):
 
 
 def bilinear_kernel(size):
-    """(size, size) float32: the tent that interpolates between pixels which are (size + 1) // 2 apart. For 4: outer product of .25 .75 .75 .25."""
+    """(size, size) float32: the tent that interpolates between pixels which are (size + 1) // 2 apart. For 4: outer
+    product of .25 .75 .75 .25.
+    """
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 else factor - 0.5
     tent = 1 - np.abs(np.arange(size) - centre) / factor

@@ -1,8 +1,11 @@
-"""Prediction: in batches, averaged over flips, by windows over images that do not fit into memory, and with U-Net's overlapping tiles."""
+"""Prediction: in batches, averaged over flips, by windows over images that do not fit into memory, and with U-Net's
+overlapping tiles.
+"""
 
 import keras
 import numpy as np
 
+from utils import models
 from utils.training import filled_batches
 
 
@@ -17,7 +20,11 @@ def predict(model, images, batch_size=16, flips=()):
 
     Returns:
         (N, H, W) uint8, or (H, W) for one image; int32 from 256 classes on.
+
+    Raises:
+        ValueError: there are no images; the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
     single = np.ndim(images) == 3
     images = np.asarray(images)[None] if single else images
     if len(images) == 0:
@@ -40,16 +47,17 @@ def probabilities(model, images, flips=()):
     Args:
         model: as in `predict`.
         images: (B, H, W, C).
-        flips: further views beside the image itself: any of "horizontal", "vertical", "both". With all three, the answer moves with
-            the image under every flip. (Where H or W is not a multiple of the model's stride, the padding lies on other sides in
-            a flipped view.)
+        flips: further views beside the image itself: any of "horizontal", "vertical", "both". With all three, the
+            answer moves with the image under every flip. (Where H or W is not a multiple of the model's stride, the
+            padding lies on other sides in a flipped view.)
 
     Returns:
         (B, H, W, classes) float32 that add up to 1.
 
     Raises:
-        ValueError: an unknown flip.
+        ValueError: an unknown flip; the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
     axes = {"horizontal": (2,), "vertical": (1,), "both": (1, 2)}
     total = _softmax(model, np.asarray(images))
     for flip in flips:
@@ -70,20 +78,21 @@ def sliding_window(
 ):
     """Predict an image of any size by overlapping windows.
 
-    One band of windows is in memory at a time: `image` may be a `np.memmap`, or anything that gives arrays when sliced by rows and
-    columns, and `out` may be a memmap too.
+    One band of windows is in memory at a time: `image` may be a `np.memmap`, or anything that gives arrays when sliced
+    by rows and columns, and `out` may be a memmap too.
 
-    A window's answer is worst at its edge, where the net sees padding in the place of the image. "hann" and "linear" give more weight
-    to a window's middle. "crop" takes from each window only what is at least half the overlap away from its inner edges; if the net
-    sees no farther than that to any side, the result *equals* that of the whole image. No window makes up for a net that looks
-    at the whole image, as ASPP's image pooling does.
+    A window's answer is worst at its edge, where the net sees padding in the place of the image. "hann" and "linear"
+    give more weight to a window's middle. "crop" takes from each window only what is at least half the overlap away
+    from its inner edges; if the net sees no farther than that to any side, the result *equals* that of the whole image.
+    No window makes up for a net that looks at the whole image, as ASPP's image pooling does.
 
     Args:
         model: as in `predict`; gives logits as large as its input.
         image: (H, W, C).
-        window: int or (height, width), pixels; rounded up to multiples of `stride`. An image smaller than it is predicted whole.
-        overlap: share of a window that the next one covers, 0 to below 1; or pixels, an int of at least 1. It grows to where windows begin
-            at multiples of `stride`.
+        window: int or (height, width), pixels; rounded up to multiples of `stride`. An image smaller than it is
+            predicted whole.
+        overlap: share of a window that the next one covers, 0 to below 1; or pixels, an int of at least 1. It grows to
+            where windows begin at multiples of `stride`.
         blend: "hann", "linear" (the tent), "uniform" (the mean), or "crop".
         stride: the model's, so that a window halves as the whole image does.
         batch_size: windows at a time.
@@ -95,7 +104,7 @@ def sliding_window(
         `out`: labels (H, W), uint8, or probabilities (H, W, classes), float32.
 
     Raises:
-        ValueError: an unknown blend, an overlap that is none, or an `out` of another shape.
+        ValueError: an unknown blend, an overlap that is none, or an `out` of another shape; a model as in `predict`.
     """
     if blend not in ("hann", "linear", "uniform", "crop"):
         raise ValueError(f"blend is 'hann', 'linear', 'uniform' or 'crop', not {blend!r}")
@@ -129,7 +138,9 @@ def sliding_window(
 
 
 def _windows(n, size, overlap, stride):
-    """Size of the windows, and their first pixels: all multiples of the stride. The last window may reach beyond the image by less than that."""
+    """Size of the windows, and their first pixels: all multiples of the stride. The last window may reach beyond the
+    image by less than that.
+    """
     if not overlap >= 0 or (isinstance(overlap, float) and overlap >= 1):
         raise ValueError(f"overlap is a share from 0 to below 1, or a number of pixels, not {overlap!r}")
     whole = -(-n // stride) * stride
@@ -172,16 +183,17 @@ def _out(out, size, classes, scores):
 
 
 def overlap_tile(model, image, tile=188, batch_size=8, scores=False):
-    """Predict an image with a model whose logits are smaller than its input: U-Net's overlap-tile strategy (Ronneberger et al. 2015, figure 2).
+    """Predict an image with a model whose logits are smaller than its input: U-Net's overlap-tile strategy (Ronneberger
+    et al. 2015, figure 2).
 
-    The image is continued beyond its edges by mirroring, and each tile is computed from all that the net sees of it, so that tiles fit
-    together without a seam.
+    The image is continued beyond its edges by mirroring, and each tile is computed from all that the net sees of it, so
+    that tiles fit together without a seam.
 
     Args:
         model: as in `predict`, such as `unet(padding="valid")`.
         image: (H, W, C).
-        tile: pixels of the model's square input: one that fits it, see `unet.valid_size`. If the logits' side is a multiple of the model's
-            stride, the result equals that of the whole mirrored image.
+        tile: pixels of the model's square input: one that fits it, see `unet.valid_size`. If the logits' side is a
+            multiple of the model's stride, the result equals that of the whole mirrored image.
         batch_size: tiles at a time.
         scores: whether to give probabilities in the place of labels.
 
@@ -189,8 +201,10 @@ def overlap_tile(model, image, tile=188, batch_size=8, scores=False):
         labels (H, W), uint8, or probabilities (H, W, classes), float32.
 
     Raises:
-        ValueError: the model's logits are not smaller than the tile on all sides alike.
+        ValueError: the model is not built, or has several inputs or outputs; its logits are not smaller than the tile
+            on all sides alike.
     """
+    models.check_single(model)
     inner = model.compute_output_shape((1, tile, tile, image.shape[-1]))[1]
     if inner is None or not 0 < inner < tile or (tile - inner) % 2:
         raise ValueError(

@@ -1,12 +1,17 @@
 """Losses for label maps: pixel and weighted cross-entropy, focal, Dice, Tversky, and sums of them.
 
-Each loss is a free function of labels (B, H, W) and logits (B, H, W, classes), and a class of the same arguments for `compile`. Pixels
-with the label `ignore` count nowhere; if no pixel counts, the loss is 0 and so is its gradient. A label that is neither a class nor `ignore`
-makes the loss NaN, for a compiled loss cannot raise an error: `metrics.check_labels` says beforehand which label it is.
+Each loss is a free function of labels (B, H, W) and logits (B, H, W, classes), and a class of the same arguments for
+`compile`. Pixels with the label `ignore` count nowhere; if no pixel counts, the loss is 0 and so is its gradient. A
+label that is neither a class nor `ignore` makes the loss NaN, for a compiled loss cannot raise an error:
+`metrics.check_labels` says beforehand which label it is.
 
-Of Keras's own losses, `SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)` is right, and `CrossEntropy` without weights equals
-it; `keras.losses.dice` is right, and used here on one-hot labels. Keras's Tversky loss exchanges alpha and beta (its alpha weighs false
-negatives; the paper and Keras's own documentation say false positives), and its focal loss clips probabilities, so that a pixel that is wrong
+All of it is computed in float32 at least: logits in float16 or bfloat16, as `mixed_float16` gives them, are cast first,
+for the sums over the pixels of an image leave the range of float16.
+
+Of Keras's own losses, `SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)` is right, and `CrossEntropy`
+without weights equals it; `keras.losses.dice` is right, and used here on one-hot labels. Keras's Tversky loss exchanges
+alpha and beta (its alpha weighs false negatives; the paper and Keras's own documentation say false positives), and its
+focal loss clips probabilities, so that a pixel that is wrong
 by more than 16 nats has no gradient: both are written here anew.
 """
 
@@ -15,11 +20,14 @@ import numpy as np
 from keras import ops
 from scipy import ndimage
 
-from utils.segmentation.metrics import IGNORE, check_labels
+from utils import models
+from utils.labels import IGNORED
+from utils.segmentation.metrics import check_labels
 
 
-def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORE):
-    """Mean over the pixels of -log p(true class); with weights, sum of w l over sum of w, w the weight of the pixel's true class.
+def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORED):
+    """Mean over the pixels of -log p(true class); with weights, sum of w l over sum of w, w the weight of the pixel's
+    true class.
 
     Args:
         y_true: (B, H, W) int labels, or (B, H, W, 1).
@@ -28,16 +36,17 @@ def cross_entropy(y_true, y_pred, class_weights=None, ignore=IGNORE):
         ignore: the label of pixels that do not count; None: all count.
 
     Returns:
-        Scalar.
+        Scalar, float32 (float64 for such logits).
     """
     return _mean(*_pixels(y_true, y_pred, 0.0, class_weights, ignore))
 
 
-def focal(y_true, y_pred, gamma=2.0, class_weights=None, ignore=IGNORE):
-    """Cross-entropy times (1 - p(true class)) ** gamma: pixels that are right already count little (Lin et al., ICCV 2017).
+def focal(y_true, y_pred, gamma=2.0, class_weights=None, ignore=IGNORED):
+    """Cross-entropy times (1 - p(true class)) ** gamma: pixels that are right already count little (Lin et al., ICCV
+    2017).
 
-    The paper's loss is that of independent sigmoids and divides by the number of objects; this one is of a softmax and is the mean over
-    pixels, weighted as in `cross_entropy`, which it is with gamma = 0.
+    The paper's loss is that of independent sigmoids and divides by the number of objects; this one is of a softmax and
+    is the mean over pixels, weighted as in `cross_entropy`, which it is with gamma = 0.
 
     Args:
         y_true, y_pred, class_weights, ignore: as in `cross_entropy`.
@@ -49,15 +58,18 @@ def focal(y_true, y_pred, gamma=2.0, class_weights=None, ignore=IGNORE):
     return _mean(*_pixels(y_true, y_pred, gamma, class_weights, ignore))
 
 
-def dice(y_true, y_pred, per_image=False, background=True, ignore=IGNORE):
-    """1 - the mean Dice score of the classes, with probabilities p in the place of predictions (Milletari, Navab and Ahmadi 2016).
+def dice(y_true, y_pred, per_image=False, background=True, ignore=IGNORED):
+    """1 - the mean Dice score of the classes, with probabilities p in the place of predictions (Milletari, Navab and
+    Ahmadi 2016).
 
-    A class's score is 2 sum(p t) / (sum(p) + sum(t)), sums over pixels. (That paper squares the terms below; most later ones do not.)
-    Classes that are nowhere in the truth are left out: their score is 0 whatever the net does, with no gradient.
+    A class's score is 2 sum(p t) / (sum(p) + sum(t)), sums over pixels. (That paper squares the terms below; most later
+    ones do not.) Classes that are nowhere in the truth are left out: their score is 0 whatever the net does, with no
+    gradient.
 
     Args:
         y_true, y_pred, ignore: as in `cross_entropy`.
-        per_image: whether the sums run over each image by itself, or over the batch, which is steadier for rare classes.
+        per_image: whether the sums run over each image by itself, or over the batch, which is steadier for rare
+            classes.
         background: whether class 0 counts.
 
     Returns:
@@ -67,10 +79,12 @@ def dice(y_true, y_pred, per_image=False, background=True, ignore=IGNORE):
     return _mean_of_classes(keras.losses.dice(truth, probabilities, axis=axes), truth, axes, background)
 
 
-def tversky(y_true, y_pred, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORE):
-    """1 - the mean Tversky index of the classes: TP / (TP + alpha FP + beta FN), in probabilities (Salehi, Erdogmus and Gholipour 2017).
+def tversky(y_true, y_pred, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORED):
+    """1 - the mean Tversky index of the classes: TP / (TP + alpha FP + beta FN), in probabilities (Salehi, Erdogmus and
+    Gholipour 2017).
 
-    alpha = beta = .5 is Dice, alpha = beta = 1 the soft IoU. beta above alpha asks for recall: missing a pixel costs more than a false one.
+    alpha = beta = .5 is Dice, alpha = beta = 1 the soft IoU. beta above alpha asks for recall: missing a pixel costs
+    more than a false one.
 
     Args:
         y_true, y_pred, per_image, background, ignore: as in `dice`.
@@ -89,7 +103,9 @@ def tversky(y_true, y_pred, alpha=0.3, beta=0.7, per_image=False, background=Tru
 
 
 def _labels(y_true, y_pred, ignore):
-    """Labels (B, H, W) int32 with 0 where nothing counts, what counts (B, H, W) 0 or 1, and 0 or NaN for undeclared labels."""
+    """Labels (B, H, W) int32 with 0 where nothing counts, what counts (B, H, W) 0 or 1, and 0 or NaN for undeclared
+    labels.
+    """
     y_true = ops.convert_to_tensor(y_true)
     if len(y_true.shape) == len(y_pred.shape):
         y_true = ops.squeeze(y_true, axis=-1)
@@ -104,7 +120,7 @@ def _labels(y_true, y_pred, ignore):
 
 def _pixels(y_true, y_pred, gamma, class_weights, ignore):
     """Losses and weights of all pixels, each (B, H, W)."""
-    y_pred = ops.convert_to_tensor(y_pred)
+    y_pred = models.single(ops.convert_to_tensor(y_pred))
     labels, weights, error = _labels(y_true, y_pred, ignore)
     values = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=True)
     if gamma:
@@ -126,7 +142,7 @@ def _mean(values, weights):
 
 def _overlap(y_true, y_pred, per_image, ignore):
     """One-hot truth and probabilities (B, H, W, C), both 0 where nothing counts, and the axes of the sums."""
-    y_pred = ops.convert_to_tensor(y_pred)
+    y_pred = models.single(ops.convert_to_tensor(y_pred))
     labels, counted, error = _labels(y_true, y_pred, ignore)
     counted = ops.expand_dims(counted, -1)
     truth = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype) * counted
@@ -143,15 +159,23 @@ def _mean_of_classes(losses, truth, axes, background):
 # Losses for `compile`
 
 
+class _Loss(keras.losses.Loss):
+    """Computes in float32 where Keras would compute in half precision, by its `floatx` or an argument."""
+
+    def __init__(self, dtype=None, **options):
+        policy = keras.dtype_policies.get(dtype or keras.config.floatx())
+        super().__init__(dtype="float32" if models.is_half(policy.compute_dtype) else policy, **options)
+
+
 @keras.saving.register_keras_serializable("convnets")
-class CrossEntropy(keras.losses.Loss):
+class CrossEntropy(_Loss):
     """`cross_entropy` for `compile`. Sample weights (B, H, W), such as `border_weights`, multiply each pixel's loss.
 
     Args:
         class_weights, ignore: as in `cross_entropy`.
     """
 
-    def __init__(self, class_weights=None, ignore=IGNORE, name="cross_entropy", **options):
+    def __init__(self, class_weights=None, ignore=IGNORED, name="cross_entropy", **options):
         super().__init__(name=name, **options)
         self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
         self.ignore = ignore
@@ -164,14 +188,14 @@ class CrossEntropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Focal(keras.losses.Loss):
+class Focal(_Loss):
     """`focal` for `compile`; sample weights as for `CrossEntropy`.
 
     Args:
         gamma, class_weights, ignore: as in `focal`.
     """
 
-    def __init__(self, gamma=2.0, class_weights=None, ignore=IGNORE, name="focal", **options):
+    def __init__(self, gamma=2.0, class_weights=None, ignore=IGNORED, name="focal", **options):
         super().__init__(name=name, **options)
         self.gamma, self.ignore = gamma, ignore
         self.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
@@ -192,14 +216,14 @@ def _scaled(values, weights):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Dice(keras.losses.Loss):
+class Dice(_Loss):
     """`dice` for `compile`.
 
     Args:
         per_image, background, ignore: as in `dice`.
     """
 
-    def __init__(self, per_image=False, background=True, ignore=IGNORE, name="dice", **options):
+    def __init__(self, per_image=False, background=True, ignore=IGNORED, name="dice", **options):
         super().__init__(name=name, **options)
         self.per_image, self.background, self.ignore = per_image, background, ignore
 
@@ -212,14 +236,16 @@ class Dice(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Tversky(keras.losses.Loss):
+class Tversky(_Loss):
     """`tversky` for `compile`.
 
     Args:
         alpha, beta, per_image, background, ignore: as in `tversky`.
     """
 
-    def __init__(self, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORE, name="tversky", **options):
+    def __init__(
+        self, alpha=0.3, beta=0.7, per_image=False, background=True, ignore=IGNORED, name="tversky", **options
+    ):
         super().__init__(name=name, **options)
         self.alpha, self.beta = alpha, beta
         self.per_image, self.background, self.ignore = per_image, background, ignore
@@ -233,8 +259,9 @@ class Tversky(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("convnets")
-class Sum(keras.losses.Loss):
-    """A weighted sum of losses: `Sum(CrossEntropy(), Dice())`. Cross-entropy guides every pixel, Dice asks for the small classes.
+class Sum(_Loss):
+    """A weighted sum of losses: `Sum(CrossEntropy(), Dice())`. Cross-entropy guides every pixel, Dice asks for the
+    small classes.
 
     Args:
         losses: keras.losses.Loss, each of one number.
@@ -267,15 +294,15 @@ class Sum(keras.losses.Loss):
 # Weights
 
 
-def class_weights(masks, classes, method="median", ignore=IGNORE):
+def class_weights(masks, classes, method="median", ignore=IGNORED):
     """Weights that make rare classes count more.
 
     Args:
         masks: (N, H, W) int labels of the training images.
         classes: number of classes, background included.
-        method: "median": median frequency balancing (Eigen and Fergus 2015, used by SegNet): the median of the classes' frequencies
-            divided by the class's, a frequency being the class's pixels over all pixels of the images in which it is. "inverse": 1 / share of
-            all pixels, divided by the mean of these.
+        method: "median": median frequency balancing (Eigen and Fergus 2015, used by SegNet): the median of the classes'
+            frequencies divided by the class's, a frequency being the class's pixels over all pixels of the images in
+            which it is. "inverse": 1 / share of all pixels, divided by the mean of these.
         ignore: the label of pixels that do not count.
 
     Returns:
@@ -301,10 +328,11 @@ def class_weights(masks, classes, method="median", ignore=IGNORE):
 
 
 def border_weights(instances, w0=10.0, sigma=5.0):
-    """U-Net's weight map, which makes the net learn the narrow ground between touching objects (Ronneberger et al. 2015, equation 2).
+    """U-Net's weight map, which makes the net learn the narrow ground between touching objects (Ronneberger et al.
+    2015, equation 2).
 
-    1 + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) on the background, d1 and d2 the distances to the nearest and second nearest object; 1 inside
-    objects. (The paper also balances the classes: multiply by a map of class weights.)
+    1 + w0 exp(-(d1 + d2)^2 / (2 sigma^2)) on the background, d1 and d2 the distances to the nearest and second nearest
+    object; 1 inside objects. (The paper also balances the classes: multiply by a map of class weights.)
 
     Args:
         instances: (N, H, W) 0/1, one mask for each object, as in `masks` of the data; empty ones are padding.

@@ -1,19 +1,20 @@
 """Metrics of label maps, all from one confusion matrix, and one of boundaries.
 
-Accumulate the matrix over a data set and compute the scores once: a mean of batches' scores is another number. `confusion` counts one
-batch, `Confusion` adds batches up, `scores` turns the counts into pixel accuracy, IoU and Dice, `evaluate` does all three with a model.
+Accumulate the matrix over a data set and compute the scores once: a mean of batches' scores is another number.
+`confusion` counts one batch, `Confusion` adds batches up, `scores` turns the counts into pixel accuracy, IoU and Dice,
+`evaluate` does all three with a model.
 """
 
 import keras
 import numpy as np
 from scipy import ndimage
 
+from utils import models
+from utils.labels import IGNORED
 from utils.training import filled_batches
 
-IGNORE = 255
 
-
-def confusion(labels, predictions, classes, ignore=IGNORE):
+def confusion(labels, predictions, classes, ignore=IGNORED):
     """Count pixels by their true and their predicted class.
 
     Args:
@@ -40,7 +41,7 @@ def confusion(labels, predictions, classes, ignore=IGNORE):
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def check_labels(labels, classes, ignore=IGNORE):
+def check_labels(labels, classes, ignore=IGNORED):
     """Make sure that masks hold declared classes only; a training cannot say so itself, its loss would be NaN.
 
     Args:
@@ -81,16 +82,17 @@ def _check_range(values, classes, where, also=""):
 def scores(matrix):
     """The usual scores of a confusion matrix.
 
-    With t the pixels of a class, p those predicted as it and i those that are both: accuracy i / t, IoU i / (t + p - i) (Jaccard's index)
-    and Dice 2 i / (t + p) (the F1 score; Dice = 2 IoU / (1 + IoU)).
+    With t the pixels of a class, p those predicted as it and i those that are both: accuracy i / t, IoU i / (t + p - i)
+    (Jaccard's index) and Dice 2 i / (t + p) (the F1 score; Dice = 2 IoU / (1 + IoU)).
 
     Args:
         matrix: (C, C) counts, row = truth, column = prediction.
 
     Returns:
-        dict of pixel_accuracy, mean_accuracy, mean_iou, mean_dice, frequency_weighted_iou (floats in [0, 1]; NaN without any pixel), and
-        class_accuracy, iou, dice, each (C,): NaN for a class in neither truth nor prediction (class_accuracy: not in the truth), which
-        is left out of the mean. A class that is predicted and never there has IoU 0 and counts.
+        dict of pixel_accuracy, mean_accuracy, mean_iou, mean_dice, frequency_weighted_iou (floats in [0, 1]; NaN
+        without any pixel), and class_accuracy, iou, dice, each (C,): NaN for a class in neither truth nor prediction
+        (class_accuracy: not in the truth), which is left out of the mean. A class that is predicted and never there has
+        IoU 0 and counts.
 
     Raises:
         ValueError: the matrix is not square.
@@ -135,7 +137,7 @@ class Confusion:
         boundaries: (classes, 2), sum of the images' boundary scores and the number of images with a score.
     """
 
-    def __init__(self, classes, ignore=IGNORE, tolerance=None):
+    def __init__(self, classes, ignore=IGNORED, tolerance=None):
         self.classes, self.ignore, self.tolerance = classes, ignore, tolerance
         self.matrix = np.zeros((classes, classes), np.int64)
         self.boundaries = np.zeros((classes, 2))
@@ -152,7 +154,9 @@ class Confusion:
         return self
 
     def scores(self):
-        """As `scores`; with a tolerance also boundary_f (C,), each class's mean over the images that have it, and mean_boundary_f."""
+        """As `scores`; with a tolerance also boundary_f (C,), each class's mean over the images that have it, and
+        mean_boundary_f.
+        """
         result = scores(self.matrix)
         if self.tolerance is not None:
             values = _ratio(*self.boundaries.T)
@@ -160,12 +164,13 @@ class Confusion:
         return result
 
 
-def boundary_f(labels, predictions, classes, tolerance=2.0, ignore=IGNORE):
+def boundary_f(labels, predictions, classes, tolerance=2.0, ignore=IGNORED):
     """How well the outlines agree: the boundary F1 score of one image (Csurka, Larlus and Perronnin, BMVC 2013).
 
-    A boundary pixel of a class has a neighbour, beside it or above or below, of another class. Precision is the share of the predicted
-    boundary within `tolerance` of the true one, recall the share of the true within `tolerance` of the predicted, F1 their harmonic
-    mean. IoU hardly sees outlines of large objects; this sees nothing else. Where a pixel is ignored, nothing is a boundary.
+    A boundary pixel of a class has a neighbour, beside it or above or below, of another class. Precision is the share
+    of the predicted boundary within `tolerance` of the true one, recall the share of the true within `tolerance` of the
+    predicted, F1 their harmonic mean. IoU hardly sees outlines of large objects; this sees nothing else. Where a pixel
+    is ignored, nothing is a boundary.
 
     Args:
         labels, predictions: (H, W) int.
@@ -209,10 +214,11 @@ def _boundary(values, index, counted):
     return edge & inside
 
 
-def mean_iou(classes, ignore=IGNORE, name="mean_iou"):
+def mean_iou(classes, ignore=IGNORED, name="mean_iou"):
     """Keras's mean IoU, to be watched during `fit`: `model.compile(..., metrics=[mean_iou(7)])`.
 
-    Keras accumulates a matrix too, and agrees with `scores`, but leaves out undeclared labels without a word: `check_labels` first.
+    Keras accumulates a matrix too, and agrees with `scores`, but leaves out undeclared labels without a word:
+    `check_labels` first.
 
     Args:
         classes, ignore: as for `confusion`.
@@ -221,15 +227,17 @@ def mean_iou(classes, ignore=IGNORE, name="mean_iou"):
     Returns:
         keras.metrics.MeanIoU on labels (B, H, W) and logits (B, H, W, classes).
     """
-    return keras.metrics.MeanIoU(classes, name=name, ignore_class=ignore, sparse_y_pred=False)
+    # Its matrix counts pixels: in float16 it would end at 65,504.
+    return keras.metrics.MeanIoU(classes, name=name, ignore_class=ignore, sparse_y_pred=False, dtype="float32")
 
 
-def evaluate(model, data, classes, batch_size=32, ignore=IGNORE, tolerance=None):
+def evaluate(model, data, classes, batch_size=32, ignore=IGNORED, tolerance=None):
     """The scores of a model on a data set, of which one batch at a time is in memory.
 
     Args:
         model: keras.Model from images (B, H, W, C) to logits (B, H, W, classes).
-        data: a pair of arrays, images (N, H, W, C) and masks (N, H, W); or an iterable of such pairs, as a `tf.data.Dataset` of batches.
+        data: a pair of arrays, images (N, H, W, C) and masks (N, H, W); or an iterable of such pairs, as a
+            `tf.data.Dataset` of batches.
         classes, ignore: as for `confusion`.
         batch_size: images at a time, when the data are arrays; the last batch is filled up, so that all have one shape.
         tolerance: pixels, for the boundary score; None: without.
@@ -238,8 +246,10 @@ def evaluate(model, data, classes, batch_size=32, ignore=IGNORE, tolerance=None)
         dict as `Confusion.scores` gives it, and `confusion`, the matrix.
 
     Raises:
-        ValueError: there are no images, the model gives another number of classes, or a mask holds an undeclared label.
+        ValueError: there are no images, the model gives another number of classes, or a mask holds an undeclared label;
+            the model is not built, or has several inputs or outputs.
     """
+    models.check_single(model)
     total = Confusion(classes, ignore, tolerance)
     seen = 0
     batches = _batches(*data, batch_size) if isinstance(data, (tuple, list)) else ((x, y, len(x)) for x, y in data)

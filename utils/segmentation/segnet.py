@@ -1,8 +1,9 @@
-"""SegNet: Badrinarayanan, Kendall and Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image segmentation" (PAMI 2017).
+"""SegNet: Badrinarayanan, Kendall and Cipolla, "SegNet: a deep convolutional encoder-decoder architecture for image
+segmentation" (PAMI 2017).
 
-VGG16's thirteen convolutions down, and a mirror image of them up. On the way down, max-pooling notes where each maximum was; on the way
-up, unpooling puts values back to those places, with zeros between, and the convolutions fill the gaps. Nothing has to be learnt to enlarge,
-and only places, not maps, are kept from the way down.
+VGG16's thirteen convolutions down, and a mirror image of them up. On the way down, max-pooling notes where each maximum
+was; on the way up, unpooling puts values back to those places, with zeros between, and the convolutions fill the gaps.
+Nothing has to be learnt to enlarge, and only places, not maps, are kept from the way down.
 """
 
 import keras
@@ -23,13 +24,15 @@ def segnet(input_shape=(None, None, 3), classes=2, stages=VGG16, unpooling=True,
         input_shape: (height, width, channels); height and width None for any size.
         classes: number of classes, background included.
         stages: (filters, number of convolutions) of each stage; the paper's are VGG16's.
-        unpooling: whether values go back to where the maxima were; if not, each is repeated 2x2, which shows what the places are worth.
+        unpooling: whether values go back to where the maxima were; if not, each is repeated 2x2, which shows what the
+            places are worth.
         weights: None, or "imagenet": VGG16's convolutions, with the paper's stages.
         name: of the model.
 
     Returns:
-        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any size: they are padded to
-        multiples of the stride inside, and the logits cropped. Layers conv1_1 ... conv5_3 down, deconv5_3 ... deconv1_1 up.
+        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any
+        size: they are padded to multiples of the stride inside, and the logits cropped. Layers conv1_1 ... conv5_3
+            down, deconv5_3 ... deconv1_1 up.
 
     Raises:
         ValueError: no stages, or ImageNet weights for other stages than the paper's.
@@ -57,7 +60,8 @@ def segnet(input_shape=(None, None, 3), classes=2, stages=VGG16, unpooling=True,
             x = MaxUnpooling(2, name=f"unpool{stage}")(x, indices, before)
         else:
             x = layers.UpSampling2D(2, name=f"unpool{stage}")(x)
-        # The last convolution of a stage leads to the width of the stage above; that of the first stage gives the scores.
+        # The last convolution of a stage leads to the width of the stage above; that of the first stage gives the
+        # scores.
         for number in range(count, 0, -1):
             if number > 1 or stage > 1:
                 width = filters if number > 1 else stages[stage - 2][0]

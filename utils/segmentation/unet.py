@@ -1,8 +1,11 @@
-"""U-Net: Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image segmentation" (MICCAI 2015), figure 1.
+"""U-Net: Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image segmentation" (MICCAI
+2015), figure 1.
 
-A path down that halves and widens, a path up that doubles and narrows, and at each step up the map of the same size from the path down,
-concatenated: what the deep maps know meets where it is. `unet(..., padding="valid")` is the paper's; the default is what most use today:
-padded convolutions with batch normalisation, so that the answer is as large as the image. The path down may be a pretrained backbone.
+A path down that halves and widens, a path up that doubles and narrows, and at each step up the map of the same size
+from the path down,
+concatenated: what the deep maps know meets where it is. `unet(..., padding="valid")` is the paper's; the default is
+what most use today: padded convolutions with batch normalisation, so that the answer is as large as the image. The path
+down may be a pretrained backbone.
 """
 
 import keras
@@ -37,24 +40,28 @@ def unet(
     Args:
         input_shape: (height, width, channels); height and width None for any size.
         classes: number of classes, background included.
-        widths: filters of the stages from the top down, the deepest last. None: the paper's 64, 128, 256, 512, 1024; with a backbone,
-            the widths of the path up, one fewer than levels: halved from 256 down, at least 16.
-        padding: "same"; or "valid", the paper's: each convolution takes a pixel from every side, and the maps from the path down are cropped. An
-            image of n pixels gives logits of `valid_size(n)`; n must be one that halves without a rest, see there.
-        batch_norm: whether batch normalisation follows each convolution; None: for padding "same" (the paper, of 2015, has none).
-        stem_stride: 1, or 2: a first convolution (stem) halves the image, and the logits are made twice as large, bilinearly: a
-            quarter of the work. Padding "same" only.
-        upsampling: "transposed", the paper's 2x2 transposed convolution; or "bilinear" or "nearest", then a 3x3 convolution.
+        widths: filters of the stages from the top down, the deepest last. None: the paper's 64, 128, 256, 512, 1024;
+            with a backbone, the widths of the path up, one fewer than levels: halved from 256 down, at least 16.
+        padding: "same"; or "valid", the paper's: each convolution takes a pixel from every side, and the maps from the
+            path down are cropped. An image of n pixels gives logits of `valid_size(n)`; n must be one that halves
+            without a rest, see there.
+        batch_norm: whether batch normalisation follows each convolution; None: for padding "same" (the paper, of 2015,
+            has none).
+        stem_stride: 1, or 2: a first convolution (stem) halves the image, and the logits are made twice as large,
+            bilinearly: a quarter of the work. Padding "same" only.
+        upsampling: "transposed", the paper's 2x2 transposed convolution; or "bilinear" or "nearest", then a 3x3
+            convolution.
         dropout: rate at the bottom (the paper has dropout there, and does not say how much).
-        backbone: None for a path down of its own; or what `utils.backbones.backbone` takes: "small", "glyphs", "MobileNetV2", "resnet18",
-            a keras.Model, ... It becomes one layer of the model, "backbone": `model.get_layer("backbone").trainable = False` freezes it.
+        backbone: None for a path down of its own; or what `utils.backbones.backbone` takes: "small", "glyphs",
+            "MobileNetV2", "resnet18", a keras.Model, ... It becomes one layer of the model, "backbone":
+            `model.get_layer("backbone").trainable = False` freezes it.
         levels: levels of the backbone whose maps are used, rising; None: all it has.
         weights, **options: of the backbone, see `utils.backbones.backbone`.
         name: of the model.
 
     Returns:
-        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images whose size is not a
-        multiple of the stride are padded inside, and the logits cropped.
+        keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images whose size
+        is not a multiple of the stride are padded inside, and the logits cropped.
 
     Raises:
         ValueError: an unknown option, fewer than two stages, or a size that does not fit padding "valid".
@@ -182,7 +189,8 @@ def valid_size(n, stages=5):
         int.
 
     Raises:
-        ValueError: a stage is left with an odd number of pixels, or none; the message names the next larger side that fits.
+        ValueError: a stage is left with an odd number of pixels, or none; the message names the next larger side that
+            fits.
     """
     size = _valid_size(n, stages)
     if size is None:

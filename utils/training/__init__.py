@@ -1,4 +1,4 @@
-"""Training: compiling and schedules, learning rates by layer group, a fit that survives an interruption, live curves."""
+"""Training: compiling and schedules, learning rates by layer group, a fit that goes on after a break, live curves."""
 
 from utils.training.compiling import WarmupHoldDecay, compile_classifier, filled_batches, jit_compile
 from utils.training.curves import LiveCurves

@@ -6,8 +6,8 @@ from keras import ops
 
 
 def jit_compile():
-    """What to pass as `compile(jit_compile=...)`: False on TensorFlow without a GPU, where XLA costs start-up time and memory and gains
-    nothing; "auto" elsewhere."""
+    """What to pass as `compile(jit_compile=...)`: False on TensorFlow without a GPU, where XLA costs start-up time and
+    memory and gains nothing; "auto" elsewhere."""
     slow = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
     return False if slow else "auto"
 
@@ -23,7 +23,12 @@ def compile_classifier(model, optimizer):
         The model.
     """
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile())
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=jit_compile())
+    # All variables are made before the first step: where its tracing makes some, TensorFlow traces it a second time,
+    # which takes seconds.
+    if model.built:
+        optimizer.build(model.trainable_variables)
     return model
 
 
@@ -47,8 +52,8 @@ def filled_batches(arrays, size):
 class WarmupHoldDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate that rises linearly to its peak, stays there, and falls linearly to its end value.
 
-    A function of the step alone, so that a run is budgeted by steps and repeats exactly (`keras.optimizers.schedules.CosineDecay` has a
-    warm-up too, but holds no plateau).
+    A function of the step alone, so that a run is budgeted by steps and repeats exactly
+    (`keras.optimizers.schedules.CosineDecay` has a warm-up too, but holds no plateau).
 
     Args:
         peak: learning rate of the plateau.

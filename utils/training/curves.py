@@ -8,7 +8,8 @@ from utils import plots
 class LiveCurves(keras.callbacks.Callback):
     """Learning curves that are redrawn in the notebook after every epoch; the last picture stays.
 
-    Outside a notebook nothing is drawn until `figure()` is asked for. With `fit(..., folder=...)` the curves of a resumed run are whole.
+    Outside a notebook nothing is drawn until `figure()` is asked for. With `fit(..., folder=...)` the curves of a
+    resumed run are whole.
 
     Args:
         metrics: names of the metrics to draw; None: all of them, each beside its "val_" twin.

@@ -27,11 +27,12 @@ def layer_groups(model, starts):
         starts: names of the layers with which the groups begin; each reaches to the next one.
 
     Returns:
-        list of lists of keras.Layer, from input to output. Layers before the first start belong to no group: they must hold no weights.
+        list of lists of keras.Layer, from input to output. Layers before the first start belong to no group: they must
+        hold no weights.
 
     Raises:
-        ValueError: a name is unknown or stands for several layers, the names are not in the order of the layers, or there are
-            weights before the first.
+        ValueError: a name is unknown or stands for several layers, the names are not in the order of the layers, or
+            there are weights before the first.
     """
     layers = leaf_layers(model)
     names = [layer.name for layer in layers]
@@ -53,16 +54,16 @@ def layer_groups(model, starts):
 def layerwise(optimizer, model, multipliers):
     """An optimizer with a learning rate of its own for each group of layers: discriminative fine-tuning.
 
-    `layerwise(AdamW(1e-3), model, {"conv1": 1 / 100, "conv5": 1 / 10, "logits": 1})` trains the layers from conv1 on with 1e-5, those
-    from conv5 on with 1e-4, and those from logits on with 1e-3 (Howard and Ruder 2018; Yosinski et al. 2014 for why early layers
-    need less).
+    `layerwise(AdamW(1e-3), model, {"conv1": 1 / 100, "conv5": 1 / 10, "logits": 1})` trains the layers from conv1 on
+    with 1e-5, those from conv5 on with 1e-4, and those from logits on with 1e-3 (Howard and Ruder 2018; Yosinski et al.
+    2014 for why early layers need less).
 
     Args:
         optimizer: keras optimizer; its learning rate, or schedule, is that of the groups with multiplier 1.
         model: the model to be trained, built.
-        multipliers: dict of layer name -> factor of at least 0. Each named layer begins a group that reaches to the next, as in
-            `layer_groups`. 0 keeps the weights where they are, but, other than `trainable = False`, leaves batch normalisation
-            in training mode.
+        multipliers: dict of layer name -> factor of at least 0. Each named layer begins a group that reaches to the
+            next, as in `layer_groups`. 0 keeps the weights where they are, but, other than `trainable = False`, leaves
+            batch normalisation in training mode.
 
     Returns:
         LayerwiseOptimizer.
@@ -82,11 +83,12 @@ def layerwise(optimizer, model, multipliers):
 
 @keras.saving.register_keras_serializable("convnets")
 class LayerwiseOptimizer(keras.optimizers.Optimizer):
-    """Takes another optimizer's step, multiplied for each variable by a factor; `layerwise` makes one from layer groups.
+    """Takes another optimizer's step, multiplied for each variable by a factor; `layerwise` makes one from layer
+    groups.
 
-    The step, not the gradient, is multiplied: Adam divides by the gradient's size, so that a factor on the gradient would change
-    nothing. Every optimizer's step is proportional to its learning rate, weight decay and momentum included, so this is a learning rate
-    for each variable. Clipping sees the gradients of all groups together.
+    The step, not the gradient, is multiplied: Adam divides by the gradient's size, so that a factor on the gradient
+    would change nothing. Every optimizer's step is proportional to its learning rate, weight decay and momentum
+    included, so this is a learning rate for each variable. Clipping sees the gradients of all groups together.
 
     Args:
         optimizer: keras optimizer, without `use_ema`.
@@ -94,8 +96,8 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         name: of the optimizer.
 
     Raises:
-        ValueError: a factor below 0, or `use_ema`, whose average would be that of the steps before the multiplication. On the first step:
-            a variable without a factor.
+        ValueError: a factor below 0, or `use_ema`, whose average would be that of the steps before the multiplication.
+            On the first step: a variable without a factor.
     """
 
     def __init__(self, optimizer, multipliers, name="layerwise"):
@@ -125,7 +127,8 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         }
         if len(found) != 1:
             raise ValueError(
-                f"{'two multipliers' if found else 'no multiplier'} for {path}: was the optimizer made for another model?"
+                f"{'two multipliers' if found else 'no multiplier'} for {path}: was the optimizer made for another "
+                "model?"
             )
         return found.pop()
 

@@ -29,28 +29,33 @@ def fit(
 ):
     """`model.fit` that goes on from its last finished epoch when it is called again after an interruption.
 
-    After every epoch the weights, the optimizer's state, the random state of dropout and augmentation layers, the history and the
-    callbacks' counters go to `folder`. A run that was cut off (kernel died, Colab disconnected, cell interrupted) ends with exactly the
-    weights and the history of one that was not: the order of the images is a function of the seed and the epoch. A finished run returns at
-    once; it counts as finished when the callbacks' `on_train_end` is done, which may come a second time if the run is cut off there. On Colab, a folder on the mounted Drive, such as "/content/drive/MyDrive/course/06", outlives the machine.
+    After every epoch the weights, the optimizer's state, the random state of dropout and augmentation layers, the
+    history and the callbacks' counters go to `folder`. A run that was cut off (kernel died, Colab disconnected, cell
+    interrupted) ends with exactly the weights and the history of one that was not: the order of the images is a
+    function of the seed and the epoch. A finished run returns at once; it counts as finished when the callbacks'
+    `on_train_end` is done, which may come a second time if the run is cut off there. On Colab, a folder on the mounted
+    Drive, such as "/content/drive/MyDrive/course/06", outlives the machine.
 
-    (`keras.callbacks.BackupAndRestore` brings back weights and epoch, but not the history, the callbacks or the order of the images.)
+    (`keras.callbacks.BackupAndRestore` brings back weights and epoch, but not the history, the callbacks or the order
+    of the images.)
 
-    Batches are of one size, what remains over of an epoch is left out, and the next epoch leaves out something else: no retracing.
+    Batches are of one size, what remains over of an epoch is left out, and the next epoch leaves out something else: no
+    retracing.
 
     Args:
         model: keras.Model, built and compiled.
-        data: arrays x, (x, y) or (x, y, sample weights), shuffled here; each of them an array or a dict of arrays, so that a dict of
-            image, boxes and labels, as a detector takes it, is x alone. Or a function of the epoch (0, 1, ...) that gives such arrays,
-            freshly augmented say, or a `tf.data.Dataset` or `PyDataset` of one epoch, whose batches are what `model.fit` takes, dicts
-            too, and which is not shuffled here. Its result must depend on the epoch alone.
+        data: arrays x, (x, y) or (x, y, sample weights), shuffled here; each of them an array or a dict of arrays, so
+            that a dict of image, boxes and labels, as a detector takes it, is x alone. Or a function of the epoch (0,
+            1, ...) that gives such arrays, freshly augmented say, or a `tf.data.Dataset` or `PyDataset` of one epoch,
+            whose batches are what `model.fit` takes, dicts too, and which is not shuffled here. Its result must depend
+            on the epoch alone.
         epochs: number of epochs of the whole run.
         folder: where to keep the run, one folder for each; None: keep nothing.
         batch_size: images a step, when the data are arrays; at most all of them.
         seed: of the order of the images.
         validation_data: as for `model.fit`.
-        callbacks: Keras callbacks. Their plain attributes (numbers, texts, weights: all that EarlyStopping and ReduceLROnPlateau count
-            with) are kept with the run.
+        callbacks: Keras callbacks. Their plain attributes (numbers, texts, weights: all that EarlyStopping and
+            ReduceLROnPlateau count with) are kept with the run.
         verbose: 0 silent, 2 a line for each epoch.
         restart: whether to begin again in a folder that holds another run.
 
@@ -58,8 +63,9 @@ def fit(
         keras.callbacks.History with the whole run's history.
 
     Raises:
-        ValueError: the folder holds a run of another model, other data, other settings or initial weights (the message says which);
-            the model is not compiled or not built; a bare Dataset is given; the arrays differ in length; the optimizer uses `use_ema`.
+        ValueError: the folder holds a run of another model, other data, other settings or initial weights (the message
+            says which); the model is not compiled or not built; a bare Dataset is given; the arrays differ in length;
+            the optimizer uses `use_ema`.
         OSError: the folder cannot be written, or the disk is full; the message names the file.
     """
     _check_fit(model, data, epochs)
@@ -70,7 +76,8 @@ def fit(
     steps = None
     if _is_dataset(first):
         first = _first_batch(first)
-        # Builds the metrics. Keras would build them from the first epoch's dataset, and a shuffled one gives another order when read again.
+        # Builds the metrics. Keras would build them from the first epoch's dataset, and a shuffled one gives another
+        # order when read again.
         model.test_on_batch(*first)
     else:
         first = keras.utils.unpack_x_y_sample_weight(first)
@@ -142,7 +149,8 @@ def _check_fit(model, data, epochs):
     if _is_dataset(data) and not callable(data):
         raise ValueError(
             "data must be arrays, as x, (x, y) or a dict, or a function of the epoch: the order of a bare Dataset "
-            "depends on how often it was read. For example: fit(model, lambda epoch: load(..., shuffle=True, seed=epoch), ...)"
+            "depends on how often it was read. For example: fit(model, lambda epoch: load(..., shuffle=True, "
+            "seed=epoch), ...)"
         )
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
@@ -196,11 +204,13 @@ def _shuffled(data, batch_size, seed, epoch):
 
 
 class _SeedTorch(keras.callbacks.Callback):
-    """Under PyTorch, sets the random seed anew at the start of every epoch, from the run's seed and the number of the epoch.
+    """Under PyTorch, sets the random seed anew at the start of every epoch, from the run's seed and the number of the
+    epoch.
 
-    PyTorch's dropout draws from a global random state. No checkpoint holds that state, and building a model changes it: without this, a
-    resumed run would drop other units than a run that was not interrupted. `keras.utils.set_random_seed` also sets the seeds of Python and
-    NumPy; their states are restored, because the caller's code may depend on them.
+    PyTorch's dropout draws from a global random state. No checkpoint holds that state, and building a model changes it:
+    without this, a resumed run would drop other units than a run that was not interrupted.
+    `keras.utils.set_random_seed` also sets the seeds of Python and NumPy; their states are restored, because the
+    caller's code may depend on them.
     """
 
     def __init__(self, seed):
@@ -231,14 +241,16 @@ class _Callbacks(keras.callbacks.CallbackList):
         self.logs = logs
 
     def state(self):
-        """For each callback, the name of its class, its attributes that are plain, and those that are lists of arrays: two dicts."""
+        """For each callback, the name of its class, its attributes that are plain, and those that are lists of arrays:
+        two dicts.
+        """
         return [
             (type(callback).__qualname__, _plain(_counters(callback)), _arrays(_counters(callback)))
             for callback in self._counting()
         ]
 
     def restore(self, states):
-        """Each callback gets the next state of its class: a callback may be new, or gone, since the states were kept."""
+        """Each callback gets the next state of its class: a callback may be new, or gone since then."""
         states = list(states)
         for callback in self._counting():
             place = next((i for i, (name, _, _) in enumerate(states) if name == type(callback).__qualname__), None)
@@ -277,7 +289,7 @@ def _filled(history, meta):
 
 
 def _state(model):
-    """Everything that a training step changes, as NumPy arrays: weights, running statistics, random state, optimizer."""
+    """Everything that a training step changes, in NumPy: weights, running statistics, random state, optimizer."""
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in _variables(model)]
 
 
@@ -303,7 +315,9 @@ def _digest(arrays):
 
 
 class _Run:
-    """A folder with the checkpoints of one run: the last two epochs', and the final weights where a callback changed them at the end."""
+    """A folder with the checkpoints of one run: the last two epochs', and the final weights where a callback changed
+    them at the end.
+    """
 
     def __init__(self, folder, model, first, batch_size, seed, epochs, restart):
         self.folder = Path(folder).expanduser()
@@ -311,7 +325,7 @@ class _Run:
         self.epochs = epochs
         self.restart = restart
         self.fingerprint = {
-            "model": _model_digest(model),
+            "model": model_digest(model),
             "optimizer, loss or metrics": _compile_digest(model),
             "data": _digest(_leaves(first)),
             "batch size": str(batch_size),
@@ -346,7 +360,8 @@ class _Run:
             different.append(f"number of epochs ({saved.meta['epoch']}, not {self.epochs})")
         if different:
             raise ValueError(
-                f"{self.folder} holds another run (different: {'; '.join(different)}): choose another folder, or pass restart=True"
+                f"{self.folder} holds another run (different: {'; '.join(different)}): choose another folder, or pass "
+                "restart=True"
             )
 
     def clear(self):
@@ -375,7 +390,9 @@ class _Run:
             path.unlink(missing_ok=True)
 
     def finish(self, last, state):
-        """Record that the run is finished, with the weights that a callback left at the end if they are not the last epoch's."""
+        """Record that the run is finished, with the weights that a callback left at the end if they are not the last
+        epoch's.
+        """
         newest = max(self.folder.glob("epoch-*.npz"))
         same = _digest(last) == _digest(state)
         arrays = {} if same else {f"state{index}": array for index, array in enumerate(state)}
@@ -406,7 +423,8 @@ class _Checkpoint:
         content: bytes of the file.
 
     Raises:
-        Exception: of many kinds; the file is not whole. Every array's checksum (CRC-32) is checked, and that no array is missing.
+        Exception: of many kinds; the file is not whole. Every array's checksum (CRC-32) is checked, and that no array
+            is missing.
     """
 
     def __init__(self, content):
@@ -427,7 +445,9 @@ class _Checkpoint:
 
 
 def _read(path, otherwise):
-    """The checkpoint, or None for one that is damaged, which is told and deleted. A file that cannot be opened raises its OSError."""
+    """The checkpoint, or None for one that is damaged, which is told and deleted. A file that cannot be opened raises
+    its OSError.
+    """
     content = path.read_bytes()
     try:
         return _Checkpoint(content)
@@ -463,7 +483,7 @@ def _text_digest(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _model_digest(model):
+def model_digest(model):
     """Of the architecture and of what is trainable, whatever the layers are called."""
     try:
         config = model.get_config()

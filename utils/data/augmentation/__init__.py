@@ -2,15 +2,17 @@
 
     augment = augmentation.augment("detection", seed=0)
     batches = augmentation.augmented(load("shapes", "train", batch_size=32), augment, seed=0)      # in `tf.data`
-    model = keras.Sequential([augment, ...])                                                         # in a model, of images alone
+    model = keras.Sequential([augment, ...])                                           # in a model, of images
 
-All take the dicts of `utils.data.load`, or images; see `Augmentation`. Geometry: `Flip`, `Affine` (rotation, scale, shear, translation), `Crop`.
-Colour: `Brightness`, `Contrast`, `Saturation`, `Hue`, `HSVJitter`. Quality: `Noise`, `SaltAndPepper`, `Blur`, `Cutout`. Weather: `Fog`, `Rain`,
+All take the dicts of `utils.data.load`, or images; see `Augmentation`. Geometry: `Flip`, `Affine` (rotation, scale,
+shear, translation), `Crop`.
+Colour: `Brightness`, `Contrast`, `Saturation`, `Hue`, `HSVJitter`. Quality: `Noise`, `SaltAndPepper`, `Blur`, `Cutout`.
+Weather: `Fog`, `Rain`,
 `Snow`. Across a batch: `Mosaic`, `MixUp`, `CutMix`. Together: `Compose`, and the presets of `augment`.
 
-Keras's own layers are not used here, for four reasons: none moves keypoints, instance masks and padding; `RandomCrop` subtracts the row at which it
-cuts from the x of boxes and the column from their y (a test shows it); each interpolates anew, where one map does for all; and in a parallel `tf.data`
-map their seeds depend on which call comes first.
+Keras's own layers are not used here, for four reasons: none moves keypoints, instance masks and padding; `RandomCrop`
+subtracts the row at which it cuts from the x of boxes and the column from their y (a test shows it); each interpolates
+anew, where one map does for all; and in a parallel `tf.data` map their seeds depend on which call comes first.
 """
 
 from utils.data.augmentation.appearance import (

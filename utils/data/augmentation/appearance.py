@@ -7,7 +7,9 @@ from utils.data.geometry import GREY
 
 
 class Appearance(Augmentation):
-    """An augmentation of the image alone. Subclasses write `change`; `amount` is how strong it is at most, 0 changes nothing."""
+    """An augmentation of the image alone. Subclasses write `change`; `amount` is how strong it is at most, 0 changes
+    nothing.
+    """
 
     HIGHEST = 1.0
 
@@ -133,7 +135,8 @@ class Cutout(Appearance):
     """Covers squares with grey (114). Truth stays: a covered object is still there (DeVries and Taylor 2017).
 
     Args:
-        amount: side of the squares, as a share of the image's shorter side; centres lie anywhere, so that squares hang over the edge.
+        amount: side of the squares, as a share of the image's shorter side; centres lie anywhere, so that squares hang
+            over the edge.
         count: number of squares.
         probability, seed: as for `Augmentation`.
     """

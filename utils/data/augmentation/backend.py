@@ -1,8 +1,9 @@
 """Tensors and random numbers for the augmentations, in a model and in `tf.data`.
 
-An augmentation is written once, over the functions of `keras.ops` that it needs. In a model they are those of Keras, on any backend. Inside
-`tf.data` tensors are TensorFlow's whatever the backend, and `keras.ops` fails on JAX and PyTorch; Keras's own layers change to another backend
-there, by means that are not public. `TensorFlowOps` does it in the open: the same functions, by the same names, for what is used here.
+An augmentation is written once, over the functions of `keras.ops` that it needs. In a model they are those of Keras, on
+any backend. Inside `tf.data` tensors are TensorFlow's whatever the backend, and `keras.ops` fails on JAX and PyTorch;
+Keras's own layers change to another backend there, by means that are not public. `TensorFlowOps` does it in the open:
+the same functions, by the same names, for what is used here.
 """
 
 import sys
@@ -30,7 +31,8 @@ class KerasRandom:
 
 
 class TensorFlowRandom:
-    """Random numbers that depend on a seed and on how many draws came before, so that parallel calls do not disturb each other.
+    """Random numbers that depend on a seed and on how many draws came before, so that parallel calls do not disturb
+    each other.
 
     Args:
         seed: (2,) int32 or int64 tensor of TensorFlow.

@@ -13,13 +13,14 @@ PACKAGE = "course"
 class Augmentation(keras.layers.Layer):
     """A layer that changes images at random, each in its own way, and moves with them what lies in them.
 
-    Takes and returns the dicts of `utils.data.load`: `image` (B, H, W, C) uint8 or float in 0..255, with any of `mask`, `boxes` + `labels`,
-    `ignored`, `masks`, `keypoints`, `label`; or a batch of images alone; or a single example or image, without the axis B. Types stay: what comes in
-    as uint8 goes out as uint8. What else a dict holds (a caption) passes through. As with Keras's own layers `training` is True unless
-    something says otherwise, and `predict` and `evaluate` do: then what comes in goes out.
+    Takes and returns the dicts of `utils.data.load`: `image` (B, H, W, C) uint8 or float in 0..255, with any of `mask`,
+    `boxes` + `labels`, `ignored`, `masks`, `keypoints`, `label`; or a batch of images alone; or a single example or
+    image, without the axis B. Types stay: what comes in as uint8 goes out as uint8. What else a dict holds (a caption)
+    passes through. As with Keras's own layers `training` is True unless something says otherwise, and `predict` and
+    `evaluate` do: then what comes in goes out.
 
-    In a model it runs on every backend. In `tf.data` too, by `dataset.map(layer)`, or better by `augmented(dataset, layer, seed)`, which is
-    parallel and gives the same batches in every run, on every backend.
+    In a model it runs on every backend. In `tf.data` too, by `dataset.map(layer)`, or better by `augmented(dataset,
+    layer, seed)`, which is parallel and gives the same batches in every run, on every backend.
 
     Args:
         probability: share of the images that are changed.
@@ -185,8 +186,8 @@ class Compose(Augmentation):
 def augmented(dataset, layer, seed=0, target=None):
     """A dataset with its examples or batches augmented, in parallel and reproducibly.
 
-    Each element gets a seed of its own from a stream that `seed` begins, another one each time the dataset is gone through; so the order in which
-    parallel calls finish does not matter, and two runs agree, on all backends.
+    Each element gets a seed of its own from a stream that `seed` begins, another one each time the dataset is gone
+    through; so the order in which parallel calls finish does not matter, and two runs agree, on all backends.
 
     Args:
         dataset: `tf.data.Dataset` of the dicts of `utils.data.load`, or of images.
@@ -213,7 +214,8 @@ def augmented(dataset, layer, seed=0, target=None):
     spec = dataset.element_spec
     if isinstance(spec, tuple):
         raise ValueError(
-            "augmented takes dicts, so that masks and boxes move with the image: load without target, and give target here"
+            "augmented takes dicts, so that masks and boxes move with the image: load without target, and give target "
+            "here"
         )
     if target is not None and (not isinstance(spec, dict) or target not in spec):
         raise ValueError(
@@ -244,7 +246,8 @@ def check(batch):
     for key, value in batch.items():
         if RANKS[key] is not None and len(value.shape) != RANKS[key] - (rank == 3):
             raise ValueError(
-                f"{key} must have {RANKS[key] - (rank == 3)} axes beside an image of {rank}, got shape {tuple(value.shape)}"
+                f"{key} must have {RANKS[key] - (rank == 3)} axes beside an image of {rank}, got shape "
+                f"{tuple(value.shape)}"
             )
     for key in ("boxes", "ignored", "masks", "keypoints"):
         if key in batch and ("boxes" not in batch or "labels" not in batch):

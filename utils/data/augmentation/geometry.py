@@ -1,7 +1,8 @@
 """Flips, affine maps and crops: the image, its masks, boxes and keypoints move together.
 
-Coordinates are those of corners: pixel i covers [i, i + 1), so that its centre is at i + 1/2. A map is a (B, 6) tensor (a, b, c, d, e, f):
-x' = a x + b y + c, y' = d x + e y + f, from where something was to where it goes; images are drawn by its inverse.
+Coordinates are those of corners: pixel i covers [i, i + 1), so that its centre is at i + 1/2. A map is a (B, 6) tensor
+(a, b, c, d, e, f): x' = a x + b y + c, y' = d x + e y + f, from where something was to where it goes; images are drawn
+by its inverse.
 """
 
 import math
@@ -9,7 +10,8 @@ import math
 import keras
 
 from utils.data.augmentation.base import PACKAGE, Augmentation, between, spread
-from utils.data.geometry import GREY, IGNORED
+from utils.data.geometry import GREY
+from utils.labels import IGNORED
 
 EDGES = ("grey", "reflect")
 MOVING = ("boxes", "masks", "keypoints")
@@ -22,7 +24,8 @@ class Flip(Augmentation):
     Args:
         horizontal: share of the images of which left and right change places.
         vertical: share of the images of which top and bottom change places.
-        keypoint_pairs: pairs of indices of keypoints that change their names in a mirror, such as a left and a right eye.
+        keypoint_pairs: pairs of indices of keypoints that change their names in a mirror, such as a left and a right
+            eye.
         seed: as for `Augmentation`.
     """
 
@@ -74,16 +77,18 @@ class Flip(Augmentation):
 class Affine(Augmentation):
     """Turns, scales, shears and shifts about the centre, in one interpolation.
 
-    With `masks`, boxes are drawn anew around what is seen of each mask; without, around the moved corners of the old box, which is more than
-    the object needs when it turns. An object of which less than `min_visible` stays in the image becomes padding, in its place: label -1,
-    everything else zero. A keypoint that leaves the image becomes absent.
+    With `masks`, boxes are drawn anew around what is seen of each mask; without, around the moved corners of the old
+    box, which is more than the object needs when it turns. An object of which less than `min_visible` stays in the
+    image becomes padding, in its place: label -1, everything else zero. A keypoint that leaves the image becomes
+        absent.
 
     Args:
         rotation: degrees, at most, to either side.
         scale: at most; images grow or shrink by up to 1 + scale. Or a pair (low, high) of factors.
         translation: at most, as a share of the image's sides.
         shear: degrees, at most, to either side.
-        edges: "grey" puts 114 around the image, and 255 around `mask`; "reflect" mirrors both, which objects do not allow.
+        edges: "grey" puts 114 around the image, and 255 around `mask`; "reflect" mirrors both, which objects do not
+            allow.
         min_visible: share.
         probability, seed: as for `Augmentation`.
     """
@@ -149,7 +154,8 @@ class Affine(Augmentation):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Crop(Augmentation):
-    """Cuts a piece out at random; out of the middle when it is not training. Smaller images come to stand in the middle of grey.
+    """Cuts a piece out at random; out of the middle when it is not training. Smaller images come to stand in the middle
+    of grey.
 
     Args:
         size: int or (height, width) of the piece.
@@ -222,7 +228,8 @@ def move_objects(t, batch, forward, back, size, min_visible, window=None):
     """What belongs to the objects of a batch, under affine maps.
 
     Args:
-        window: None, or (left, top, right, bottom), each (B,): the part of the image in which the objects are to be seen.
+        window: None, or (left, top, right, bottom), each (B,): the part of the image in which the objects are to be
+            seen.
         t, batch, forward, back, size, min_visible: as for `move`; `back` is the inverse of `forward`.
 
     Returns:
@@ -286,7 +293,9 @@ def inverse(t, maps):
 
 
 def area(first, last):
-    """Areas of boxes given by two corners (..., 2). `utils.boxes` knows the backend's tensors, and `t` may be TensorFlow's under any backend."""
+    """Areas of boxes given by two corners (..., 2). `utils.boxes` knows the backend's tensors, and `t` may be
+    TensorFlow's under any backend.
+    """
     return (last[..., 0] - first[..., 0]) * (last[..., 1] - first[..., 1])
 
 
@@ -320,8 +329,8 @@ def centres(t, size):
 def pull(t, image, back, size, fill, edges, interpolation):
     """Draws images: each pixel takes what lies where it comes from.
 
-    Keras has `keras.ops.image.affine_transform`. It gives an image of the size that went in, is several times slower on JAX (it takes each channel
-    for a third dimension of space), and on PyTorch it writes into the map it is given.
+    Keras has `keras.ops.image.affine_transform`. It gives an image of the size that went in, is several times slower on
+    JAX (it takes each channel for a third dimension of space), and on PyTorch it writes into the map it is given.
 
     Args:
         image: (B, H, W, C) of any type.
@@ -351,7 +360,8 @@ def pull(t, image, back, size, fill, edges, interpolation):
         values = t.take(t.reshape(image, (-1, image.shape[-1])), index, axis=0)
         border = t.cast(t.zeros_like(values), values.dtype) + t.cast(fill, values.dtype)
         return t.where(outside[..., None], border, values)
-    # The four neighbours of each pixel lie side by side as channels, so that one look gives them all; around them a frame of what is outside.
+    # The four neighbours of each pixel lie side by side as channels, so that one look gives them all; around them a
+    # frame of what is outside.
     framed = t.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
     quads = t.concatenate([framed[:, :-1, :-1], framed[:, :-1, 1:], framed[:, 1:, :-1], framed[:, 1:, 1:]], axis=-1)
     x, y = t.minimum(t.maximum(x + 0.5, 0.0), w + 1), t.minimum(t.maximum(y + 0.5, 0.0), h + 1)

@@ -4,7 +4,8 @@ import keras
 
 from utils.data.augmentation.base import OBJECTS, PACKAGE, Augmentation, between, spread
 from utils.data.augmentation.geometry import inside, inverse, move_objects, pull
-from utils.data.geometry import GREY, IGNORED
+from utils.data.geometry import GREY
+from utils.labels import IGNORED
 
 
 class Mixing(Augmentation):
@@ -35,8 +36,9 @@ class Mixing(Augmentation):
 class Mosaic(Mixing):
     """Four images of the batch in the four corners of one (Bochkovskiy, Wang and Liao 2020), for boxes and masks.
 
-    Each fills its corner, with its aspect kept, so that a part of it may be cut off. Objects from all four stand one image after the other:
-    boxes, labels, ignored, masks and keypoints grow to four times their number of slots, and do so when it is not training too.
+    Each fills its corner, with its aspect kept, so that a part of it may be cut off. Objects from all four stand one
+    image after the other: boxes, labels, ignored, masks and keypoints grow to four times their number of slots, and do
+        so when it is not training too.
 
     Args:
         low, high: where the corners meet lies between these shares of the sides.
@@ -204,7 +206,9 @@ class CutMix(SoftLabels):
 
 
 def beta(alpha, count, t, random):
-    """(count,) numbers from Beta(alpha, alpha), by its quantile function on a fine grid: one uniform number each, on every backend."""
+    """(count,) numbers from Beta(alpha, alpha), by its quantile function on a fine grid: one uniform number each, on
+    every backend.
+    """
     import numpy as np
     from scipy import stats
 

@@ -39,8 +39,9 @@ def augment(preset="light", seed=None, **options):
     """A preset as one layer.
 
     Args:
-        preset: "light" for what leaves an object what it is almost anywhere; "strong" for little data; "detection" with small turns, so that
-            boxes stay tight, and wide scales; "mosaic", that and four images in one, for batches; "weather". Or a list of layers.
+        preset: "light" for what leaves an object what it is almost anywhere; "strong" for little data; "detection" with
+            small turns, so that boxes stay tight, and wide scales; "mosaic", that and four images in one, for batches;
+            "weather". Or a list of layers.
         seed: int, or None for another one in each process.
         options: as for `Compose`.
 

@@ -1,4 +1,6 @@
-"""Fog, rain and snow. They hide and veil, and move nothing. Made from random numbers alone, at a scale that follows the image's size."""
+"""Fog, rain and snow. They hide and veil, and move nothing. Made from random numbers alone, at a scale that follows the
+image's size.
+"""
 
 import keras
 
@@ -12,7 +14,9 @@ SKY = (226.0, 231.0, 236.0)  # the colour of fog and of a sky that snows
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Fog(Appearance):
-    """Banks of fog, thicker towards the top, where a scene is mostly farther away; `amount` is how much of the light they take at most."""
+    """Banks of fog, thicker towards the top, where a scene is mostly farther away; `amount` is how much of the light
+    they take at most.
+    """
 
     def change(self, image, t, random):
         count, height, width = t.shape(image)[:3]
@@ -29,7 +33,9 @@ class Fog(Appearance):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Rain(Appearance):
-    """Slanting streaks, far ones fine and near ones long, over an image that loses light and colour; `amount` is how heavy at most."""
+    """Slanting streaks, far ones fine and near ones long, over an image that loses light and colour; `amount` is how
+    heavy at most.
+    """
 
     def change(self, image, t, random):
         count = t.shape(image)[0]
@@ -46,7 +52,9 @@ class Rain(Appearance):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Snow(Appearance):
-    """Flakes in three sizes, far ones small and many, near ones large and soft, in a pale light; `amount` is how heavy at most."""
+    """Flakes in three sizes, far ones small and many, near ones large and soft, in a pale light; `amount` is how heavy
+    at most.
+    """
 
     def change(self, image, t, random):
         heavy = self.draw(image, t, random, low=0.6)
@@ -76,7 +84,8 @@ def falling(image, t, random, rows, share, slant, length=0, size=0.0):
         size: standard deviation of flakes, in rows; 0 for streaks.
     """
     count, height, width = t.shape(image)[:3]
-    # The layer has the image's own grid where the image is small or of unknown size, else a coarser one that is enlarged afterwards.
+    # The layer has the image's own grid where the image is small or of unknown size, else a coarser one that is
+    # enlarged afterwards.
     known = image.shape[1] is not None and image.shape[2] is not None
     factor = max(image.shape[1] / rows, 1.0) if known else 1.0
     h, w = (max(round(side / factor), 4) for side in image.shape[1:3]) if known else (height, width)

@@ -5,9 +5,10 @@
     an annotation file in COCO's form         boxes, labels, often masks       utils.data.folders.coco
     xml files in Pascal VOC's form            boxes, labels                    utils.data.folders.voc
 
-Every picture and every annotation is looked at once when the folder is opened, so that what cannot be used is told at once, by name and
-count, not in the middle of training. JPEG, PNG, BMP, GIF (its first frame) and WebP are read. Pictures are turned upright as their EXIF
-data says (unless their annotations were made for them as they are stored), what is transparent is laid on white, 16 bits become 8.
+Every picture and every annotation is looked at once when the folder is opened, so that what cannot be used is told at
+once, by name and count, not in the middle of training. JPEG, PNG, BMP, GIF (its first frame) and WebP are read.
+Pictures are turned upright as their EXIF data says (unless their annotations were made for them as they are stored),
+what is transparent is laid on white, 16 bits become 8.
 """
 
 import os
@@ -25,13 +26,15 @@ def folder(path, on_error="raise"):
 
     Args:
         path: the folder.
-        on_error: "raise" for an error that lists what cannot be used, "skip" for a warning that lists it and a source of what remains.
+        on_error: "raise" for an error that lists what cannot be used, "skip" for a warning that lists it and a source
+            of what remains.
 
     Returns:
         a source, as `utils.data.sources` has it.
 
     Raises:
-        ValueError: the folder has none of the layouts, or more than one; something in it cannot be used and `on_error` is "raise".
+        ValueError: the folder has none of the layouts, or more than one; something in it cannot be used and `on_error`
+            is "raise".
     """
     checked_on_error(on_error)
     root = pathlib.Path(path).expanduser()

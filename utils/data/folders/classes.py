@@ -1,25 +1,46 @@
 """One subfolder per class.
 
 pictures/cat/*.jpg  pictures/dog/*.jpg                        split here: 70 % train, 15 % validation, 15 % test
-pictures/train/cat/*.jpg  pictures/test/cat/*.jpg  ...        split by whoever made it; "val" and "valid" are read as "validation"
+pictures/train/cat/*.jpg  pictures/test/cat/*.jpg  ...        split by whoever made it; "val" and "valid" are read as
+"validation"; what is
+                                                              missing of the three splits is cut from the others
 """
 
 import pathlib
 
 import numpy as np
 
-from utils.data.folders.common import (
-    LISTED,
-    SPLIT_HERE,
-    SPLITS,
-    Item,
-    name_hash,
-    report,
-    source,
-    split_by_hash,
-    split_folders,
-)
+from utils.data.folders.common import LISTED, SPLITS, Item, report, source, split_folders, split_items
 from utils.data.folders.pictures import inspect_all, is_picture, subfolders, visible
+
+# Names of folders that hold pictures, and of folders that hold what was written or drawn for them.
+PICTURES = ("images", "image", "img", "imgs", "jpegimages", "pictures", "photos", "frames")
+TRUTH = (
+    *(
+        "masks",
+        "mask",
+        "labels",
+        "label",
+        "annotations",
+        "annotation",
+        "annots",
+        "xml",
+        "xmls",
+        "json",
+        "boxes",
+        "bboxes",
+        "gt",
+    ),
+    *(
+        "groundtruth",
+        "ground_truth",
+        "segmentation",
+        "segmentations",
+        "segmentationclass",
+        "segmentationobject",
+        "imagesets",
+    ),
+)
 
 
 def classes(path, on_error="raise"):
@@ -41,17 +62,11 @@ def classes(path, on_error="raise"):
         for name, files in found.items():
             if not files:
                 raise ValueError(f"{root}: class {name!r} has no pictures" + (f" in {split}" if split else ""))
-    note = ""
-    if None in usable:
-        usable = split_by_hash(usable[None])
-        note = SPLIT_HERE.format("of each class ")
     items = {
-        split: sorted(  # classes mixed: any part of a split is a fair sample
-            (Item(file, names.index(name)) for name, files in found.items() for file in files),
-            key=lambda item: (name_hash(item.file), item.file),
-        )
+        split: [Item(file, names.index(name)) for name, files in found.items() for file in files]
         for split, found in usable.items()
     }
+    items, note = split_items(items, lambda item: item.truth)  # classes mixed: any part of a split is a fair sample
     return source(
         path,
         items,
@@ -71,11 +86,13 @@ def look(root):
         ValueError: the folder cannot be read as classes.
     """
     children = subfolders(root)
-    if (
-        children
-        and all(child.name.lower() in SPLITS for child in children)
-        and all(subfolders(child) for child in children)
-    ):
+    if children and all(child.name.lower() in SPLITS for child in children):
+        bare = [child.name for child in children if not subfolders(child)]
+        if bare:
+            raise ValueError(
+                f"{root}: {', '.join(bare)} {'is a split' if len(bare) == 1 else 'are splits'} by name, but without "
+                "class folders: without a class a picture teaches nothing"
+            )
         return {split: look_at_classes(root, child) for split, child in split_folders(root).items()}
     return {None: look_at_classes(root, root)}
 
@@ -83,10 +100,19 @@ def look(root):
 def look_at_classes(root, folder):
     """{class: [files]} of a folder with one subfolder per class."""
     children = subfolders(folder)
+    names = {child.name.lower(): child.name for child in children}
+    parts = [[names[name] for name in sorted(names) if name in known] for known in (PICTURES, TRUTH)]
+    if all(parts):
+        raise ValueError(
+            f"{root}: {', '.join(parts[0] + parts[1])} look like pictures and what belongs to them, not like classes. "
+            "Masks are pictures in a folder masks (or labels), one for each picture in images; boxes are in COCO's or "
+            "Pascal VOC's form"
+        )
     loose = [path for path in visible(folder) if path.is_file() and is_picture(path)]
     if loose:
         raise ValueError(
-            f"{root}: {len(loose)} pictures lie outside the class folders: {', '.join(path.name for path in loose[:LISTED])}"
+            f"{root}: {len(loose)} pictures lie outside the class folders: "
+            f"{', '.join(path.name for path in loose[:LISTED])}"
         )
     for child in children:
         if inner := subfolders(child):
@@ -94,7 +120,8 @@ def look_at_classes(root, folder):
             raise ValueError(f"{root}: there is a folder inside the class {child.name!r}: {inner[0].name}{advice}")
     if len(children) < 2:
         raise ValueError(
-            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per class, or images and masks, or "
+            f"{root}: {len(children)} class folders found in {folder}; a data set is a folder with one subfolder per "
+            "class, or images and masks, or "
             "pictures with annotations in COCO's or Pascal VOC's form"
         )
     return {child.name: [path for path in visible(child) if path.is_file()] for child in children}

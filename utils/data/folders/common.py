@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.boxes import clip
 from utils.data.description import Description
-from utils.data.folders.pictures import is_picture, read, stored_size, visible
+from utils.data.folders.pictures import is_picture, is_turned, read, stored_size, visible
 from utils.data.sources import OneByOne
 
 SPLITS = {
@@ -24,6 +23,7 @@ SPLITS = {
 ORDER = ("train", "validation", "test")
 SHARE = 0.15  # of each class, for validation and for test each
 SPLIT_HERE = "Split here: {}70 % train, 15 % validation, 15 % test, by a hash of the file names."
+CUT = "There is no {} split: it is cut here from the {} split, by a hash of the file names."
 LISTED = 5  # unusable files and objects that a message names
 
 
@@ -126,19 +126,80 @@ def checked_on_error(on_error):
         raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
 
 
-def split_items(items):
-    """{None: items} becomes train, validation and test; other splits stay. In each, the order is that of the hashes of the names.
+def split_items(items, group=lambda item: ""):
+    """Train, validation and test from what is there; where all three are there, they stay. In each, the order is that
+    of the hashes.
+
+    Pictures that are not split, or all in one split: 70, 15 and 15 %. No test: one half of the validation split. No
+    validation: 15 % of the training split. No training split: what the validation split has beyond 15 %. Where that
+    gives no picture at all, the test is 15 % of the training split, and the validation one half of the test. No picture
+    is ever in two splits.
+
+    Args:
+        items: {split or None: [Item]}.
+        group: function from an item to its class, of which each split gets its share.
 
     Returns:
-        ({split: [Item]}, a sentence that says how it was split, or "").
+        ({split: [Item]} of train, validation and test, a sentence that says how it was split, or "").
     """
+    items = {split: part for split, part in items.items() if part}
+    by_file = {item.file: item for part in items.values() for item in part}
+
+    def cut(split, rule):
+        classes = {}
+        for item in items[split]:
+            classes.setdefault(group(item), []).append(item.file)
+        parts = rule(dict(sorted(classes.items())))
+        return {name: [by_file[file] for files in part.values() for file in files] for name, part in parts.items()}
+
     note = ""
-    if None in items:
-        by_file = {item.file: item for item in items[None]}
-        parts = split_by_hash({"": list(by_file)})
-        items = {split: [by_file[file] for file in part[""]] for split, part in parts.items()}
-        note = SPLIT_HERE.format("")
-    return {split: sorted(part, key=lambda item: name_hash(item.file)) for split, part in items.items()}, note
+    if len(items) == 1:
+        ((split, part),) = items.items()
+        of_each = "of each class " if len({group(item) for item in part}) > 1 else ""
+        items = cut(split, split_by_hash)
+        note = (
+            SPLIT_HERE.format(of_each)
+            if split is None
+            else f"All pictures are of the split {split}. {SPLIT_HERE.format(of_each)}"
+        )
+    elif missing := [split for split in ORDER if items and split not in items]:
+        (missing,) = missing
+        from_half = {"test": "validation", "validation": "test"}.get(missing)
+        ways = [("validation", lambda classes: share(classes, "validation", "train"))] if missing == "train" else []
+        ways += [("train", lambda classes: share(classes, missing, "train"))] if missing != "train" else []
+        if from_half:
+            ways.insert(0 if missing == "test" else 1, (from_half, lambda classes: halves(classes, missing, from_half)))
+        for place, rule in ways:
+            found = cut(place, rule)
+            if all(found.values()):
+                break
+        items |= found
+        note = CUT.format(missing, place)
+    items = {split: items.get(split, []) for split in ORDER}
+    return {
+        split: sorted(part, key=lambda item: (name_hash(item.file), item.file)) for split, part in items.items()
+    }, note
+
+
+def halves(classes, part, rest):
+    """One half of each class as split `part`, the other one as `rest`, by the hashes of the file names; an odd file
+    goes to `rest`.
+    """
+    tree = {part: {}, rest: {}}
+    for name, files in classes.items():
+        files = sorted(files, key=name_hash)
+        tree[part][name], tree[rest][name] = files[: len(files) // 2], files[len(files) // 2 :]
+    return tree
+
+
+def share(classes, part, rest):
+    """15 % of each class, at least one file of it but never all, as split `part`; what remains as `rest`."""
+    tree = {part: {}, rest: {}}
+    for name, files in classes.items():
+        files = sorted(files, key=name_hash)
+        count = min(max(round(SHARE * len(files)), 1), len(files) - 1)
+        tree[part][name], tree[rest][name] = files[:count], files[count:]
+    return tree
 
 
 def split_by_hash(classes):
@@ -184,19 +245,42 @@ def pictures_in(folder):
     return [path for path in visible(folder) if path.is_file() and is_picture(path)] if folder.is_dir() else []
 
 
-def orientation(file, shape, size):
-    """Whether truth that was made for a picture of `size` belongs to the picture upright, or as it is stored.
+def orientations(sizes, shapes):
+    """Whether truth belongs to the pictures upright, or as they are stored, by the sizes that it was made for.
+
+    A picture that is turned by half, or square, or whose truth has no size, fits both ways. What the other pictures of
+    the folder show holds
+    for it too: tools turn all pictures or none.
 
     Args:
-        file, shape: the picture, and its (height, width, channels) upright.
-        size: (height, width) that the truth was made for.
+        sizes: {file: (height, width) that its truth was made for, or None if it does not say}.
+        shapes: {file: (height, width, channels) upright}.
 
     Returns:
-        True for upright, False for as stored, None if it is neither.
+        {file: True for upright, False for as stored, None if the size is neither}; a sentence that names the files for
+        which nothing shows it, which are taken to be upright, or "".
     """
-    if tuple(size) == shape[:2]:
-        return True
-    return False if tuple(size) == stored_size(file) else None
+    found, open_ = {}, []
+    for file, size in sizes.items():
+        if not is_turned(file):
+            found[file] = True if size in (None, shapes[file][:2]) else None
+            continue
+        stored = stored_size(file)
+        fits = [upright for upright, own in ((True, shapes[file][:2]), (False, stored)) if size in (None, own)]
+        if len(fits) > 1:
+            open_.append(file)
+        else:
+            found[file] = fits[0] if fits else None
+    shown = {found[file] for file in found if found[file] is not None and is_turned(file)}
+    found |= dict.fromkeys(open_, shown == {True} or len(shown) != 1)
+    if not open_ or len(shown) == 1:
+        return found, ""
+    names = ", ".join(file.name for file in open_[:LISTED]) + (", ..." if len(open_) > LISTED else "")
+    why = "the others show both" if shown else "nothing shows which"
+    return found, (
+        f"The EXIF data of {names} turn the picture, and the annotations fit it turned and as it is stored ({why}): "
+        "they are taken for the picture upright."
+    )
 
 
 def class_list(folder, stop):
@@ -221,8 +305,11 @@ def checked_box(box, height, width):
         height, width: of the image.
 
     Returns:
-        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut at the edge.
+        ((4,) float32, "") or (None, reason). A box that reaches at most one pixel over the edge was rounded, and is cut
+        at the edge.
     """
+    from utils.boxes import clip  # imports Keras, which most of utils.data does without
+
     box = np.asarray(box, np.float64)
     shown = "[" + ", ".join(f"{value:g}" for value in box) + "]"
     if not np.isfinite(box).all():

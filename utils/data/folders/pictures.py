@@ -8,7 +8,7 @@ import numpy as np
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-IGNORED = (
+LEFT_BEHIND = (
     "thumbs.db",
     "desktop.ini",
     "__macosx",
@@ -19,7 +19,7 @@ def visible(folder):
     """What is in a folder, sorted by name, without what operating systems leave behind."""
     try:
         return sorted(
-            path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in IGNORED
+            path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in LEFT_BEHIND
         )
     except OSError as error:
         raise ValueError(f"{folder} cannot be read: {error.strerror}") from error
@@ -78,6 +78,14 @@ def _inspect(file, size, _modified):
 
 
 ORIENTATION = 0x0112  # the EXIF tag
+
+
+def is_turned(file):
+    """Whether a picture's EXIF data says that it is to be turned or mirrored."""
+    from PIL import Image
+
+    with Image.open(file, formats=FORMATS) as picture:
+        return picture.getexif().get(ORIENTATION, 1) in range(2, 9)
 
 
 def stored_size(file):

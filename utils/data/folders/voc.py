@@ -4,13 +4,15 @@
     pictures/a.xml  pictures/a.jpg                                xml beside images, as labelling tools write it
     pictures/train/...  pictures/test/...                         either of the two, split by whoever made it
 
-Without folders for splits, `ImageSets/Main/train.txt`, `val.txt` and `test.txt` split it; without these it is split here: 70 % train,
-15 % validation, 15 % test. Classes are the names that occur, sorted, or the lines of `classes.txt`. VOC counts pixels from 1 and means the
-last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are `ignored`.
-"""
+Without folders for splits, `ImageSets/Main/train.txt`, `val.txt` and `test.txt` split it; without these it is split
+here: 70 % train, 15 % validation, 15 % test; what is missing of the three is cut from the others. Classes are the names
+that occur, sorted, or the lines of `classes.txt`. VOC counts pixels from 1 and means the
+last one in: `xmin` 1 and `xmax` 3 cover three pixels, and the box here is 0 to 3. Objects marked as difficult are
+`ignored`."""
 
 import os
 import pathlib
+import re
 import xml.etree.ElementTree
 
 import numpy as np
@@ -21,14 +23,14 @@ from utils.data.folders.common import (
     checked_box,
     child,
     class_list,
-    orientation,
+    orientations,
     pictures_in,
     report,
     source,
     split_folders,
     split_items,
 )
-from utils.data.folders.pictures import inspect_all, visible
+from utils.data.folders.pictures import inspect_all, stored_size, visible
 
 ANNOTATIONS, IMAGES = ("annotations", "annotation", "xml"), ("jpegimages", "images", "image")
 
@@ -58,31 +60,40 @@ def voc(path, on_error="raise"):
     """The source of a folder with annotations in Pascal VOC's form.
 
     Raises:
-        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown class, without area,
-            or outside their image.
+        ValueError: xml files or pictures that cannot be read, have no partner or differ in size; objects of an unknown
+            class, without area, or outside their image.
     """
     root = pathlib.Path(path).expanduser()
     unusable, entries, count = {}, {}, 0
     for split, (xml_folder, image_folder) in annotation_folders(root).items():
-        pictures = {file.stem: file for file in pictures_in(image_folder)}
-        by_name = {file.name: file for file in pictures.values()}
-        count += len(pictures)
-        entries[split], used = [], set()
+        by_name = {file.name: file for file in pictures_in(image_folder)}
+        stems = {}
+        for file in by_name.values():
+            stems.setdefault(file.stem, []).append(file)
+        pictures = {stem: files[0] for stem, files in stems.items() if len(files) == 1}
+        count += len(by_name)
+        entries[split], used = [], {}
         for file in xml_files(xml_folder):
             count += 1
             found = read_xml(file)
             if isinstance(found, str):
                 unusable[file] = found
-                used |= {pictures.get(file.stem)}  # its picture is not to blame
+                used |= dict.fromkeys(stems.get(file.stem, []), file)  # its picture is not to blame
                 continue
             picture = pictures.get(file.stem) or by_name.get(found["filename"])
-            if picture is None:
+            if picture is None and file.stem in stems:
+                names = ", ".join(one.name for one in stems[file.stem])
+                unusable |= dict.fromkeys(stems[file.stem], f"two pictures of one name: {names}")
+                unusable[file] = f"two pictures of that name: {names}"
+            elif picture is None:
                 unusable[file] = f"no picture of that name in {os.path.relpath(image_folder, root)}"
-                continue
-            used.add(picture)
-            entries[split].append((file, picture, found))
-        for file in pictures.values():
-            if file not in used:
+            elif picture in used:
+                unusable[file] = f"{picture.name} belongs to {used[picture].name} already"
+            else:
+                used[picture] = file
+                entries[split].append((file, picture, found))
+        for file in by_name.values():
+            if file not in used and file not in unusable:
                 unusable[file] = f"no xml of that name in {os.path.relpath(xml_folder, root)}"
     shapes, broken = inspect_all([picture for part in entries.values() for _, picture, _ in part])
     unusable |= broken
@@ -90,17 +101,25 @@ def voc(path, on_error="raise"):
     listed = class_list(root, root)
     names = tuple(listed) if listed else class_names(entries)
     items, bad, difficult, total = {}, [], 0, 0
+    sizes = {
+        picture: found["size"] if found["size"] and all(found["size"]) else None
+        for part in entries.values()
+        for _, picture, found in part
+        if picture in shapes
+    }
+    uprights, turned = orientations(sizes, shapes)
     for split, part in entries.items():
         items[split] = []
         for file, picture, found in part:
             if picture not in shapes:
                 continue
-            size = found["size"] if found["size"] and all(found["size"]) else shapes[picture][:2]
-            upright = orientation(picture, shapes[picture], size)
+            upright = uprights[picture]
+            size = sizes[picture] or (shapes[picture][:2] if upright else stored_size(picture))
             if upright is None:
                 height, width = shapes[picture][:2]
                 unusable[picture] = (
-                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x width)"
+                    f"is {height} x {width}, but {size[0]} x {size[1]} by {os.path.relpath(file, root)} (height x "
+                    "width)"
                 )
                 continue
             objects = []
@@ -126,7 +145,7 @@ def voc(path, on_error="raise"):
             items[split].append(Item(picture, objects, upright))
     left_out = report(root, on_error, unusable, count, bad, total)
     items, note = split_items(items)
-    notes = [note, left_out]
+    notes = [note, left_out, turned]
     if difficult:
         notes.append(f"{difficult} objects marked as difficult are ignored.")
     if outside:
@@ -148,8 +167,8 @@ def read_xml(file):
     """What an xml file says.
 
     Returns:
-        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong, whether it is difficult)];
-        or words that say why the file cannot be used.
+        dict of filename, size (height, width) or None, objects [(name, box xyxy or words that say what is wrong,
+        whether it is difficult)]; or words that say why the file cannot be used.
     """
     try:
         tree = xml.etree.ElementTree.parse(file).getroot()
@@ -179,19 +198,42 @@ def by_image_sets(root, entries, unusable):
         entries, number of pictures that stand in no list.
     """
     folder = root / "ImageSets" / "Main"
-    lists = {split: folder / f"{name}.txt" for name, split in SPLITS.items() if (folder / f"{name}.txt").is_file()}
+    files = [(split, folder / f"{name}.txt") for name, split in SPLITS.items() if (folder / f"{name}.txt").is_file()]
+    lists = dict(files)
     if None not in entries or not lists:
         return entries, 0
+    for split, file in files:
+        if file != lists[split]:
+            raise ValueError(f"{root}: two lists for the split {split}: {file.name}, {lists[split].name}")
     known = {file.stem: entry for entry in entries[None] for file in entry[:1]}
     told = {file.stem for file in unusable}
-    result = {}
+    result, taken = {}, {}
     for split, file in lists.items():
-        names = [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        names = list(dict.fromkeys(listed_name(line, {*known, *told}) for line in lines if line))
         missing = [name for name in names if name not in known and name not in told]
         if missing:
             unusable[file] = f"{len(missing)} names without a picture and xml: {', '.join(missing[:3])}"
+        twice = [name for name in names if name in taken]
+        if twice:
+            raise ValueError(
+                f"{root}: {', '.join(twice[:3])} stand{'s' * (len(twice) == 1)} in {taken[twice[0]].name} and in "
+                f"{file.name}"
+            )
+        taken |= dict.fromkeys(names, file)
         result[split] = [known[name] for name in names if name in known]
     return result, len(known) - len({entry[0] for part in result.values() for entry in part})
+
+
+def listed_name(line, known):
+    """The picture that a line of a list means: the whole line, which may have blanks; the line without a picture's
+    ending; or what stands before the 1, 0 or -1 that says in VOC's lists of one class whether the picture has it.
+    """
+    for name in (line, re.sub(r"\s+(-1|0|1)$", "", line)):
+        for one in (name, os.path.splitext(name)[0]):
+            if one in known:
+                return one
+    return line
 
 
 def class_names(entries):

@@ -4,10 +4,11 @@
     object   = ("a" | "an") colour class
     relation = "left of" | "right of" | "above" | "below"
 
-A scene of one object is named by it: "a red star". Of a scene of several, the two with the largest visible parts are told: "a red star left of a
-blue ring". Which of the two is named first depends on what they are, not on where: first the class that comes first in `CLASSES`, then the colour
-that comes first in `COLOURS`, then the one further to the left. The relation is that of the middles of their boxes along the axis on which they are
-further apart (horizontal if equal).
+A scene of one object is named by it: "a red star". Of a scene of several, the two with the largest visible parts are
+told: "a red star left of a blue ring". Which of the two is named first depends on what they are, not on where: first
+the class that comes first in `CLASSES`, then the colour that comes first in `COLOURS`, then the one further to the
+left. The relation is that of the middles of their boxes along the axis on which they are further apart (horizontal if
+equal).
 """
 
 from utils.data.shapes.configs import CLASSES, COLOURS

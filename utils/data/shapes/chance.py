@@ -6,7 +6,8 @@ import numpy as np
 
 
 class Chance:
-    """Numbers made of the raw words of a PCG64; NumPy promises that these never change, which it does not of `Generator`.
+    """Numbers made of the raw words of a PCG64; NumPy promises that these never change, which it does not of
+    `Generator`.
 
     Args:
         name: text that sets streams of equal numbers apart.

@@ -69,7 +69,8 @@ class Config:
         visible: the least share of an object's pixels that others, and the image's edge, leave visible.
         outside: the part of its radius by which an object may stand out of the image.
         style: a key of `STYLES`.
-        ground: "random", or "biased": in train and validation the ground's colour tells the class of the first object, in test it does not.
+        ground: "random", or "biased": in train and validation the ground's colour tells the class of the first object,
+            in test it does not.
         balanced: whether the first object of image i has the class i modulo 6.
         size: default height and width of the images, pixels.
         counts: scenes in the splits train, validation and test.

@@ -1,8 +1,9 @@
 """The six outlines: signed distances to their edges, and their keypoints.
 
-Outlines stand upright in a frame of their own: u to the right, v down, the origin in the middle, the first tip straight up. `radius` is that of the
-circle around them. Distances are exact beside edges; beyond a corner they are those to the edges' continuations, which keeps corners sharp.
-Quilez, "2D distance functions" (2018), has the idea of folding the plane onto one edge.
+Outlines stand upright in a frame of their own: u to the right, v down, the origin in the middle, the first tip straight
+up. `radius` is that of the circle around them. Distances are exact beside edges; beyond a corner they are those to the
+edges' continuations, which keeps corners sharp. Quilez, "2D distance functions" (2018), has the idea of folding the
+plane onto one edge.
 """
 
 import math
@@ -63,7 +64,9 @@ NAMES = {  # clockwise from the top
 
 
 def turn(steps, count=1024):
-    """(cosine, sine) of `steps` parts of a turn in `count`; rounded to 16 bits, so that they are the same on every machine."""
+    """(cosine, sine) of `steps` parts of a turn in `count`; rounded to 16 bits, so that they are the same on every
+    machine.
+    """
     angle = 2 * math.pi * steps / count
     return round(math.cos(angle) * 65536) / 65536, round(math.sin(angle) * 65536) / 65536
 

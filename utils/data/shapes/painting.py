@@ -1,4 +1,6 @@
-"""Grounds and fills: everything about a picture that no ground truth speaks of. All of it in integers, or in floats that are exact."""
+"""Grounds and fills: everything about a picture that no ground truth speaks of. All of it in integers, or in floats
+that are exact.
+"""
 
 import functools
 
@@ -14,8 +16,8 @@ def luma(colours):
 
 @functools.lru_cache(maxsize=64)
 def spline_weights(length, cells, unit):
-    """Weights of a cubic B-spline that spreads `cells` + 3 values over `length` pixels, a cell being `unit` pixels: (length, cells + 3) float32
-    whole numbers, each row with the sum 64."""
+    """Weights of a cubic B-spline that spreads `cells` + 3 values over `length` pixels, a cell being `unit` pixels:
+    (length, cells + 3) float32 whole numbers, each row with the sum 64."""
     weights = np.zeros((length, cells + 3), np.float32)
     for pixel in range(length):
         cell, t = divmod((pixel + 0.5) / unit, 1)
@@ -30,7 +32,8 @@ def spline_weights(length, cells, unit):
 def octave(chance, height, width, across):
     """Smooth noise with `across` cells along the shorter side: (height, width, 3) int32, -128 to 127.
 
-    The two products of matrices hold whole numbers below 2^24, which makes them exact in whatever order they are summed.
+    The two products of matrices hold whole numbers below 2^24, which makes them exact in whatever order they are
+    summed.
     """
     unit = min(height, width) / across
     rows, columns = int(height / unit) + 1, int(width / unit) + 1
@@ -41,7 +44,7 @@ def octave(chance, height, width, across):
 
 
 def base_colour(chance, spread):
-    """A dark or a light colour, three int: never a middle grey, so that on any ground most of the palette stands out."""
+    """A dark or a light colour, three int: never a middle grey, so that most of the palette stands out on it."""
     level = chance.integer(32, 64) if chance.below(2) else chance.integer(186, 220)
     return np.array([level + chance.integer(-spread, spread) for _ in range(3)], np.int32)
 
@@ -75,7 +78,9 @@ GROUNDS = {"clouds": clouds, "weave": weave}
 
 
 def noise(chance, height, width, strength):
-    """Independent noise of every channel of every pixel, triangular between plus and minus `strength` levels: (height, width, 3) int32."""
+    """Independent noise of every channel of every pixel, triangular between plus and minus `strength` levels: (height,
+    width, 3) int32.
+    """
     first, second = chance.bytes(2, height, width, 3).astype(np.int16)
     return (first + second - np.int16(255)).astype(np.int32) * strength >> 8
 
@@ -126,7 +131,8 @@ FILLS = {fill.__name__: fill for fill in (plain, stripes, checks, dots, shading,
 
 
 def pick_colour(chance, style, around, used, least=48):
-    """The index of a colour that stands out by brightness; if there is none that is not used yet, one that stands out a little less.
+    """The index of a colour that stands out by brightness; if there is none that is not used yet, one that stands out a
+    little less.
 
     Args:
         chance: a `Chance`.

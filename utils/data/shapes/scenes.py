@@ -14,7 +14,8 @@ SMALLEST = 24  # pixels of an image's shorter side
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and everything that is true of it. N objects, in the order in which they were drawn: each covers those before it.
+    """A picture and everything that is true of it. N objects, in the order in which they were drawn: each covers those
+    before it.
 
     Attributes:
         image: (H, W, 3) uint8.
@@ -64,7 +65,8 @@ def scene(index, split="train", seed=0, config="default", image_size=None, **opt
         split: "train", "validation" or "test".
         seed: int from 0; another seed gives another data set.
         config: a key of `CONFIGS`, or a `Config`.
-        image_size: int or (height, width), pixels, at least 24; None for the configuration's own. Objects scale with the shorter side.
+        image_size: int or (height, width), pixels, at least 24; None for the configuration's own. Objects scale with
+            the shorter side.
         options: fields of `Config` to change, such as `objects=(2, 2)` or `visible=0.9`.
 
     Returns:
@@ -129,7 +131,7 @@ def sides(image_size):
 
 
 def place(chance, config, height, width, index):
-    """Finds room for the objects: a list of `Body`, and (height, width) uint8 with 0 for ground, n for object n from 1."""
+    """Finds room for the objects: a list of `Body`, and (height, width) uint8, 0 for ground, n for object n from 1."""
     instances = np.zeros((height, width), np.uint8)
     bodies = []
     for number in range(chance.integer(*config.objects)):
@@ -151,7 +153,9 @@ def place(chance, config, height, width, index):
 
 
 def candidate(chance, config, height, width, label, attempt):
-    """An object at a random place: a `Body`, and (h, w) bool: which pixels of its window lie inside. Later attempts are smaller."""
+    """An object at a random place: a `Body`, and (h, w) bool: which pixels of its window lie inside. Later attempts are
+    smaller.
+    """
     scale = min(height, width) / configs.REFERENCE
     low, high = config.radius
     radius = chance.between(low, high - (high - low) * attempt / ATTEMPTS) * scale

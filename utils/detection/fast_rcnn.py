@@ -1,0 +1,164 @@
+"""Fast R-CNN: Girshick (ICCV 2015). The image goes through the net once; each proposal's features are cut out of its
+feature map, and two branches say what it is and how it must be moved. Faster R-CNN has the same second stage.
+"""
+
+import keras
+from keras import layers, ops
+
+from utils import boxes as geometry
+from utils.architectures.blocks import conv_relu
+from utils.detection import coding, losses, matching, roi, sampling
+
+WEIGHTS = (10, 10, 5, 5)  # of the coded boxes: the paper divides by their spread
+
+
+def head(input_shape, classes, units=(1024, 1024), convolutions=(), name="box_head"):
+    """What stands on a proposal's features: dense layers, then two branches.
+
+    Args:
+        input_shape: (h, w, channels) of a proposal's features.
+        classes: number of classes, without the background.
+        units: of the dense layers.
+        convolutions: filters of 3x3 convolutions before them.
+        name: of the model.
+
+    Returns:
+        keras.Model from (N, h, w, channels) to class logits (N, 1 + classes), background first, and deltas (N, classes
+        * 4), a box for each class.
+    """
+    x = inputs = layers.Input(input_shape)
+    for number, filters in enumerate(convolutions, 1):
+        x = conv_relu(x, filters, 3, name=f"conv{number}")
+    x = layers.Flatten(name="flatten")(x)
+    for number, count in enumerate(units, 1):
+        x = layers.Dense(count, activation="relu", kernel_initializer="he_uniform", name=f"dense{number}")(x)
+    logits = layers.Dense(1 + classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="logits")
+    deltas = layers.Dense(classes * 4, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), name="deltas")
+    return keras.Model(inputs, [logits(x), deltas(x)], name=name)
+
+
+def roi_targets(proposals, boxes, labels, noise, ignored=None, count=512, share=0.25, threshold=0.5):
+    """Which proposals a step learns from, and what they should become (section 2.3, "mini-batch sampling").
+
+    The true boxes join the proposals, so that there are positives from the first step on. A proposal is positive if its
+    IoU with an object is at least `threshold`; the rest is background.
+
+    Args:
+        proposals: (B, P, 4) `xyxy` pixels; entries without area are padding.
+        boxes, labels, ignored: (B, M, 4), (B, M) padded with -1, (B, M) bool or None.
+        noise: (B, P + M) in [0, 1): the draw.
+        count, share, threshold: numbers; the paper draws 64 of an image, a quarter positive.
+
+    Returns:
+        dict of `rois` (B, K, 4), positives first, `labels` (B, K) int32: 0 background, 1 to C the class, -1 for entries
+        that only fill up; `matched` (B, K) int32, the index of the object (0 for background), `deltas` (B, K, 4). K is
+        the smaller of `count` and P + M.
+    """
+    boxes, labels = ops.cast(boxes, "float32"), ops.cast(labels, "int32")
+    valid = labels >= 0
+    rois = ops.stop_gradient(ops.concatenate([proposals, boxes], axis=1))
+    there = geometry.area(rois) > 0
+    matched = matching.match(geometry.iou(boxes, rois), threshold, threshold, False, valid, ignored)
+    positive = ops.logical_and(matched >= 0, there)
+    negative = ops.logical_and(matched == matching.BACKGROUND, there)
+    places, chosen = sampling.sample_indices(positive, negative, noise, count, share)
+    rois = ops.take_along_axis(rois, places[..., None], axis=1)
+    matched = ops.take_along_axis(matched, places, axis=1)
+    at = ops.maximum(matched, 0)
+    of_class = 1 + ops.take_along_axis(labels, at, axis=1)
+    return {
+        "rois": rois,
+        "labels": ops.where(chosen, ops.where(matched >= 0, of_class, 0), -1),
+        "matched": at,
+        "deltas": coding.encode(ops.take_along_axis(boxes, at[..., None], axis=1), rois, WEIGHTS),
+    }
+
+
+def head_losses(targets, logits, deltas):
+    """Equation 1: cross-entropy of the class, and smooth L1 of the true class's box for positives; both divided by the
+    number of RoIs.
+
+    Args:
+        targets: what `roi_targets` gives.
+        logits: (B, K, 1 + C).
+        deltas: (B, K, C, 4).
+
+    Returns:
+        dict of scalars, `class_loss` and `box_loss`.
+    """
+    labels = targets["labels"]
+    counted, positive = ops.cast(labels >= 0, "float32"), labels > 0
+    count = ops.maximum(ops.sum(counted), 1.0)
+    logits = ops.cast(logits, "float32")
+    own = ops.take_along_axis(logits, ops.maximum(labels, 0)[..., None], axis=-1)[..., 0]
+    entropy = ops.logsumexp(logits, axis=-1) - own
+    told = ops.take_along_axis(deltas, ops.maximum(labels - 1, 0)[..., None, None], axis=2)[:, :, 0]
+    of_boxes = ops.sum(losses.smooth_l1(targets["deltas"], told), axis=-1)
+    return {
+        "class_loss": ops.sum(counted * entropy) / count,
+        "box_loss": ops.sum(ops.where(positive, of_boxes, 0.0)) / count,
+    }
+
+
+def class_boxes(logits, deltas, rois):
+    """From the two branches to boxes and scores.
+
+    Args:
+        logits: (B, K, 1 + C); deltas: (B, K, C, 4); rois: (B, K, 4) `xyxy` pixels, without area where there is none.
+
+    Returns:
+        boxes (B, K, C, 4) float32, one for each class, and scores (B, K, C) float32, the softmax without the
+        background, 0 for padding.
+    """
+    boxes = coding.decode(deltas, rois[:, :, None], WEIGHTS)
+    scores = ops.softmax(ops.cast(logits, "float32"), axis=-1)[..., 1:]
+    return boxes, ops.where(geometry.area(rois)[..., None] > 0, scores, 0.0)
+
+
+def level_of(rois, levels, canonical=224.0, canonical_level=4):
+    """The level of the pyramid from which a RoI takes its features: k = 4 + log2(sqrt(w h) / 224), rounded down (FPN,
+    equation 1).
+
+    Args:
+        rois: (..., 4) `xyxy` pixels.
+        levels: the levels there are, rising.
+        canonical, canonical_level: the side of a RoI, in pixels, that belongs to that level.
+
+    Returns:
+        (...) int32, one of the levels.
+    """
+    side = ops.sqrt(ops.maximum(geometry.area(rois), 1e-6))
+    level = ops.floor(canonical_level + ops.log(side / canonical) / ops.log(2.0) + 1e-6)
+    return ops.cast(ops.clip(level, levels[0], levels[-1]), "int32")
+
+
+def roi_features(maps, rois, output_size, pool="align", samples=2, **level_options):
+    """Features of RoIs, each from the map of its level.
+
+    All RoIs are cut out of all maps, and each keeps what comes from its own level: shapes are then fixed.
+
+    Args:
+        maps: dict of level -> (B, H, W, C).
+        rois: (B, K, 4) `xyxy` pixels.
+        output_size: int.
+        pool: "align" for RoIAlign, "pool" for RoIPool.
+        samples: of RoIAlign.
+        level_options: for `level_of`.
+
+    Returns:
+        (B, K, output_size, output_size, C).
+    """
+    if pool not in ("align", "pool"):
+        raise ValueError(f"pool is 'align' or 'pool', not {pool!r}")
+    levels = sorted(maps)
+    own = level_of(rois, levels, **level_options) if len(levels) > 1 else None
+    total = 0.0
+    for level in levels:
+        if pool == "align":
+            found = roi.roi_align(maps[level], rois, output_size, 1 / 2**level, samples)
+        else:
+            found = roi.roi_pool(maps[level], rois, output_size, 1 / 2**level)
+        if own is None:
+            return found
+        total = total + ops.where((own == level)[..., None, None, None], found, ops.zeros_like(found))
+    return total

@@ -138,15 +138,14 @@ def test_the_atari_network_has_the_weights_of_the_paper():
 
 def test_learning_beats_chance_on_a_tiny_game():
     keras.utils.set_random_seed(0)
-    games = [Catch(size=5, paddle=1, seed=[0, number]) for number in range(8)]
-    tests = [Catch(size=5, paddle=1, seed=[1, number]) for number in range(20)]
-    network, seen = reinforcement.q_network((5, 5, 2), 3, (4, 8), 16), []
-    before = reinforcement.play(tests, reinforcement.greedy(network), 100)
-    losses = reinforcement.learn_to_play(
-        network, games, 250, rate=3e-3, batch_size=32, watch=lambda step, _: seen.append(step)
-    )
-    assert len(losses) == 250 and seen == list(range(251))
-    assert reinforcement.play(tests, reinforcement.greedy(network), 100) > before + 0.3
+    games = [Catch(size=6, seed=[0, number]) for number in range(16)]
+    tests = [Catch(size=6, seed=[1, number]) for number in range(20)]
+    network, seen = reinforcement.q_network((6, 6, 2), 3, (8, 16), 32), []
+    rng = np.random.default_rng(0)
+    chance = reinforcement.play(tests, lambda states, games: rng.integers(3, size=20), 400)
+    losses = reinforcement.learn_to_play(network, games, 400, rate=3e-3, watch=lambda step, _: seen.append(step))
+    assert len(losses) == 400 and seen == list(range(401))
+    assert reinforcement.play(tests, reinforcement.greedy(network), 400) > chance + 0.4
 
 
 def test_the_loop_learns_towards_the_targets_that_it_is_given():

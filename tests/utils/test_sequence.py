@@ -68,7 +68,8 @@ def test_attention_is_a_softmax_over_the_cells(decoder):
     state = np.random.default_rng(2).normal(size=(2, 6)).astype("float32")
     key, energy = array(decoder.key.kernel), array(decoder.energy.kernel)
     query, bias = array(decoder.query.kernel), array(decoder.query.bias)
-    context, weights = (array(part) for part in decoder.attend(CELLS, decoder.key(CELLS), ops.convert_to_tensor(state)))
+    cells = ops.convert_to_tensor(CELLS)
+    context, weights = (array(part) for part in decoder.attend(cells, decoder.key(cells), ops.convert_to_tensor(state)))
     for b in range(2):
         energies = [float((np.tanh(cell @ key + state[b] @ query + bias) @ energy)[0]) for cell in CELLS[b]]
         share = np.exp(energies) / np.exp(energies).sum()

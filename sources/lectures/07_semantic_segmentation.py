@@ -226,7 +226,8 @@ plots.show_masks(images[shown], masks[shown], classes=classes)
 # %%
 folder = tempfile.TemporaryDirectory()
 for number in range(6):
-    for kind, array in (("images", images[number]), ("masks", masks[number][..., None])):
+    one = number % len(images)  # a folder may hold fewer
+    for kind, array in (("images", images[one]), ("masks", masks[one][..., None])):
         path = pathlib.Path(folder.name, kind, f"scene{number}.png")
         path.parent.mkdir(exist_ok=True)
         keras.utils.save_img(path, array, scale=False)

@@ -171,7 +171,7 @@ def test_no_images_and_bad_ones(trained):
     model, _ = trained
     found = model.detect(np.zeros((0, SIZE, SIZE, 3), "uint8"))
     assert found["boxes"].shape == (0, 100, 4) and found["labels"].shape == (0, 100)
-    with pytest.raises(ValueError, match=r"images must be \(B, H, W, 3\)"):
+    with pytest.raises(ValueError, match=r"takes images \(B, 32, 32, 3\), not"):
         model.detect(np.zeros((SIZE, SIZE, 3), "uint8"))
     with pytest.raises(ValueError, match="there are no images to evaluate"):
         model.evaluate_on([])

@@ -63,6 +63,7 @@ class Compiled(keras.Model):
     def __init__(self, function):
         super().__init__(dtype="float32", autocast=False)
         self.function = function
+        self.built = True  # or JAX would call it once outside of a compiled graph
 
     def call(self, inputs):
         return self.function(*inputs)

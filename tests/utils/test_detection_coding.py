@@ -60,6 +60,7 @@ def test_padding_is_encoded_to_finite_numbers_with_finite_gradients():
     for other in ([[0, 0, 0, 0]], [[2, 2, 8, 8]]):
         other = np.array(other, "float32")
         assert np.isfinite(coding.encode(boxes, other)).all()
+        other = ops.convert_to_tensor(other)
         for function in (lambda x, o=other: coding.encode(x, o), lambda x, o=other: coding.encode(x * 0 + o, x)):
             assert np.isfinite(introspection.gradients(function, boxes)).all()
 

@@ -60,9 +60,10 @@ def roi_align(features, boxes, output_size, scale, samples=2):
     count = boxes.shape[1]
     vertical = _interpolation(corners[..., 1], corners[..., 3], height, samples, rows)  # (B, N, h, H)
     horizontal = _interpolation(corners[..., 0], corners[..., 2], width, samples, columns)  # (B, N, w, W)
-    vertical = ops.reshape(vertical, (-1, count * height, rows))
-    in_rows = ops.matmul(vertical, ops.reshape(features, (-1, rows, columns * channels)))
-    in_rows = ops.reshape(in_rows, (-1, count, height, columns, channels))
+    images = ops.shape(features)[0]  # and not -1, which could be anything where there are no boxes
+    vertical = ops.reshape(vertical, (images, count * height, rows))
+    in_rows = ops.matmul(vertical, ops.reshape(features, (images, rows, columns * channels)))
+    in_rows = ops.reshape(in_rows, (images, count, height, columns, channels))
     return ops.cast(ops.matmul(horizontal[:, :, None], in_rows), kind)
 
 
@@ -77,7 +78,7 @@ def _interpolation(start, end, bins, samples, cells):
     # Bilinear interpolation: the weight of a cell falls from 1 at its centre to 0 at its neighbours'.
     weights = ops.maximum(1 - ops.abs(at[..., None] - ops.arange(cells, dtype="float32")), 0)
     weights = ops.where(inside[..., None], weights, 0.0)
-    return ops.mean(ops.reshape(weights, (-1, start.shape[1], bins, samples, cells)), axis=3)
+    return ops.mean(ops.reshape(weights, (ops.shape(start)[0], start.shape[1], bins, samples, cells)), axis=3)
 
 
 def roi_pool(features, boxes, output_size, scale):

@@ -107,7 +107,7 @@ def proposals(objectness, deltas, anchors, sizes, image_shape, before, after, io
         boxes (B, after, 4) float32 `xyxy` pixels and scores (B, after) float32, logits by falling score; -inf, and
         boxes of zeros, where there are fewer.
     """
-    objectness, deltas = (ops.cast(ops.stop_gradient(x), "float32") for x in (objectness, deltas))
+    objectness, deltas = (ops.stop_gradient(ops.cast(x, "float32")) for x in (objectness, deltas))
     found_boxes, found_scores, start = [], [], 0
     for size in sizes:
         scores, places = ops.top_k(objectness[:, start : start + size], min(before, size))

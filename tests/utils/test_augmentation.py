@@ -604,7 +604,10 @@ def test_bad_input_is_told_in_one_line():
         (lambda: augmentation.Crop(0), "size must be a number of pixels or (height, width), got 0"),
         (lambda: augmentation.Mosaic()(image[0]), "Mosaic mixes the images of a batch: batch them first"),
         (lambda: augmentation.Mosaic()({"image": image, "label": np.zeros(2, np.int32)}), "Mosaic cannot mix label"),
-        (lambda: augmentation.MixUp(3)(batch), "MixUp cannot mix boxes, keypoints, labels, mask, masks, only label"),
+        (
+            lambda: augmentation.MixUp(3)(batch),
+            "MixUp cannot mix boxes, ignored, keypoints, labels, mask, masks, only label",
+        ),
         (lambda: augmentation.MixUp()({"image": image, "label": np.zeros(2, np.int32)}), "how many classes there are"),
         (lambda: augmentation.Mosaic()({**batch, "caption": np.array(["a", "b"])}), "Mosaic cannot mix caption"),
         (lambda: augmentation.augment("heavy"), "unknown preset 'heavy': known: light, strong, detection"),

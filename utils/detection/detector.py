@@ -161,7 +161,8 @@ class Detector(keras.Model):
             ValueError: images of another shape.
         """
         images = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
-        expected = self.network.input_shape[1:]
+        network = getattr(self, "network", None)  # a detector with a `call` of its own may have none
+        expected = (None, None, 3) if network is None else network.input_shape[1:]
         if images.ndim != 4 or any(size not in (None, found) for size, found in zip(expected, images.shape[1:])):
             raise ValueError(f"{self.name} takes images (B, {', '.join(map(str, expected))}), not {images.shape}")
         if max_detections < 1 or batch_size < 1:

@@ -270,7 +270,8 @@ class _Runner:
             whole = len(tasks)
             done = sum(outcome.result.status != "cancelled" for outcome in self.outcomes.values())
             name, code = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
-            message = f"{name} after {done} of {whole} notebooks; what has passed is kept, and the next run goes on from there"
+            kept = "what has passed is kept, and the next run goes on from there"
+            message = f"{name} after {done} of {whole} notebooks; {kept}"
             raise CourseError(message, code) from None
         if broken is not None:
             raise broken

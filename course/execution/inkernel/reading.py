@@ -38,8 +38,10 @@ def install(notes: str) -> Callable[[], None]:
             path, _, flags = arguments
             if isinstance(path, (str, os.PathLike)):
                 (written if isinstance(flags, int) and flags & _WRITES else opened).add(_absolute(path))
-        elif event in ("os.listdir", "os.scandir", "os.mkdir") and isinstance(arguments[0], (str, os.PathLike)):
-            (written if event == "os.mkdir" else opened).add(_absolute(arguments[0]))
+        elif event in ("os.listdir", "os.scandir") and isinstance(arguments[0], (str, os.PathLike)):
+            opened.add(_absolute(arguments[0]))
+        elif event == "os.mkdir" and not os.path.exists(arguments[0]):  # else it is only asked for: nobody made it here
+            written.add(_absolute(arguments[0]))
 
     def add() -> None:
         new = set(sys.modules) - modules

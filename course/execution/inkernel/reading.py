@@ -37,7 +37,9 @@ def install(notes: str) -> Callable[[], None]:
         if event == "open":
             path, _, flags = arguments
             if isinstance(path, (str, os.PathLike)):
-                (written if isinstance(flags, int) and flags & _WRITES else opened).add(_absolute(path))
+                writes = isinstance(flags, int) and flags & _WRITES
+                if not (writes and os.path.isdir(path)):  # a file without a name is asked of its folder
+                    (written if writes else opened).add(_absolute(path))
         elif event in ("os.listdir", "os.scandir") and isinstance(arguments[0], (str, os.PathLike)):
             opened.add(_absolute(arguments[0]))
         elif event == "os.mkdir" and not os.path.exists(arguments[0]):  # else it is only asked for: nobody made it here

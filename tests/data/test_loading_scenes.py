@@ -309,7 +309,7 @@ def test_boxes_of_a_photograph_of_ones_own():
 
 
 def digest(seed):
-    """Of six shuffled batches of scenes, from one state of the process: tests that ran before have seeded TensorFlow."""
+    """Of six shuffled batches of scenes, from one state of the process: earlier tests have seeded TensorFlow."""
     keras.utils.set_random_seed(0)
     total = hashlib.sha256()
     dataset = data.load("mixed", "train", image_size=24, batch_size=8, shuffle=True, seed=seed, repeat=True)

@@ -212,7 +212,8 @@ def test_an_ordinary_user_grades_as_root_does(mini, folder, boxes):
         grade += ["-o", place / "home", "--no-pages"]
         needed = [*sandbox.python_folders(), PACKAGE, UTILITIES]
         command_line = sandbox.as_nobody(needed, list(map(str, grade)), user=61183)
-        environment = {**os.environ, "HOME": str(place / "home"), "TMPDIR": str(place / "home")}
+        home = str(place / "home")  # the user cannot read what root's own variables may point to
+        environment = {**os.environ, "HOME": home, "TMPDIR": home, "KERAS_HOME": home, "COURSE_DATA": home}
         done = subprocess.run(command_line, capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, done.stderr
         table = place / "home" / "01_addition" / "grades.csv"

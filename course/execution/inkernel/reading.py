@@ -102,6 +102,7 @@ def _installed() -> tuple[str, ...]:
     }
     folders |= {
         os.environ.get("IPYTHONDIR", ""),
+        os.environ.get("KERAS_HOME", ""),
         os.path.join(tempfile.gettempdir(), "course-"),
         os.path.dirname(__file__),
     }

@@ -1,5 +1,5 @@
-"""RetinaNet, FCOS, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the formulas,
-targets and decoding as inverses, and what every detector must stand.
+"""RetinaNet, FCOS, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the
+formulas, targets and decoding as inverses, and what every detector must stand.
 """
 
 import math

@@ -770,7 +770,7 @@ case = {key: values[worst] for key, values in hard.items()}
 figure, axes = plt.subplots(1, 6, figsize=(12, 2.5))
 plots.show_grid(case["image"], grid, case["boxes"], case["labels"], ax=axes[0])
 axes[0].set_title(f"{int(lost[worst])} centres too many", fontsize=10)
-for ax, name in zip(axes[1:], tried):
+for ax, name in zip(axes[1:], FAMILIES):
     answers = {key: values[worst] for key, values in found_harder[name, what].items()}
     sure = answers | {"labels": np.where(answers["scores"] > 0.2, answers["labels"], -1)}
     gone = missed(case, sure)

@@ -710,7 +710,7 @@ record(
 )
 
 # %%
-runs = {name: curves[name] for name in FAMILIES}
+runs = {name: curves[name] for name in FAMILIES if curves[name]}
 scaled = {name: np.array(values) / max(values[0], 1e-9) for name, values in runs.items()}
 at = {name: seconds[name] * np.arange(1, len(values) + 1) / len(values) for name, values in scaled.items()}
 figure, ax = plt.subplots(figsize=(6, 3))

@@ -3,6 +3,7 @@ formulas, targets and decoding as inverses, and what every detector must stand.
 """
 
 import math
+import warnings
 from itertools import product
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from utils import architectures, data
+from utils import architectures, arithmetic, data
 from utils import boxes as geometry
 from utils.detection import coding, fcos, fpn, nms, retinanet, ssd, yolo, yolo_v3
 
@@ -494,6 +495,16 @@ def test_fcos_wants_a_rising_limit_between_each_two_levels():
 
 
 # Every detector
+
+
+@pytest.mark.once
+def test_every_layer_of_the_nets_can_be_counted(built):
+    image = keras.Input((8, 8, 4))
+    scaled = keras.Model(image, ssd.L2Scale()(image))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "MACs not fully counted"
+        assert all(arithmetic.totals(net.network)["macs"] > 10**7 for net in built.values())
+        assert arithmetic.totals(scaled)["params"] == 4
 
 
 @pytest.mark.parametrize("name", SMALL)

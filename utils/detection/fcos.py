@@ -105,6 +105,8 @@ def centreness(sides):
 class Scale(layers.Layer):
     """One learnt factor, 1 at first: the heads are the same at all levels, and this is what tells the levels apart."""
 
+    each_place = True  # no sum over places: the receptive field stays as it is, and there is no MAC to count
+
     def build(self, input_shape):
         self.factor = self.add_weight(shape=(), initializer="ones", name="factor")
 

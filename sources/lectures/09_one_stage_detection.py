@@ -135,9 +135,10 @@ plots.show_objects(picked["image"], picked["boxes"], picked["labels"], classes=c
 
 # %%
 def score(found, truth):
-    """COCO's figures of detections on images with this truth."""
+    """COCO's figures of detections on images with this truth; 0 where there is no object."""
     targets = {key: truth[key] for key in ("boxes", "labels", "ignored") if key in truth}
-    return evaluation.evaluate(found, targets, classes=len(classes))
+    figures = evaluation.evaluate(found, targets, classes=len(classes))
+    return {key: np.nan_to_num(figures[key]) for key in ("AP", "AP50", "AP75")}
 
 
 boxes, labels = train_set["boxes"][real], train_set["labels"][real]
@@ -802,7 +803,7 @@ for ax, name in zip(axes[1:], FAMILIES):
 
 # %%
 kinds_of_errors = {name: evaluation.errors(found[name], targets, score_threshold=cuts[name]) for name in FAMILIES}
-objects = sum(kinds_of_errors["SSD"][key] for key in ("found", "missed"))
+objects = max(sum(kinds_of_errors["SSD"][key] for key in ("found", "missed")), 1)
 plots.error_bars(kinds_of_errors, xlabel=f"missed objects, and detections (there are {objects} objects)")
 share = {name: {kind: count / objects for kind, count in kinds.items()} for name, kinds in kinds_of_errors.items()}
 record(

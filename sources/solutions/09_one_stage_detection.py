@@ -502,9 +502,10 @@ def detect(model, images, iou_threshold=0.5):
 
 
 def score(found, truth):
-    """COCO's figures."""
+    """COCO's figures; 0 where there is no object."""
     targets = {key: truth[key] for key in ("boxes", "labels", "ignored") if key in truth}
-    return evaluation.evaluate(found, targets, classes=len(classes))
+    figures = evaluation.evaluate(found, targets, classes=len(classes))
+    return {key: np.nan_to_num(figures[key]) for key in ("AP50", "AP75", "AP")}
 
 
 thresholds = (0.3, 0.4, 0.5, 0.6, 0.7)

@@ -161,9 +161,8 @@ print(f"mean boxes: AP50 {trivial['AP50']:.3f}, AP {trivial['AP']:.3f}")
 # - C class probabilities, *one* vector for the cell, whatever the number of boxes.
 #
 # That is S × S × (5B + C) numbers. With S = 7, B = 2 and the 20 classes of VOC we expect 7 × 7 × (10 + 20) = 7 × 7 × 30
-# = 1,470. The answer keeps the two-dimensional structure of the image, and yet the last layers of the paper are dense:
-# each cell's numbers are computed from the whole image ("global reasoning"), so a cell may know that a plane stands
-# in the sky.
+# = 1,470. The answer keeps the two-dimensional structure of the image. The last two layers of the paper are dense, so
+# each cell's numbers are computed from the whole image ("global reasoning"): a cell may use the sky around a plane.
 
 # %%
 grid = (image_size // 2 ** levels[-1],) * 2
@@ -233,14 +232,14 @@ ax.axvline(grid[0], color=plots.GREY, linestyle="--")
 record(dropped=dropped[source][grid[0] - 2], dropped_crowded=dropped["shapes/crowded"][grid[0] - 2])
 
 # %% [markdown]
-# The dashed line is the grid of our own network. A finer grid drops fewer objects, and a single large object then
-# has its centre in one of more cells: more places that must learn to be silent.
+# The dashed line is the grid of our own network. A finer grid drops fewer objects. It also has more cells without an
+# object, and all of these must learn to be silent.
 #
 # ### The loss, term by term
 #
 # All terms are squared errors. In a cell with an object, the predicted box that overlaps the object most (by IoU) is
-# **responsible** for it: one of the B learns this object, the other learns to be silent. (So the two boxes of a cell
-# become specialists, for wide and for tall objects, say.)
+# **responsible** for it. This box learns the object, and the other box of the cell learns to be silent. In time the
+# two become specialists, one for wide objects and one for tall ones, say.
 #
 # $$
 # \begin{aligned}
@@ -378,9 +377,9 @@ axes[3].set_title("after threshold and NMS")
 #
 # An anchor is a box of fixed size that sits in every cell; the network only says how the object differs from it. Which
 # sizes? k-means on the widths and heights of the training boxes, with the distance 1 − IoU of two boxes that share a
-# corner. Why not the Euclidean distance? An error of 5 pixels would cost a large box and a small one the same, and the
-# IoU suffers far more for the small one. More anchors fit better and cost more outputs; the paper chose 5. We expect the
-# curve to rise steeply first.
+# corner. Why not the Euclidean distance? To it, an error of 5 pixels is the same for a large box and for a small one. To
+# the IoU it is far worse for the small one. More anchors fit better and cost more outputs; the paper chose 5. We expect
+# the curve to rise steeply at first.
 
 # %%
 sizes = (train_set["boxes"][..., 2:] - train_set["boxes"][..., :2])[real]
@@ -404,8 +403,8 @@ record(anchor_fit=fit)
 #
 # One grid sees all sizes through the same cells. YOLOv3 (2018) predicts on three maps, strides 32, 16 and 8; the finer
 # ones are joined with what the coarser ones know. At 416 × 416 pixels: 13, 26 and 52 cells along a side. Each cell has
-# **3 anchors**, and each anchor says four numbers for the box, one for "object", and C for the classes, all by
-# sigmoids and cross-entropy. We expect (13² + 26² + 52²) · 3 = 10,647 boxes of 4 + 1 + 80 numbers.
+# **3 anchors**, and each anchor says four numbers for the box, one for "object", and C for the classes. "Object" and the
+# classes are sigmoids, learnt by cross-entropy. We expect (13² + 26² + 52²) · 3 = 10,647 boxes of 4 + 1 + 80 numbers.
 #
 # > **What the slide says.** "Each scale gives N × N × S(5B + C) numbers." That is YOLOv1's count, times S. In YOLOv3
 # > every anchor has its own classes: N × N × 3(4 + 1 + C) at each scale.
@@ -461,8 +460,8 @@ print(f"{len(defaults):,} default boxes, of {defaults[0, 2] - defaults[0, 0]:.0f
 
 # %% [markdown]
 # **Matching** is generous: a default box answers for an object if their IoU is at least .5, so that several answer for
-# one object; and the best one of each object answers in any case. Our small SSD takes the sides of its boxes from the
-# data: from the smallest twentieth to the largest.
+# one object. The best one of each object answers in any case. Our small SSD takes the sides of its boxes from the data:
+# they range from the 5 % smallest to the 5 % largest objects.
 
 # %%
 roots = np.sqrt(sizes.prod(axis=1))
@@ -520,8 +519,8 @@ print(f"{len(hardest)} of {len(order)} boxes on background hold {mined:.0%} of t
 #
 # ## RetinaNet: all boxes, and a loss that listens to the hard ones
 #
-# Lin et al. (2017) ask: why is a one-stage detector, which looks at 100,000 places, less exact than a two-stage one,
-# which looks at 2,000? Their answer is the **imbalance**, and their remedy is not to choose boxes but to change the loss.
+# Lin et al. (2017) ask: a one-stage detector judges 100,000 boxes, a two-stage detector about 2,000. Why is the first less
+# exact? Their answer is the **imbalance**: nearly all boxes show background. Their remedy is to change the loss.
 # With p the probability that the network gives to what is true, cross-entropy is −log p. The **focal loss** is
 #
 # $$ -(1-p)^\gamma \log p . $$
@@ -546,8 +545,8 @@ print(f"p = .9: cross-entropy {-np.log(0.9):.4f}, focal {easy:.6f}")
 #
 # There is a second trap: the first steps. An untrained network says p = .5 everywhere. Each of N boxes times C classes
 # then costs log 2 = .69, and the sum is huge beside the few objects. RetinaNet starts its last layer with a bias of
-# −log 99, so that it says .01 everywhere. We compute the first loss, divided by the number of objects' boxes as in the
-# paper, for both losses and both starts.
+# −log 99, so that it says .01 everywhere. We compute the first loss for both losses and both starts. As in the paper, it is
+# divided by the number of boxes on objects.
 
 # %%
 keras.utils.set_random_seed(seed)
@@ -580,8 +579,9 @@ keras.utils.set_random_seed(seed)
 add("RetinaNet", retinanet.small(len(classes), **retina_options, **common))
 
 # %% [markdown]
-# Does the loss still listen to easy background when the network is trained? We cut the loss of the validation images
-# into three parts: what is true (objects), background with p below .1 (easy), and background above (hard).
+# Does the loss still listen to easy background when the network is trained? We cut the loss of some validation images
+# into three parts: the true classes of objects, background to which the network gives a score below .1 (easy), and
+# background with a higher score (hard).
 
 # %%
 part = slice(0, 16)
@@ -609,7 +609,8 @@ ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9)
 #
 # Anchors have sizes, shapes, numbers and two thresholds of matching, all chosen by hand or from data. FCOS (Tian et al.
 # 2019) does without, on the same pyramid. **Every place inside an object answers for it**, and says its distances to the
-# four sides: left, top, right, bottom. Three rules make it work:
+# four sides: left, top, right, bottom. (The authors' later version, and ours, takes the places near the middle only.)
+# Three rules make it work:
 #
 # - *levels share the sizes*: a place answers only for objects whose farthest side is in the range of its level;
 # - *small objects win*: of two objects around a place, the smaller one is taken;

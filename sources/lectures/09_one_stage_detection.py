@@ -703,17 +703,17 @@ record(
 )
 
 # %% [markdown]
-# What the table says with seed 0 (the bands in course.toml say what other seeds give):
+# What the table says with seed 0:
 #
-# - **YOLOv1** takes the most steps in its time, for its head is the smallest, and has the lowest AP. It loses most from
-#   AP50 to AP75: it finds things, and places them badly.
-# - **SSD** leads. Its heads are single convolutions, so it takes one and a half times as many steps as RetinaNet in the
-#   same time, on the same two maps.
-# - **RetinaNet and FCOS** come out nearly equal: doing without anchors costs nothing here, and saves eight of nine boxes.
+# - **YOLOv1** takes the most steps in its time, since its head is the smallest. It has the lowest AP, and it loses most
+#   from AP50 to AP75: it finds things and places them badly.
+# - **SSD** leads. Its heads are single convolutions. So in the same time, on the same two maps, it takes one and a half
+#   times as many steps as RetinaNet.
+# - **RetinaNet and FCOS** come out nearly equal. Doing without anchors costs nothing here, and saves eight of nine boxes.
 #
 # In the papers RetinaNet beats SSD clearly: 39.1 AP on COCO against 31.2, both on ResNet-101 [paper]. There both
 # train for days. A pyramid and deep heads need steps before they pay. With 600 steps (seed 0, about 100, 60 and 80 CPU
-# seconds) RetinaNet comes to .63 AP, SSD to .67, FCOS to .64: the gap closes. A ranking belongs to a budget.
+# seconds) RetinaNet comes to .63 AP, SSD to .67, FCOS to .64: the gap narrows. A ranking belongs to a budget.
 #
 # Now one image through all heads: above all boxes before suppression, the stronger the surer; below what is left. The
 # scores of the families mean different things (a product, a softmax, a sigmoid, a root). So each is cut at its own
@@ -766,8 +766,8 @@ record(harder_first=first, harder_second=second)
 record(yolo_first=by_set["YOLOv1"][1], yolo_second=by_set["YOLOv1"][2])
 
 # %% [markdown]
-# Where do the objects go? We look at the image of the hardest set in which the grid of YOLOv1 drops most objects, and
-# mark the objects that no detection of the right class overlaps by half.
+# Where do the objects go? We look at the crowded image in which the grid of YOLOv1 drops most objects. A cross marks each
+# object that no detection of the right class overlaps by half.
 
 
 # %%
@@ -827,17 +827,17 @@ pd.DataFrame(kinds_of_errors).T[["right", "doubled", "badly placed", "confused",
 # - The families with anchors or places on a finer map place well. What is left are missed objects (small ones, covered
 #   ones) and confused classes (what is seen of a covered star may be a triangle).
 #
-# (In the paper's own analysis on VOC 2007, 19.0 % of YOLOv1's detections are errors of place, against 8.6 % for Fast
-# R-CNN, which in turn takes background for objects in 13.6 %, against 4.75 % [paper]: one who sees the whole image is
-# seldom fooled by a patch.)
+# The paper has such an analysis for VOC 2007 [paper]. Of YOLOv1's detections 19.0 % are errors of place, of Fast R-CNN's
+# 8.6 %. But YOLOv1 takes background for an object in 4.75 %, Fast R-CNN in 13.6 %: a network that sees the whole image is
+# seldom fooled by a patch.
 #
-# **Do we really need two stages?** For finding and naming, these scenes give no reason: the one-stage detectors find most
-# objects in one look. What a second look could mend are boxes that are there: badly placed, confused, doubled. For SSD
-# that is a small part of the errors; for YOLOv1 a large one. It cannot find what was missed. Topic 10 measures it.
+# **Do we really need two stages?** These scenes give no strong reason: the one-stage detectors find and name most objects
+# in one look. A second look could mend boxes that are there, if they are badly placed or confused. For SSD these are few,
+# for YOLOv1 many. A second look cannot find what was missed. Topic 10 measures what it gains.
 #
-# **Is detection solved?** Not even here. Six classes, no photographs, and a seventh of the objects is missed at the best
-# threshold; in crowds and with small objects, AP50 falls by a quarter to four fifths, though the classes are the same.
-# And we have not left the drawn world yet.
+# **Is detection solved?** Not even here. There are six classes and no photographs, and the best family still misses a
+# seventh of the objects. In crowds and with small objects AP50 falls by a quarter to four fifths, though the classes are
+# the same. And we have not left the drawn world yet.
 #
 # ## From drawn scenes to photographs
 #
@@ -906,8 +906,8 @@ record(photo_ground=average[1] / max(average[0], 1e-9), photo_objects=average[2]
 # With seed 0, about half of the AP50 is left on photographed ground, and about a tenth when the objects are photographed
 # too. Not all of this is the networks' fault: in the last row of the pictures some objects are hard to see for us as well.
 # But no star has changed its outline. A detector learns whatever separates objects from the ground in *its* training
-# images, and in ours that is often colour: strong colours on soft noise. "It works on the test set" is a sentence about
-# that set's distribution.
+# images. In ours, strong colours on a soft ground do. A good figure on test images of the same kind says nothing about
+# images of another kind.
 #
 # With data of your own (and in the profile `real`, on blood cells under a microscope) the next cell asks a detector that
 # has seen drawn shapes alone for "some object, of whatever class", and compares it with one trained on these images.

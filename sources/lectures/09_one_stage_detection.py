@@ -17,7 +17,7 @@
 # - build a detector without anchors, and compare five families on equal training time;
 # - read an analysis of errors, and say from it what a detector needs next.
 #
-# It takes about two hours to read and about ten minutes to run.
+# It takes about two hours to read and about five minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

@@ -127,7 +127,7 @@ class Watch:
                 with contextlib.suppress(*GONE):
                     below.update({process.pid: process for process in this.children(recursive=True)})
                 scanned = now
-            # Each process before those below it: one that is waited for meanwhile is missing this once, never twice there.
+            # Each process before those below it: one that ends meanwhile is missing this once, never twice there.
             self._count(this)
             resident = [self._count(process) for process in below.values()]
             below = {pid: process for pid, process in below.items() if pid in self._cpu}

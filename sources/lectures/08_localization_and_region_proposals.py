@@ -51,7 +51,9 @@ one_steps: int = 480  # [8, 20000] steps of the network for one object
 looks: int = 8  # [2, 50] how often its progress is measured
 scales: list[float] = [1.0, 1.75]  # how many times OverFeat enlarges the image
 overfeat_steps: int = 600  # [4, 20000] steps of OverFeat
-features: str = "shapes"  # {shapes, MobileNetV2} the network whose features R-CNN reads: trained on drawn shapes, or ImageNet
+features: str = (
+    "shapes"  # {shapes, MobileNetV2} the network whose features R-CNN reads: trained on drawn shapes, or ImageNet
+)
 crop: int = 48  # [32, 224] height and width of its crops
 rcnn_images: int = 200  # [10, ] training images of R-CNN
 regions: int = 200  # [5, 2000] proposals of an image, at most
@@ -268,7 +270,10 @@ def train_one_object(kind):
     optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=5)
     softmax = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(
-        optimizer, {"label": softmax, "box": box_loss(kind)}, {"label": 0.2, "box": 1}, jit_compile=training.jit_compile()
+        optimizer,
+        {"label": softmax, "box": box_loss(kind)},
+        {"label": 0.2, "box": 1},
+        jit_compile=training.jit_compile(),
     )
     pictures, boxes, labels = one_train
     order = np.random.default_rng(seed).permutation(np.arange(one_steps * 32) % len(pictures))
@@ -323,7 +328,9 @@ figure, axes = plt.subplots(2, 4, figsize=(8, 4.4))
 for ax, index in zip(axes.flat, ranked):
     pair = np.stack([true_boxes[index], found["box"][index]]) * one_size
     name = classes[found["label"][index].argmax()]
-    plots.show_boxes(pictures[index], pair, [plots.GREEN, plots.VERMILLION], 2, title=f"{name}, {ious[index]:.2f}", ax=ax)
+    plots.show_boxes(
+        pictures[index], pair, [plots.GREEN, plots.VERMILLION], 2, title=f"{name}, {ious[index]:.2f}", ax=ax
+    )
     ax.set_axis_off()
 
 # %% [markdown]
@@ -428,7 +435,9 @@ plots.bars(macs, xlabel=f"million MACs for the {len(cut)} windows of scale 1", a
 plots.bars(milliseconds, xlabel="milliseconds on this machine", ax=axes[1])
 saved = macs["window by window"] / macs["in one pass"]
 record(windows_agree_error=difference, saved_macs=saved)
-print(f"{saved:.1f} times fewer MACs; {milliseconds['window by window'] / milliseconds['in one pass']:.1f} times faster")
+print(
+    f"{saved:.1f} times fewer MACs; {milliseconds['window by window'] / milliseconds['in one pass']:.1f} times faster"
+)
 
 # %% [markdown]
 # > **What the slide says.** "To evaluate, OverFeat resizes each window to the size of the net's input." No: evaluation
@@ -456,8 +465,14 @@ figure, axes = plt.subplots(1, len(scales), figsize=(8, 3), squeeze=False)
 for ax, scale, size in zip(axes[0], scales, model.sizes):
     own = slice(first, first + len(overfeat.windows(size, (image_size, image_size))))
     first = own.stop
-    plots.draw_objects(images[crowd], objects["boxes"][crowd][there], objects["labels"][crowd][there], names=False, ax=ax)
-    for kind, colour in ((matched[own] == -1, plots.GREY), (matched[own] == -2, "white"), (matched[own] >= 0, plots.YELLOW)):
+    plots.draw_objects(
+        images[crowd], objects["boxes"][crowd][there], objects["labels"][crowd][there], names=False, ax=ax
+    )
+    for kind, colour in (
+        (matched[own] == -1, plots.GREY),
+        (matched[own] == -2, "white"),
+        (matched[own] >= 0, plots.YELLOW),
+    ):
         ax.plot(*middles[own][kind].T, "o", color=colour, ms=4, markeredgecolor="black", markeredgewidth=0.5)
     ax.set_title(f"scale {scale:g}: windows of {48 / scale:.0f}", fontsize=10)
     ax.set_axis_off()
@@ -800,8 +815,16 @@ for ax, row in zip(axes, rows):
     there = pool_objects["boxes"][row][pool_objects["labels"][row] >= 0]
     overlaps = geometry.iou(there, proposed[row])
     best = proposed[row][overlaps.argmax(axis=1)]
-    plots.show_boxes(pool[row], np.concatenate([proposed[row], best]), [plots.GREY] * len(proposed[row]) + [plots.YELLOW] * len(best), 1, ax=ax)
-    ax.set_title(f"{len(proposed[row])} boxes; best IoU " + ", ".join(f"{v:.2f}" for v in overlaps.max(axis=1)), fontsize=8)
+    plots.show_boxes(
+        pool[row],
+        np.concatenate([proposed[row], best]),
+        [plots.GREY] * len(proposed[row]) + [plots.YELLOW] * len(best),
+        1,
+        ax=ax,
+    )
+    ax.set_title(
+        f"{len(proposed[row])} boxes; best IoU " + ", ".join(f"{v:.2f}" for v in overlaps.max(axis=1)), fontsize=8
+    )
 for ax in axes:
     ax.set_axis_off()
 
@@ -843,7 +866,7 @@ print(f"{len(chosen)} images, {sum(map(len, train_proposals)):,} proposals, {cnn
 # Some proposals of one image, cut out, and as the CNN sees them:
 
 # %%
-boxes = proposed[0][: regions][:: max(1, len(proposed[0][: regions]) // 8)][:8]
+boxes = proposed[0][:regions][:: max(1, len(proposed[0][:regions]) // 8)][:8]
 warped = rcnn.warp(pool[0], boxes, crop, context=3.0)
 plots.show_boxes(pool[0], boxes, [plots.class_colour(i) for i in range(len(boxes))], 2)
 sizes = [f"{right - left:.0f} × {bottom - top:.0f}" for left, top, right, bottom in boxes]
@@ -878,7 +901,7 @@ record(rcnn_ap50=rcnn_scores["AP50"], rcnn_ap=rcnn_scores["AP"])
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.4))
 names = {"OverFeat": overfeat_scores, "R-CNN": rcnn_scores}
 plots.bars({name: result["AP50"] for name, result in names.items()}, xlabel="AP50", ax=axes[0])
-for row, (name, result) in enumerate(names.items()):
+for row, result in enumerate(names.values()):
     place = np.arange(len(classes)) + 0.4 * row - 0.2
     axes[1].bar(place, np.nan_to_num(result["per_class_AP50"][: len(classes)]), 0.38, color=plots.class_colour(row))
 axes[1].set_xticks(range(len(classes)), classes, rotation=45, ha="right")
@@ -926,9 +949,9 @@ record(iou_before=np.mean(before), iou_after=np.mean(after))
 seconds = {"proposals": [], "warp": [], "CNN": [], "after the proposals": [], "OverFeat": []}
 
 
-def clock(name, work):
+def clock(name, work, *arguments, **settings):
     began = time.perf_counter()
-    result = work()
+    result = work(*arguments, **settings)
     seconds[name].append(time.perf_counter() - began)
     return result
 
@@ -938,11 +961,11 @@ def through_cnn(crops):
 
 
 for image in pool[: timed + 1]:
-    boxes = clock("proposals", lambda: proposals.selective_search(image, **search))
-    crops = clock("warp", lambda: rcnn.warp(image, boxes, crop, 3.0))
-    clock("CNN", lambda: through_cnn(crops))
-    clock("after the proposals", lambda: detector.detect(image[None], [boxes]))
-    clock("OverFeat", lambda: model.detect(image[None], batch_size=1))
+    boxes = clock("proposals", proposals.selective_search, image, **search)
+    crops = clock("warp", rcnn.warp, image, boxes, crop, 3.0)
+    clock("CNN", through_cnn, crops)
+    clock("after the proposals", detector.detect, image[None], [boxes])
+    clock("OverFeat", model.detect, image[None], batch_size=1)
 median = {name: 1000 * np.median(values[1:]) for name, values in seconds.items()}
 steps = {name: median[name] for name in ("proposals", "warp", "CNN")}
 steps["SVMs, NMS, regression"] = max(0, median["after the proposals"] - median["warp"] - median["CNN"])
@@ -963,7 +986,9 @@ print(f"R-CNN takes {in_all['R-CNN'] / in_all['OverFeat']:.1f} times as long as 
 # %%
 on_crops = mean_count * arithmetic.totals(cnn)["macs"]
 on_image = arithmetic.totals(body, (image_size, image_size, 3))["macs"]
-plots.bars({"once for each region": on_crops / 1e6, "once for the image": on_image / 1e6}, xlabel="million MACs of the CNN")
+plots.bars(
+    {"once for each region": on_crops / 1e6, "once for the image": on_image / 1e6}, xlabel="million MACs of the CNN"
+)
 record(rcnn_shared_ratio=on_crops / on_image)
 print(f"{on_crops / on_image:.0f} times the work ({mean_count:.0f} regions an image)")
 

@@ -312,7 +312,9 @@ assert np.isclose(by_hand, (1 + 2 / 3 + 3 / 5) / 3), (
     f"precision is 1, then 2/3, then 3/5 at recalls 1/3, 2/3, 1: (1 + 2/3 + 3/5) / 3 = .756, got {by_hand:.3f}"
 )
 shuffled = average_precision(np.array([True, True, False]), np.array([0.2, 0.9, 0.5]), 4)
-assert np.isclose(shuffled, (1 + 2 / 3) / 4), f"sort by score first, and two of four are missed: .417, got {shuffled:.3f}"
+assert np.isclose(shuffled, (1 + 2 / 3) / 4), (
+    f"sort by score first, and two of four are missed: .417, got {shuffled:.3f}"
+)
 rising = average_precision(np.array([False, True, True]), np.array([0.9, 0.8, 0.7]), 2)
 assert np.isclose(rising, 2 / 3), (
     f"precision rises from 1/2 to 2/3, so 2/3 counts at both recalls: .667, got {rising:.3f}"
@@ -429,9 +431,7 @@ def mirror(images, boxes, rng):
     images, boxes = images.copy(), boxes.copy()
     chosen = rng.uniform(size=len(images)) < 0.5
     images[chosen] = images[chosen][:, :, ::-1]
-    boxes[chosen] = np.stack(
-        [1 - boxes[chosen, 2], boxes[chosen, 1], 1 - boxes[chosen, 0], boxes[chosen, 3]], axis=1
-    )
+    boxes[chosen] = np.stack([1 - boxes[chosen, 2], boxes[chosen, 1], 1 - boxes[chosen, 0], boxes[chosen, 3]], axis=1)
     return images, boxes
     ### END SOLUTION
 
@@ -672,7 +672,9 @@ print(f"{len(positive):,} proposals of objects, {len(negative):,} of the backgro
 # %%
 scaler = StandardScaler().fit(rows["vectors"][used])
 learnt = scaler.transform(rows["vectors"][used])
-classifiers = {C: LogisticRegression(C=C, max_iter=100).fit(learnt, rows["kinds"][used]) for C in (1e-4, 1e-2)}
+classifiers = {
+    C: LogisticRegression(C=C, max_iter=1000, tol=1e-2).fit(learnt, rows["kinds"][used]) for C in (1e-4, 1e-2)
+}
 regressions = {}
 for label in np.unique(rows["kinds"][positive]):
     own = positive[rows["kinds"][positive] == label]

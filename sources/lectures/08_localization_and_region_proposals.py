@@ -62,6 +62,9 @@ searched: int = 100  # [4, ] validation images on which regions are proposed
 timed: int = 20  # [1, 1000] images over which a time is the median
 
 # %%
+import json
+import pathlib
+import tempfile
 import time
 
 import keras
@@ -118,6 +121,28 @@ for form in ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_center_xywh
 # A file does not say what it holds, and four numbers in the wrong format are still a box. So draw the boxes of new
 # data before you train on them.
 #
+# A folder of your own, then: the images, and one json file in COCO's form. We write six images with their boxes into
+# such a folder, as `xywh`, and read it back as `xyxy`. Of the six, four come as `train`; the rest is kept for
+# validation and test.
+
+# %%
+folder = tempfile.TemporaryDirectory()
+categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
+table = {"images": [], "annotations": [], "categories": categories}
+for number in range(6):
+    one, name = number % len(images), f"{number}.png"
+    keras.utils.save_img(pathlib.Path(folder.name, name), images[one], scale=False)
+    table["images"].append({"id": number, "file_name": name, "height": image_size, "width": image_size})
+    there = objects["labels"][one] >= 0
+    as_coco = geometry.convert(objects["boxes"][one][there], "xyxy", "xywh")
+    for numbers, label in zip(as_coco.tolist(), objects["labels"][one][there].tolist()):
+        entry = {"id": len(table["annotations"]), "image_id": number, "category_id": label + 1, "bbox": numbers}
+        table["annotations"].append(entry)
+pathlib.Path(folder.name, "annotations.json").write_text(json.dumps(table))
+own_images, own_objects = data.arrays(folder.name, "train", target="boxes")
+print(own_images.shape, "images,", (own_objects["labels"] >= 0).sum(), "boxes")
+
+# %% [markdown]
 # ### Intersection over union
 #
 # How well do two boxes agree? **Intersection over union** (IoU): the area that they share, divided by the area that
@@ -837,7 +862,8 @@ for ax in axes:
 # Girshick et al. (2014) put the pieces together:
 #
 # 1. about 2,000 **proposals** an image, by selective search;
-# 2. each one is **warped** to 227 × 227 pixels, whatever its shape, with a little context around it;
+# 2. each one is **warped** to one size, whatever its shape, with a little context around it (227 × 227 pixels for
+#    AlexNet, 224 × 224 for VGG16);
 # 3. a **CNN**, trained on ImageNet and fine-tuned on warped proposals, gives 4,096 features for each;
 # 4. a linear **SVM** for each class scores the features; NMS within the class;
 # 5. a linear **regression** for each class moves the box: dx, dy, dw, dh.
@@ -978,8 +1004,8 @@ plots.bars(in_all, xlabel="milliseconds an image, in all", ax=axes[1])
 print(f"R-CNN takes {in_all['R-CNN'] / in_all['OverFeat']:.1f} times as long as OverFeat")
 
 # %% [markdown]
-# The paper: 47 seconds an image with VGG16 on a GPU of its time [paper]. Not the regions are slow, but the CNN, which
-# runs once for *each* of them. The crops overlap, and the same pixels are convolved again and again: the very thing
+# With VGG16 and about 2,000 regions, an image took 47 seconds on a GPU of that time [paper: Fast R-CNN]. Nearly all of
+# it is the CNN, which runs once for *each* region. The crops overlap, and the same pixels are convolved again and again: the very thing
 # that OverFeat had stopped doing. How much is it? Count the MACs of the CNN on all crops, and of the same convolutions
 # once on the whole image.
 

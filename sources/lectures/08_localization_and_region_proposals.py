@@ -46,8 +46,8 @@ image_size: int = 96  # [64, 512] height and width that its images are brought t
 most: int = 3000  # [10, ] training images, at most
 tested: int = 300  # [4, ] validation images, at most
 one_size: int = 64  # [32, 256] height and width of the images with one object
-one_images: int = 2000  # [10, ] of these, for training
-one_steps: int = 480  # [8, 20000] steps of the network for one object
+one_images: int = 4000  # [10, ] of these, for training
+one_steps: int = 600  # [8, 20000] steps of the network for one object
 looks: int = 8  # [2, 50] how often its progress is measured
 scales: list[float] = [1.0, 1.75]  # how many times OverFeat enlarges the image
 overfeat_steps: int = 600  # [4, 20000] steps of OverFeat
@@ -191,9 +191,9 @@ class_head = keras.Model(image, layers.Dense(1000)(layers.Dense(4096)(layers.Den
 print(f"four numbers: {box_head.count_params():,}   a thousand classes: {class_head.count_params():,}")
 
 # %% [markdown]
-# Ours is smaller: five convolutions, three with stride 2, then one dense layer that both heads share. There is no
-# global average pooling: it would throw away the place, and the place is what we want. The network gives the corners
-# in units of the image's side, so that all four lie between 0 and 1.
+# Ours is smaller: five convolutions, three with stride 2, and two heads on their map of 8 × 8 places. The class head
+# takes the maximum over the places: a star is a star wherever it lies. The box head must not, since the place is what
+# it is asked for. It gives the corners in units of the image's side, so that all four lie between 0 and 1.
 
 
 # %%
@@ -203,14 +203,16 @@ def one_object_net():
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
     for number, (filters, stride) in enumerate(((24, 2), (48, 2), (48, 1), (96, 2), (96, 1)), 1):
         x = conv_bn_relu(x, filters, 3, stride, name=f"conv{number}")
-    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
-    return keras.Model(image, {"label": layers.Dense(len(classes))(x), "box": layers.Dense(4)(x)})
+    what = layers.Dense(len(classes))(layers.GlobalMaxPooling2D()(x))
+    where = layers.Dense(4)(layers.Dense(128, activation="relu")(layers.Flatten()(x)))
+    return keras.Model(image, {"label": what, "box": where})
 
 
+# %%
 def one_object(split, count):
     """Images (N, s, s, 3) with one object, its box (N, 4) in units of s, its class (N,)."""
     if source.startswith("shapes"):
-        drawn = shapes.scenes(count, split, image_size=one_size, objects=(1, 1))
+        drawn = shapes.scenes(count, split, image_size=one_size, objects=(1, 1), radius=(14, 30))
         parts = [np.stack(part) for part in zip(*((s.image, s.boxes[0], s.labels[0]) for s in drawn))]
     else:  # the largest object of each image stands for the one
         pictures, there = data.arrays(source, f"{split}[:{count}]", one_size, **options)
@@ -297,7 +299,7 @@ def train_one_object(kind):
     model.compile(
         optimizer,
         {"label": softmax, "box": box_loss(kind)},
-        {"label": 0.2, "box": 1},
+        {"label": 0.5, "box": 1.0},
         jit_compile=training.jit_compile(),
     )
     pictures, boxes, labels = one_train
@@ -434,7 +436,8 @@ one_pass = keras.Sequential([layers.Input((image_size, image_size, 3)), model.fe
 by_window = transfer.predict(window_net, cut, batch_size=len(cut))
 by_image = one_pass.predict_on_batch(images[:1]).reshape(by_window.shape)
 difference = np.abs(by_window - by_image).max() / np.abs(by_window).max()
-print(f"{len(cut)} windows; largest difference of a score, as a share of the largest score: {difference:.1e}")
+print(f"{len(cut)} windows, scores from {by_window.min():.2f} to {by_window.max():.2f}")
+print(f"largest difference, as a share of the largest score: {difference:.1e}")
 
 # %% [markdown]
 # The same scores. What does it save? Count, and time both.
@@ -486,7 +489,7 @@ there = objects["labels"][crowd] >= 0
 matched = matching.match(geometry.iou(objects["boxes"][crowd][there], model.windows), 0.4, 0.25)
 middles = (model.windows[:, :2] + model.windows[:, 2:]) / 2 - 0.5
 first = 0
-figure, axes = plt.subplots(1, len(scales), figsize=(8, 3), squeeze=False)
+figure, axes = plt.subplots(1, len(scales), figsize=(8, 3.9), squeeze=False)
 for ax, scale, size in zip(axes[0], scales, model.sizes):
     own = slice(first, first + len(overfeat.windows(size, (image_size, image_size))))
     first = own.stop
@@ -498,7 +501,7 @@ for ax, scale, size in zip(axes[0], scales, model.sizes):
         (matched[own] == -2, "white"),
         (matched[own] >= 0, plots.YELLOW),
     ):
-        ax.plot(*middles[own][kind].T, "o", color=colour, ms=4, markeredgecolor="black", markeredgewidth=0.5)
+        ax.plot(*middles[own][kind].T, "o", color=colour, ms=5, markeredgecolor="black", markeredgewidth=0.5)
     ax.set_title(f"scale {scale:g}: windows of {48 / scale:.0f}", fontsize=10)
     ax.set_axis_off()
 
@@ -564,10 +567,10 @@ for ax in axes:
     ax.set(xticks=[], yticks=[])
 
 # %% [markdown]
-# And the boxes: all windows with a probability above .5, before the box head moves them, and after.
+# And the boxes: all windows with a probability above .9, before the box head moves them, and after.
 
 # %%
-sure = np.flatnonzero(probability.max(axis=1) > 0.5)
+sure = np.flatnonzero(probability.max(axis=1) > 0.9)
 named = probability[sure].argmax(axis=1)
 moved = coding.decode(deltas[sure, named], model.windows[sure])
 figure, axes = plt.subplots(1, 2, figsize=(8, 4))
@@ -631,12 +634,12 @@ heap, heap_labels = moved.astype("float32"), named.astype("int32")
 heap_scores = probability[sure].max(axis=1)
 kept = nms.batched_nms(heap, heap_scores, heap_labels, 0.5, 100)
 kept = kept[kept >= 0]
-soft, soft_scores = nms.soft_nms(heap, heap_scores, heap_labels, 100, score_threshold=0.3)
+soft, soft_scores = nms.soft_nms(heap, heap_scores, heap_labels, 100, score_threshold=0.6)
 soft = soft[soft >= 0]
 merged, merged_labels, merged_scores = overfeat.merge(heap, heap_labels, heap_scores, 0.5)
 lists = {
     "NMS at .5": (heap[kept], heap_labels[kept], heap_scores[kept]),
-    "soft-NMS, above .3": (heap[soft], heap_labels[soft], soft_scores[: len(soft)]),
+    "soft-NMS, above .6": (heap[soft], heap_labels[soft], soft_scores[: len(soft)]),
     "greedy averaging": (merged, merged_labels, merged_scores),
 }
 figure, axes = plt.subplots(1, 3, figsize=(8, 3.1))
@@ -712,7 +715,7 @@ ax.set_title("by hand: three objects, five detections", fontsize=10)
 found = model.detect(images, score_threshold=0.02)
 curve = evaluation.precision_recall(found, objects)
 one_image = {name: values[shown] for name, values in found.items()}
-plots.explore_threshold(images[shown], one_image, curve, thresholds=(0.9, 0.6, 0.2), classes=classes)
+plots.explore_threshold(images[shown], one_image, curve, thresholds=(0.98, 0.9, 0.6), classes=classes)
 
 # %% [markdown]
 # A high threshold: few boxes, nearly all right, many objects missed. A low one: all objects found, and much rubbish.
@@ -740,7 +743,7 @@ def softened(limit=0.02, most=100):
 
 lists = {"NMS, threshold .5": found, "NMS, threshold .3": model.detect(images, 0.02, iou_threshold=0.3)}
 lists |= {"soft-NMS": softened(), "greedy averaging": model.detect_merged(images, score_threshold=0.3)}
-lists["nothing"] = heaps
+lists["no suppression"] = heaps
 judged = {name: evaluation.evaluate(detections, objects) for name, detections in lists.items()}
 
 # %%
@@ -758,7 +761,7 @@ record(
     overfeat_ap50=best_of["AP50"],
     overfeat_ap=best_of["AP"],
     merged_ap50=judged["greedy averaging"]["AP50"],
-    heap_ap50=judged["nothing"]["AP50"],
+    heap_ap50=judged["no suppression"]["AP50"],
 )
 table.round(3)
 
@@ -823,7 +826,7 @@ recalls = {
 }
 ax = plots.proposal_recall(counts, recalls)
 ax.set_ylabel("share of the objects found")
-ax.legend(fontsize=8)
+ax.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 mean_count = np.mean([len(boxes) for boxes in proposed])
 print(f"{mean_count:.0f} proposals an image, {1000 * per_image:.0f} ms of CPU each; {len(every):,} windows")
 
@@ -972,7 +975,7 @@ record(iou_before=np.mean(before), iou_after=np.mean(after))
 # go.
 
 # %%
-seconds = {"proposals": [], "warp": [], "CNN": [], "after the proposals": [], "OverFeat": []}
+seconds = {name: [] for name in ("proposals", "warp", "CNN", "SVMs", "warp to list", "OverFeat")}
 
 
 def clock(name, work, *arguments, **settings):
@@ -982,39 +985,39 @@ def clock(name, work, *arguments, **settings):
     return result
 
 
-def through_cnn(crops):
-    return [cnn.predict_on_batch(batch) for (batch,), _ in training.filled_batches([crops], rcnn.CHUNK)]
+def through_svms(vectors):
+    return np.stack([svm.decision_function(vectors * detector.norm) for svm in detector.svms], axis=1)
 
 
 for image in pool[: timed + 1]:
     boxes = clock("proposals", proposals.selective_search, image, **search)
     crops = clock("warp", rcnn.warp, image, boxes, crop, 3.0)
-    clock("CNN", through_cnn, crops)
-    clock("after the proposals", detector.detect, image[None], [boxes])
+    vectors = clock("CNN", transfer.predict, cnn, crops, batch_size=rcnn.CHUNK)
+    clock("SVMs", through_svms, vectors)
+    clock("warp to list", detector.detect, image[None], [boxes])
     clock("OverFeat", model.detect, image[None], batch_size=1)
 median = {name: 1000 * np.median(values[1:]) for name, values in seconds.items()}
-steps = {name: median[name] for name in ("proposals", "warp", "CNN")}
-steps["SVMs, NMS, regression"] = max(0, median["after the proposals"] - median["warp"] - median["CNN"])
+steps = {name: median[name] for name in ("proposals", "warp", "CNN", "SVMs")}
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(8, 3.6), height_ratios=[4, 2])
 plots.bars(steps, xlabel="milliseconds an image, R-CNN step by step", ax=axes[0])
-in_all = {"R-CNN": sum(steps.values()), "OverFeat": median["OverFeat"]}
-plots.bars(in_all, xlabel="milliseconds an image, in all", ax=axes[1])
+in_all = {"R-CNN": median["proposals"] + median["warp to list"], "OverFeat": median["OverFeat"]}
+plots.bars({name: value / 1000 for name, value in in_all.items()}, xlabel="seconds an image, in all", ax=axes[1])
 print(f"R-CNN takes {in_all['R-CNN'] / in_all['OverFeat']:.1f} times as long as OverFeat")
 
 # %% [markdown]
 # With VGG16 and about 2,000 regions, an image took 47 seconds on a GPU of that time [paper: Fast R-CNN]. Nearly all of
-# it is the CNN, which runs once for *each* region. The crops overlap, and the same pixels are convolved again and again: the very thing
+# it is the CNN, which runs once for *each* region. (Here the CNN is small, and so are the regions' number and the crops:
+# making the proposals costs more.) The crops overlap, and the same pixels are convolved again and again: the very thing
 # that OverFeat had stopped doing. How much is it? Count the MACs of the CNN on all crops, and of the same convolutions
 # once on the whole image.
 
 # %%
 on_crops = mean_count * arithmetic.totals(cnn)["macs"]
 on_image = arithmetic.totals(body, (image_size, image_size, 3))["macs"]
-plots.bars(
-    {"once for each region": on_crops / 1e6, "once for the image": on_image / 1e6}, xlabel="million MACs of the CNN"
-)
+by_work = {"once for each region": on_crops / 1e9, "once for the image": on_image / 1e9}
+plots.bars(by_work, xlabel="billion MACs of the CNN")
 record(rcnn_shared_ratio=on_crops / on_image)
 print(f"{on_crops / on_image:.0f} times the work ({mean_count:.0f} regions an image)")
 
@@ -1056,8 +1059,8 @@ record(
 )
 
 # %% [markdown]
-# One example of R-CNN for each kind, the image in which that kind is most frequent; of each, the detections above the
-# same score as in the bars. The true boxes are dashed.
+# One example of R-CNN for each kind that occurs: the image in which it is most frequent, with the detections that
+# the bars count. The true boxes are dashed.
 
 # %%
 each = []
@@ -1065,8 +1068,9 @@ for index in range(len(pool)):
     single = {name: values[index : index + 1] for name, values in detections.items()}
     truth = {name: values[index : index + 1] for name, values in pool_objects.items()}
     each.append(evaluation.errors(single, truth, score_threshold=limit))
-figure, axes = plt.subplots(1, len(mistakes), figsize=(8, 2.2))
-for ax, kind in zip(axes, mistakes):
+occurring = [kind for kind in mistakes if any(counted[kind] for counted in each)] or ["missed"]
+figure, axes = plt.subplots(1, len(occurring), figsize=(8, 2.4), squeeze=False)
+for ax, kind in zip(axes[0], occurring):
     index = int(np.argmax([counted[kind] for counted in each]))
     labels = np.where(detections["scores"][index] >= limit, detections["labels"][index], -1)
     plots.draw_objects(pool[index], detections["boxes"][index], labels, classes=classes, ax=ax)
@@ -1096,17 +1100,19 @@ for ax, kind in zip(axes, mistakes):
 # 2007 for DPM, 58.5 % for R-CNN [paper].
 
 # %%
-example = shapes.scene(3, "test", config="crops", image_size=96).image
-_, drawing = hog(example, orientations=9, pixels_per_cell=(8, 8), visualize=True, channel_axis=-1)
+example = shapes.scene(3, "test", config="crops", image_size=96)
+_, drawing = hog(example.image, orientations=9, pixels_per_cell=(8, 8), visualize=True, channel_axis=-1)
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.8))
-axes[0].imshow(example)
+axes[0].imshow(example.image)
 axes[1].imshow(drawing)
-axes[2].imshow(example, alpha=0.35)
-root = plt.Rectangle((12, 12), 72, 72, fill=False, edgecolor=plots.BLUE, lw=2)
-axes[2].add_patch(root)
-for (x, y), (dx, dy) in (((36, 14), (0, 5)), ((14, 38), (5, 0)), ((60, 38), (-4, 3)), ((36, 60), (2, -5))):
-    axes[2].add_patch(plt.Rectangle((x + dx, y + dy), 22, 22, fill=False, edgecolor=plots.VERMILLION, lw=1.5))
-    axes[2].annotate("", (x + 11 + dx, y + 11 + dy), (48, 48), arrowprops={"arrowstyle": "-", "ls": ":"})
+axes[2].imshow(example.image, alpha=0.35)
+left, top, right, bottom = example.boxes[0] - 0.5
+axes[2].add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=plots.BLUE, lw=2))
+middle = np.array([left + right, top + bottom]) / 2
+for x, y in ((0.6, 0.15), (0.85, 0.5), (0.6, 0.85), (0.15, 0.75), (0.15, 0.2)):  # five tips, as shares of the box
+    at = np.array([left + x * (right - left), top + y * (bottom - top)])
+    axes[2].add_patch(plt.Rectangle(at - 7, 14, 14, fill=False, edgecolor=plots.VERMILLION, lw=1.5))
+    axes[2].annotate("", at, middle, arrowprops={"arrowstyle": "-", "ls": ":"})
 for ax, title in zip(axes, ("an image", "HOG: edges by direction", "root, and parts on springs")):
     ax.set_title(title, fontsize=10)
     ax.set_axis_off()

@@ -41,8 +41,8 @@ seed: int = 0  # [0, ] the first weights, and which images are drawn and mirrore
 source: str = "shapes"  # a data set with boxes, by name, or the path of a folder with boxes (COCO json or VOC xml)
 on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
 one_size: int = 64  # [32, 256] height and width of the images with one object
-examples: int = 2000  # [16, ] most of these, for training
-steps: int = 500  # [2, 100000] training steps of the localizer
+examples: int = 4000  # [16, ] most of these, for training
+steps: int = 800  # [2, 100000] training steps of the localizer
 batch_size: int = 32  # [1, 64] images in each
 image_size: int = 96  # [64, 512] height and width of the images in which R-CNN looks for objects
 rcnn_images: int = 150  # [8, ] most training images of R-CNN
@@ -50,7 +50,7 @@ tested: int = 100  # [4, ] most images for its validation, and for its test
 regions: int = 100  # [5, 2000] most proposals of an image
 features: str = "shapes"  # {shapes, MobileNetV2} the network whose features R-CNN reads
 crop: int = 48  # [32, 224] height and width of its crops
-floor_iou: float = 0.6  # [0, 1] mean IoU that your localizer must reach on the test images
+floor_iou: float = 0.55  # [0, 1] mean IoU that your localizer must reach on the test images
 floor_ap: float = 0.6  # [0, 1] AP50 that your R-CNN must reach on the test images
 
 # %%
@@ -342,7 +342,7 @@ print("average precision: right")
 def one_object(split, count):
     """Images (N, s, s, 3) with one object, its box (N, 4) in units of s, its class (N,)."""
     if source.startswith("shapes"):
-        drawn = shapes.scenes(count, split, image_size=one_size, objects=(1, 1))
+        drawn = shapes.scenes(count, split, image_size=one_size, objects=(1, 1), radius=(14, 30))
         parts = [np.stack(part) for part in zip(*((s.image, s.boxes[0], s.labels[0]) for s in drawn))]
     else:
         pictures, there = data.arrays(source, f"{split}[:{count}]", one_size, **options)
@@ -368,11 +368,11 @@ print(f"{len(one_train[0]):,} images; always the mean box: mean IoU {trivial:.2f
 #
 # 1. `Rescaling(1 / 127.5, offset=-1)`;
 # 2. for each width `conv(x, width, stride=2)`, then `conv(x, width)`;
-# 3. `Flatten`, and a dense layer of 128 with ReLU, which both heads share;
-# 4. a dict of two outputs: `"label"`, a dense layer with a logit for each class, and `"box"`, a dense layer of 4; both
-#    without activation.
+# 3. a dict of two outputs. `"label"` may forget the place: `GlobalMaxPooling2D`, and a dense layer with a logit for
+#    each class. `"box"` needs it: `Flatten`, a dense layer of 128 with ReLU, a dense layer of 4. Neither of the last
+#    layers has an activation.
 #
-# The check counts parameters, and looks whether a shift of the image changes the box.
+# The check counts parameters, and looks whether a mirrored image gives another box.
 
 
 # %%
@@ -382,15 +382,16 @@ def conv(x, width, stride=1):
     return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
 
-# %% gap="localizer" stub="convolutions, a shared dense layer, and a dict of two heads"
+# %% gap="localizer" stub="convolutions, and a dict of two heads on them"
 def build_localizer(classes, widths=(24, 48, 96)):
     ### BEGIN SOLUTION
     image = layers.Input((one_size, one_size, 3))
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
     for width in widths:
         x = conv(conv(x, width, stride=2), width)
-    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
-    return keras.Model(image, {"label": layers.Dense(classes)(x), "box": layers.Dense(4)(x)})
+    what = layers.Dense(classes)(layers.GlobalMaxPooling2D()(x))
+    where = layers.Dense(4)(layers.Dense(128, activation="relu")(layers.Flatten()(x)))
+    return keras.Model(image, {"label": what, "box": where})
     ### END SOLUTION
 
 
@@ -402,9 +403,9 @@ assert isinstance(answer, dict) and set(answer) == {"label", "box"}, f"a dict of
 shapes_found = {name: tuple(values.shape) for name, values in answer.items()}
 assert shapes_found == {"label": (2, 5), "box": (2, 4)}, f"(2, 5) logits and (2, 4) boxes, got {shapes_found}"
 places = (-(-one_size // 4)) ** 2
-expected = (9 * (3 * 4 + 4 * 4) + 2 * 16) + (9 * (4 * 6 + 6 * 6) + 2 * 24) + (places * 6 * 128 + 128) + 129 * 9
+expected = (9 * (3 * 4 + 4 * 4) + 2 * 16) + (9 * (4 * 6 + 6 * 6) + 2 * 24) + (places * 6 * 128 + 128) + 129 * 4 + 7 * 5
 assert tiny.count_params() == expected, (
-    f"widths 4 and 6 make {expected:,} parameters, got {tiny.count_params():,}: is there a Flatten, and no pooling?"
+    f"widths 4 and 6 make {expected:,} parameters, got {tiny.count_params():,}: the class head pools over the places, the box head flattens"
 )
 turned = tiny.predict_on_batch(noise[:, :, ::-1])
 assert not np.allclose(turned["box"], answer["box"], rtol=1e-3), "the mirrored image should give another box"
@@ -468,7 +469,7 @@ print("mirror: right")
 # `model.compile(optimizer, loss={"label": ..., "box": ...}, loss_weights={...})` weighs the two; `model.fit(x, {"label":
 # labels, "box": boxes}, batch_size=batch_size, shuffle=False, verbose=0)` on arrays whose length is a multiple of
 # `batch_size` takes len(x) / batch_size steps. AdamW with `training.WarmupHoldDecay(2e-3, steps, warmup=steps // 10)`,
-# `weight_decay=1e-4` and `clipnorm=5.0` is a good start, and so is a weight of .2 for the classes.
+# `weight_decay=1e-4` and `clipnorm=5.0` is a good start, and so is a weight of .5 for the classes.
 #
 # The first check counts steps (1 point). The second wants a mean IoU of `floor_iou` on the test images (2 points).
 
@@ -487,7 +488,7 @@ def train(model, images, boxes, labels, steps):
     rate = training.WarmupHoldDecay(2e-3, steps, warmup=steps // 10)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-4, clipnorm=5.0)
     parts = {"label": softmax, "box": box_loss}
-    weights = {"label": 0.2, "box": 1.0}
+    weights = {"label": 0.5, "box": 1.0}
     model.compile(optimizer, loss=parts, loss_weights=weights, jit_compile=training.jit_compile())
     rng = np.random.default_rng(seed)
     while steps > 0:

@@ -181,14 +181,15 @@ def average_precision(right, scores, objects):
     return float(np.mean([max(precision[recall >= r], default=0) for r in np.linspace(0, 1, 11)]))
 
 
-# %% gap="localizer" why="averages the places away"
+# %% gap="localizer" why="averages the places away for the box too"
 def build_localizer(classes, widths=(24, 48, 96)):
     image = layers.Input((one_size, one_size, 3))
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
     for width in widths:
         x = conv(conv(x, width, stride=2), width)
-    x = layers.Dense(128, activation="relu")(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(image, {"label": layers.Dense(classes)(x), "box": layers.Dense(4)(x)})
+    x = layers.GlobalAveragePooling2D()(x)
+    where = layers.Dense(4)(layers.Dense(128, activation="relu")(x))
+    return keras.Model(image, {"label": layers.Dense(classes)(x), "box": where})
 
 
 # %% gap="localizer" why="bounds the box by a sigmoid"
@@ -197,20 +198,19 @@ def build_localizer(classes, widths=(24, 48, 96)):
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
     for width in widths:
         x = conv(conv(x, width, stride=2), width)
-    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
-    box = layers.Dense(4, activation="sigmoid")(x)
-    return keras.Model(image, {"label": layers.Dense(classes)(x), "box": box})
+    what = layers.Dense(classes)(layers.GlobalMaxPooling2D()(x))
+    where = layers.Dense(128, activation="relu")(layers.Flatten()(x))
+    return keras.Model(image, {"label": what, "box": layers.Dense(4, activation="sigmoid")(where)})
 
 
-# %% gap="localizer" why="gives each head a dense layer of its own"
+# %% gap="localizer" why="lets the class head read the flattened map"
 def build_localizer(classes, widths=(24, 48, 96)):
     image = layers.Input((one_size, one_size, 3))
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
     for width in widths:
         x = conv(conv(x, width, stride=2), width)
-    x = layers.Flatten()(x)
-    label, box = (layers.Dense(128, activation="relu")(x) for _ in range(2))
-    return keras.Model(image, {"label": layers.Dense(classes)(label), "box": layers.Dense(4)(box)})
+    x = layers.Dense(128, activation="relu")(layers.Flatten()(x))
+    return keras.Model(image, {"label": layers.Dense(classes)(x), "box": layers.Dense(4)(x)})
 
 
 # %% gap="mirror" why="leaves the boxes where they are"

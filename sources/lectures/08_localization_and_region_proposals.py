@@ -16,7 +16,7 @@
 # - judge such a list: matching, precision and recall, average precision in three conventions;
 # - propose regions by selective search, build an R-CNN on them, time it, and name its errors.
 #
-# It takes about an hour and a half to read and eight minutes to run.
+# It takes about an hour and a half to read and four to six minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -155,7 +155,7 @@ print(f"{geometry.iou(one, shifted)[0, 0]:.4f}")
 print("the same box:", geometry.iou(one, one)[0, 0], " far away:", geometry.iou(one, one + 50)[0, 0])
 
 # %% [markdown]
-# IoU has no unit: both images enlarged twice, it is the same. What does a value look like? We shift a true box along
+# IoU has no unit: enlarge the image and both boxes, and it stays the same. What does a value look like? We shift a true box along
 # its diagonal until IoU is .9, .75, .5 and .25. (If the part 1 − t of each side still overlaps, IoU is
 # (1 − t)² / (2 − (1 − t)²), so 1 − t = √(2 IoU / (1 + IoU)).)
 
@@ -346,8 +346,11 @@ record(
 )
 
 # %% [markdown]
-# Boxes drawn: the truth in green, the answer in vermillion. From the left the best image of the validation set, then
-# every seventh part of the way down to the worst.
+# The two losses end close to each other: corners between 0 and 1 leave no room for boxes that are very far off, which is
+# where the losses differ. Both are far above the mean box, and learn the class too.
+#
+# Boxes drawn: the truth in green, the answer in vermillion, with the class and the IoU. The first image is the best of
+# the validation set, the last one the worst; the others lie evenly between.
 
 # %%
 ranked = np.argsort(-ious)[np.linspace(0, len(ious) - 1, 8).astype(int)]
@@ -383,8 +386,8 @@ for ax in axes:
 record(two_best_iou=overlaps.mean())
 
 # %% [markdown]
-# With one shape its mean IoU is far higher than the best of the two IoUs is with two. Often the box lies between the
-# shapes, or around both: a mean of two right answers is a wrong answer. Could the network have eight outputs? Which
+# Often the box lies between the shapes, or around both. Even its better IoU, with the nearer of the two shapes, is far
+# below what the network reaches with one shape. The mean of two right answers is a wrong answer. Could the network have eight outputs? Which
 # shape comes first? And with three shapes? A fixed list of numbers does not fit an answer of unknown length. (Topic 09
 # shows how a fixed grid of answers can do it all the same.)
 #
@@ -618,7 +621,7 @@ print("order", order.tolist(), " scores", ", ".join(f"{score:.2f}" for score in 
 #
 # > **What the slide says.** "OverFeat removes double boxes by non-maximum suppression." In the paper it *merges*
 # > them: of all pairs of boxes of a class, the two closest become their average; again, until no two are close enough.
-# > The scores of boxes that were merged are added up, so many windows that agree outweigh a single loud one.
+# > The scores of boxes that were merged are added up, so many windows that agree outweigh a single one.
 #
 # With the same four boxes: 0 and 1 become their mean, and so do 2 and 3.
 
@@ -627,7 +630,7 @@ averaged, _, _ = overfeat.merge(four, np.zeros(4, int), scores, closeness=0.5)
 print(averaged.tolist())
 
 # %% [markdown]
-# All three on the heap of above. (The merged scores are sums, s, and are shown as s / (1 + s).)
+# All three on the heap above. (The merged scores are sums, s, and are shown as s / (1 + s).)
 
 # %%
 heap, heap_labels = moved.astype("float32"), named.astype("int32")
@@ -702,8 +705,8 @@ ax.set_title("by hand: three objects, five detections", fontsize=10)
 
 # %% [markdown]
 # A class without objects has no AP. **Mean average precision** (mAP) is the mean over the classes; COCO calls that
-# AP too. So a figure needs its convention: AP at an IoU of .5 (AP50) of some network may be 50 % higher than COCO's
-# AP of the same boxes.
+# AP too. So a figure needs its convention. AP at an IoU of .5 (AP50) is the highest of the ten that COCO averages, and
+# may be twice as high as COCO's AP of the same boxes.
 #
 # ### The curve, as the threshold slides
 #
@@ -766,17 +769,21 @@ record(
 table.round(3)
 
 # %% [markdown]
+# Without suppression AP50 is less than half: every object is found, and found again and again, and each double counts as
+# a mistake. Of the three rules the averages came out ahead at IoU .5, and fell behind beyond .6 (seed 0): a mean of
+# boxes that disagree touches the object, and fits it badly. NMS keeps one box as it is.
+#
 # The right picture is what COCO's AP averages over: ten points of such a curve. It falls steeply: many boxes are good
 # enough for IoU .5 and not for .8.
 #
 # ### What OverFeat cannot do
 #
-# - Its two heads are trained apart, the second on features that never heard of boxes.
+# - Its two heads are trained apart, the second on features that were not made for boxes.
 # - It is trained to name and place what is in *one* window: it optimises localization. That one object needs one box,
 #   which is detection, is left to a rule that is applied afterwards and learns nothing.
 # - A window sees its 48 pixels and nothing else: no context, no image as a whole. (Topic 09 begins here: one network
 #   that looks at the whole image and is trained for all boxes at once.)
-# - The windows are squares of a few sizes. A longish object fits none. More shapes of windows, more cost.
+# - The windows are squares of a few sizes. A long object fits none of them, and more shapes of windows cost more.
 #
 # ## Region proposals: let the image say where
 #
@@ -857,8 +864,8 @@ for ax in axes:
     ax.set_axis_off()
 
 # %% [markdown]
-# Yellow is the best proposal for each object. The proposals reach nearly every object with a small part of the boxes
-# that windows need, and of any shape. At IoU .7 they stay ahead too.
+# Yellow is the best proposal for each object. With fifty proposals an image, selective search reaches nearly every
+# object, of any shape; fifty windows at random places reach hardly any. At IoU .7 the distance is larger still.
 #
 # ## R-CNN: regions with CNN features
 #
@@ -948,7 +955,8 @@ plots.show_objects(pool[:6], **best, classes=classes, columns=3)
 # ### What the regression gains
 #
 # Take the proposals of the validation images that overlap an object by .5 or more. Each dot is one of them: its IoU
-# before the regression, and after it. Dots above the line have gained.
+# before the regression, and after it. Dots above the line have gained: most of them. A proposal that was nearly exact
+# can only lose.
 
 # %%
 before, after = [], []
@@ -1080,6 +1088,10 @@ for ax, kind in zip(axes[0], occurring):
     ax.set_axis_off()
 
 # %% [markdown]
+# The two detectors fail in different ways (seed 0). OverFeat's boxes are badly placed and doubled: coarse windows, and
+# a box head on features that were not trained for boxes. R-CNN has few of these. Its mistakes are confusions: a part of
+# a shape, cut out and warped, looks like another shape, and its CNN has never been shown such parts.
+#
 # Read the bars for what a remedy must do. *Missed*: proposals or scores were lacking. *Badly placed*: the box needs a
 # better regression, or features that see more of it. *Confused*: the classifier is at fault, not the box. *Doubled*:
 # suppression. *Background*: the classifier has seen too few hard negatives. An R-CNN has a separate part for each of

@@ -39,7 +39,12 @@ LABELS = {
     "06/solution": ["target"],
 }
 MASKS = {"07/lecture": ["source", "rare"], "07/solution": ["source"]}
-BOXES = {"09/lecture": ["source"], "09/solution": ["source"]}
+BOXES = {
+    "08/lecture": ["source"],
+    "08/solution": ["source"],
+    "09/lecture": ["source"],
+    "09/solution": ["source"],
+}
 QUICK = {("02/solution", "classes, 12 each"), ("06/solution", "classes, grey and tiny, one split")}
 
 
@@ -81,6 +86,8 @@ def test_a_notebook_reaches_its_end_on_a_strangers_folder(notebook, parameters, 
         ("06/lecture", "target", "voc, train and val", "this notebook needs one label for each image"),
         ("07/solution", "source", "voc, train and val", "this notebook needs masks"),
         ("07/lecture", "source", "classes, train and val", "this notebook needs masks"),
+        ("08/lecture", "source", "classes, train and val", "this notebook needs boxes"),
+        ("08/solution", "source", "pairs, train and val", "this notebook needs boxes"),
         ("09/lecture", "source", "classes, train and val", "this notebook needs boxes"),
     ],
 )

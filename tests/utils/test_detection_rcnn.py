@@ -77,6 +77,27 @@ def test_rcnn_says_what_it_lacks(crop_features):
         RCNN(crop_features, 2, size=24).fit(images, targets, near(targets)[:3])
 
 
+def test_rcnn_learns_nothing_from_ignored_objects(crop_features):
+    images, targets = squares(8)
+    # In each image a second object, ignored, of the other class, and proposals around it, which are good for nothing.
+    with_ignored = {name: values.copy() for name, values in targets.items()}
+    corner = np.array([0, 0, 12, 12], "float32")
+    kept = geometry.iou(corner[None], targets["boxes"][:, 0])[0] == 0
+    with_ignored["boxes"][kept, 1], with_ignored["labels"][kept, 1] = corner, 1 - targets["labels"][kept, 0]
+    with_ignored["ignored"] = np.stack([np.zeros(8, bool), kept], axis=1)
+    assert kept.sum() >= 4
+    far = [b[geometry.iou(b, corner[None])[:, 0] < 0.3] if k else b for b, k in zip(near(targets), kept)]
+    around = corner + np.array([[0, 0, 1, 1], [0, 1, 2, 1]], "float32")
+    proposals = [np.concatenate([boxes, around]) if k else boxes for boxes, k in zip(far, kept)]
+    ours = RCNN(crop_features, 2, size=24).fit(images, with_ignored, proposals)
+    same = RCNN(crop_features, 2, size=24).fit(images, targets, far)
+    for label in range(2):
+        np.testing.assert_allclose(ours.svms[label].coef_, same.svms[label].coef_, rtol=1e-5)
+        np.testing.assert_allclose(ours.regressions[label].coef_, same.regressions[label].coef_, rtol=1e-5)
+    counted = RCNN(crop_features, 2, size=24).fit(images, with_ignored | {"ignored": np.zeros((8, 2), bool)}, proposals)
+    assert not np.allclose(counted.svms[0].coef_, same.svms[0].coef_, rtol=1e-3)
+
+
 def test_rcnn_without_proposals_finds_nothing(crop_features):
     images, targets = squares(8)
     model = RCNN(crop_features, 2, size=24).fit(images, targets, near(targets))

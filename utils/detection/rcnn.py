@@ -47,7 +47,8 @@ class RCNN:
 
         Args:
             images: (I, H, W, 3), 0 to 255.
-            targets: dict of `boxes` (I, M, 4), `labels` (I, M), -1 for padding.
+            targets: dict of `boxes` (I, M, 4), `labels` (I, M), -1 for padding, and `ignored` (I, M) bool where there
+                are such: nothing is learnt from these objects, nor from proposals that overlap one by .3 or more.
             proposals: list of (N, 4) `xyxy` pixels, one an image.
 
         Returns:
@@ -61,9 +62,15 @@ class RCNN:
                 f"{len(images)} images, targets of {len(targets['labels'])} and proposals for {len(proposals)}"
             )
         vectors, boxes, overlaps, nearest, own = [], [], [], [], []
-        for image, truth, labels, found in zip(images, targets["boxes"], targets["labels"], proposals):
-            truth, labels = np.asarray(truth)[np.asarray(labels) >= 0], np.asarray(labels)[np.asarray(labels) >= 0]
-            candidates = np.concatenate([truth, np.asarray(found).reshape(-1, 4)]).astype(np.float32)
+        ignored = targets.get("ignored", np.zeros(np.shape(targets["labels"]), bool))
+        for image, truth, labels, aside, found in zip(images, targets["boxes"], targets["labels"], ignored, proposals):
+            truth, labels = np.asarray(truth), np.asarray(labels)
+            aside = (labels >= 0) & np.asarray(aside, bool)
+            found = np.asarray(found).reshape(-1, 4)
+            found = found[geometry.iou(found, truth[aside]).max(axis=1, initial=0) < 0.3]
+            counts = (labels >= 0) & ~aside
+            truth, labels = truth[counts], labels[counts]
+            candidates = np.concatenate([truth, found]).astype(np.float32)
             vectors.append(self.vectors(image, candidates))
             boxes.append(candidates)
             iou = geometry.iou(candidates, truth)

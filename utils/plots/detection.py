@@ -186,8 +186,10 @@ def explore_threshold(image, detections, curve, thresholds=(0.8, 0.5, 0.2), clas
 def _draw_threshold(image, detections, curve, threshold, classes, left, right):
     kept = np.asarray(detections["scores"]) >= threshold
     kept &= np.asarray(detections["labels"]) >= 0
-    objects = {key: np.asarray(detections[key])[kept] for key in ("boxes", "labels", "scores")}
-    draw_objects(image, **objects, classes=classes, ax=left)
+    few = kept.sum() <= 6  # the names of more boxes would cover one another; the colours tell the classes too
+    shown = ("boxes", "labels", "scores") if few else ("boxes", "labels")
+    objects = {key: np.asarray(detections[key])[kept] for key in shown}
+    draw_objects(image, **objects, classes=classes, names=few, ax=left)
     left.set_title(f"score at least {threshold:.2f}", fontsize=10)
     recall, precision, scores = curve
     precision_recall_curve(recall, precision, scores, [threshold], ax=right)

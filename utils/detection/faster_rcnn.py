@@ -40,8 +40,7 @@ class FasterRCNN(Detector):
         roi_share: at most this share of them is positive.
         roi_size: bins of a RoI's features.
         pool: "align" or "pool".
-        canonical: side, in pixels, of a RoI that takes its features from level 4; one half as large takes them from
-            level 3. The paper's 224 is for images of 800 pixels.
+        canonical: side of a RoI, in pixels, that takes its features from level 4 of the pyramid.
         units: of the box head's dense layers.
         seed: of the draws.
         name, kwargs: as for `keras.Model`.
@@ -160,8 +159,8 @@ class FasterRCNN(Detector):
 
     def features_of(self, maps, rois, size):
         """Features (B, K, size, size, C) of RoIs."""
-        own = {level: maps[str(level)] for level in self.levels}
-        return fast_rcnn.roi_features(own, rois, size, self.pool, canonical=self.canonical)
+        by_level = {level: maps[str(level)] for level in self.levels}
+        return fast_rcnn.roi_features(by_level, rois, size, self.pool, canonical=self.canonical)
 
     def _draw(self, like):
         """Noise in [0, 1) of this shape."""

@@ -232,7 +232,8 @@ class MaskRCNN(faster_rcnn.FasterRCNN):
     `detect` gives, besides boxes, labels and scores, `masks` (B, K, H, W) bool, or `keypoints` (B, K, N, 3) float32, x
     and y in pixels and a score in [0, 1], or both; zeros in the padding. These branches see only the boxes that are
     detected, moved by the box branch and after the suppression (section 3.1, "inference"): there are fewer of them than
-    proposals, and they lie better.
+    proposals, and they lie better. While K masks are pasted they take 4 K H W bytes for each image of the batch: for
+    large images give `detect` a small `batch_size`.
 
     Args:
         classes, image_shape, backbone: as for `FasterRCNN`.

@@ -46,14 +46,20 @@ def chain(count):
     return np.stack([left, left * 0, left + 10, left * 0 + 10], axis=-1), np.linspace(1, 0.1, count, dtype="float32")
 
 
+FORMS = {"arrays": np.asarray, "tensors": ops.convert_to_tensor}
+
+
 # Values
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 50, 300])
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
-def test_kept_are_torchvisions(golden, count, threshold):
+@pytest.mark.parametrize("form", FORMS)
+def test_kept_are_torchvisions(golden, count, threshold, form):
+    if form == "tensors" and (count, threshold) not in ((0, 0.5), (1, 0.5), (50, 0.3)):
+        pytest.skip("a loop over tensors outside a graph is slow: some cases will do")
     values = golden("nms.npz")
-    boxes, scores, classes = (values[f"c0_n{count}_{name}"] for name in ("boxes", "scores", "classes"))
+    boxes, scores, classes = (FORMS[form](values[f"c0_n{count}_{name}"]) for name in ("boxes", "scores", "classes"))
     outputs = count + 3
     assert kept(nms(boxes, scores, threshold, outputs)) == values[f"c0_n{count}_keep_{threshold}"].tolist()
     per_class = batched_nms(boxes, scores, classes, threshold, outputs)
@@ -80,7 +86,25 @@ def test_chains_of_300_are_those_of_the_greedy_loop(compiled, jit):
     assert kept(found[0]) == kept(found[1]) == expected
 
 
-@settings(max_examples=8)  # outside a compiled graph, JAX compiles the loop anew each time
+def test_arrays_stay_arrays_and_tensors_tensors(monkeypatch):
+    boxes, scores, labels = crowd(20)
+    whole = [nms(boxes, scores, 0.3, 30), batched_nms(boxes, scores, labels, 0.3, 30)]
+    soft = [soft_nms(boxes, scores, labels, 30, decay)[place] for decay in (None, linear(0.3)) for place in (0, 1)]
+    as_tensors = [ops.convert_to_tensor(array) for array in (boxes, scores, labels)]
+    assert ops.is_tensor(batched_nms(*as_tensors, 0.3, 30))
+    for ours, theirs in zip(soft[:2], soft_nms(*as_tensors, 30)):
+        np.testing.assert_allclose(ours, ops.convert_to_numpy(theirs), rtol=1e-5)
+    # Not one tensor is made on the way: a step of a loop over tensors takes hundreds of times as long as one on arrays.
+    monkeypatch.setattr(ops, "convert_to_tensor", None)
+    monkeypatch.setattr(ops, "where", None)
+    again = [nms(boxes, scores, 0.3, 30), batched_nms(boxes, scores, labels, 0.3, 30)]
+    again += [soft_nms(boxes, scores, labels, 30, decay)[place] for decay in (None, linear(0.3)) for place in (0, 1)]
+    for first, second in zip(whole + soft, again):
+        assert type(first) is np.ndarray and first.dtype in (np.int32, np.float32)
+        np.testing.assert_array_equal(first, second)
+
+
+@settings(max_examples=30)
 @given(st.integers(1, 24), st.integers(0, 10**6), st.sampled_from([0.2, 0.5, 0.8]))
 def test_greedy_idempotent_and_independent_of_order(count, seed, threshold):
     boxes, scores, labels = crowd(count, seed)

@@ -1,8 +1,9 @@
-"""RetinaNet, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the formulas,
-targets and decoding as inverses, and what every detector must stand.
+"""RetinaNet, FCOS, SSD, YOLOv1 and YOLOv3: the papers' counts, the losses against slow versions written from the
+formulas, targets and decoding as inverses, and what every detector must stand.
 """
 
 import math
+import warnings
 from itertools import product
 
 import keras
@@ -10,11 +11,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from utils import architectures, data
+from utils import architectures, arithmetic, data
 from utils import boxes as geometry
-from utils.detection import coding, fpn, nms, retinanet, ssd, yolo, yolo_v3
+from utils.detection import coding, fcos, fpn, nms, retinanet, ssd, yolo, yolo_v3
 
-SMALL = {"retinanet": retinanet.small, "ssd": ssd.small, "yolo": yolo.small, "yolo_v3": yolo_v3.small}
+SMALL = {
+    "fcos": fcos.small,
+    "retinanet": retinanet.small,
+    "ssd": ssd.small,
+    "yolo": yolo.small,
+    "yolo_v3": yolo_v3.small,
+}
 
 
 def arrays(tree):
@@ -74,6 +81,15 @@ def test_retinanet_has_torchvision_s_parameters_and_nine_anchors_a_place(golden)
     params, model = count(make)
     assert params == golden("model_counts.json")["torchvision_detection"]["retinanet_resnet50_fpn"]["params"]
     assert len(model.anchors) == 9 * (32**2 + 16**2 + 8**2 + 4**2 + 2**2)
+
+
+@pytest.mark.once
+def test_fcos_has_torchvision_s_parameters_and_a_factor_for_each_level(golden):
+    """torchvision's has 32,269,600 (published) with batch norms that do not learn, and no learnt factors."""
+    params, model = count(lambda: fcos.FCOS(91, (256, 256, 3), backbone_options={"stride_in": "3x3"}))
+    retina = golden("model_counts.json")["torchvision_detection"]["retinanet_resnet50_fpn"]
+    assert params == 32_269_600 + (retina["params"] - retina["params_frozen_batchnorm"]) + 5
+    assert len(model.places) == 32**2 + 16**2 + 8**2 + 4**2 + 2**2
 
 
 # The pyramid
@@ -184,7 +200,8 @@ def test_the_loss_of_yolo_v1_is_that_of_the_formula_term_by_term():
 def test_a_second_centre_in_a_cell_is_lost_and_counted():
     rng = np.random.default_rng(1)
     boxes, labels = random_truth(rng, 6, 12, 3)
-    found = arrays(yolo.responsible_cells(boxes, labels, (3, 3), (96, 96, 3)))
+    # A grid counted by NumPy, as a shape is, gives the same as one of plain ints.
+    found = arrays(yolo.responsible_cells(boxes, labels, tuple(np.int64([3, 3])), (96, 96, 3)))
     for image in range(6):
         cells, lost = slow_cells(boxes[image], labels[image], (3, 3), (96, 96))
         assert found["lost"][image] == lost and found["object"][image].sum() == len(cells)
@@ -370,7 +387,124 @@ def test_the_untrained_retinanet_believes_in_nothing(built, batch):
     assert 0.002 < np.median(scores) < 0.05
 
 
+# FCOS
+
+
+def slow_places(net):
+    """(x, y, stride, level) of each place."""
+    return [
+        ((column + 0.5) * stride, (row + 0.5) * stride, stride, level)
+        for level, stride in enumerate((8, 16))
+        for row, column in product(range(96 // stride), range(96 // stride))
+    ]
+
+
+def slow_assignment(net, boxes, labels, ignored, radius):
+    """For each place the smallest object that wants it, or -1, or -2 inside an ignored one."""
+    found = []
+    for x, y, stride, level in slow_places(net):
+        best, smallest, aside = -1, np.inf, False
+        for k, (x0, y0, x1, y1) in enumerate(boxes):
+            sides = x - x0, y - y0, x1 - x, y1 - y
+            if labels[k] < 0 or min(sides) <= 0:
+                continue
+            aside |= bool(ignored[k])
+            near = radius is None or max(abs(x - (x0 + x1) / 2), abs(y - (y0 + y1) / 2)) < radius * stride
+            of_level = max(sides) <= 24 if level == 0 else max(sides) > 24
+            if near and of_level and not ignored[k] and (x1 - x0) * (y1 - y0) < smallest:
+                best, smallest = k, (x1 - x0) * (y1 - y0)
+        found.append(-2 if best < 0 and aside else best)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("radius", [1.5, None])
+def test_a_place_answers_for_the_smallest_object_of_its_level_around_it(radius, built):
+    net, rng = built["fcos"], np.random.default_rng(4)
+    boxes, labels = random_truth(rng, 6, 6, 6)
+    ignored = rng.random(labels.shape) < 0.2
+    found = arrays(fcos.assign(boxes, labels, net.places, net.strides, net.ranges, radius, ignored))
+    expected = [slow_assignment(net, *rows, radius) for rows in zip(boxes, labels, ignored)]
+    np.testing.assert_array_equal(found, expected)
+    assert {-2, -1} < set(np.unique(found))
+    without = arrays(fcos.assign(boxes, labels, net.places, net.strides, net.ranges, radius))
+    none = np.zeros(6, bool)
+    np.testing.assert_array_equal(without[3], slow_assignment(net, boxes[3], labels[3], none, radius))
+
+
+def test_centreness_is_one_in_the_middle_and_nothing_at_the_border():
+    sides = np.array([[5, 9, 5, 9], [2, 3, 8, 3], [2, 2, 8, 8], [0, 4, 8, 4], [-1, 4, 8, 4]], "float32")
+    np.testing.assert_allclose(arrays(fcos.centreness(sides)), [1, 0.5, 0.25, 0, 0], atol=1e-3)
+
+
+def test_fcos_s_loss_is_that_of_the_places_one_by_one(built):
+    net, rng = built["fcos"], np.random.default_rng(5)
+    boxes, labels = random_truth(rng, 3, 3, 6)
+    ignored = np.zeros(labels.shape, bool)
+    ignored[2, 0] = True
+    count = len(net.places)
+    outputs = {
+        "logits": rng.normal(-2, 1, (3, count, 6)).astype("float32"),
+        "sides": rng.normal(0, 0.4, (3, count, 4)).astype("float32"),
+        "centre": rng.normal(0, 1, (3, count, 1)).astype("float32"),
+    }
+    found = arrays(net.losses_of({"boxes": boxes, "labels": labels, "ignored": ignored}, outputs))
+    focal = apart = central = positives = 0.0
+    for image in range(3):
+        answers = slow_assignment(net, boxes[image], labels[image], ignored[image], 1.5)
+        for a, ((x, y, stride, _), k) in enumerate(zip(slow_places(net), answers)):
+            target = np.zeros(6)
+            if k >= 0:
+                positives += 1
+                target[labels[image, k]] = 1
+                x0, y0, x1, y1 = boxes[image, k]
+                left, top, right, bottom = np.exp(outputs["sides"][image, a]) * stride
+                told = np.array([x - left, y - top, x + right, y + bottom], "float32")
+                apart += 1 - geometry.giou(boxes[image, k][None], told[None])[0, 0]
+                wide, high = sorted((x - x0, x1 - x)), sorted((y - y0, y1 - y))
+                wanted = math.sqrt(wide[0] / wide[1] * high[0] / high[1])
+                p = 1 / (1 + math.exp(-outputs["centre"][image, a, 0]))
+                central -= wanted * math.log(p) + (1 - wanted) * math.log(1 - p)
+            if k == -2:
+                continue
+            p = 1 / (1 + np.exp(-outputs["logits"][image, a].astype("float64")))
+            focal += np.where(target == 1, -0.25 * (1 - p) ** 2 * np.log(p), -0.75 * p**2 * np.log(1 - p)).sum()
+    expected = {"class_loss": focal, "box_loss": apart, "centre_loss": central}
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value / positives, rel=1e-4), name
+
+
+def test_the_distances_of_fcos_are_strides_and_its_scores_a_geometric_mean(built):
+    net = built["fcos"]
+    outputs = {
+        "logits": np.full((1, len(net.places), 6), math.log(4), "float32"),  # a probability of .8
+        "sides": np.log(np.tile(np.float32([1, 2, 3, 4]), (1, len(net.places), 1))),
+        "centre": np.full((1, len(net.places), 1), -math.log(4), "float32"),  # .2
+    }
+    boxes, scores = arrays(net.boxes_and_scores({key: ops.convert_to_tensor(value) for key, value in outputs.items()}))
+    np.testing.assert_allclose(boxes[0, 0], [4 - 8, 4 - 16, 4 + 24, 4 + 32], atol=1e-3)
+    np.testing.assert_allclose(boxes[0, -1], [88 - 16, 88 - 32, 88 + 48, 88 + 64], atol=1e-3)
+    np.testing.assert_allclose(scores, 0.4, atol=1e-4)
+
+
+def test_fcos_wants_a_rising_limit_between_each_two_levels():
+    for limits in ((), (24, 48), (48,) * 3):
+        with pytest.raises(ValueError, match="2 levels want 1 rising limits"):
+            fcos.small(6, limits=limits)
+    with pytest.raises(ValueError, match="3 levels want 2 rising limits"):
+        fcos.small(6, levels=(2, 3, 4), limits=(48, 24))
+
+
 # Every detector
+
+
+@pytest.mark.once
+def test_every_layer_of_the_nets_can_be_counted(built):
+    image = keras.Input((8, 8, 4))
+    scaled = keras.Model(image, ssd.L2Scale()(image))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "MACs not fully counted"
+        assert all(arithmetic.totals(net.network)["macs"] > 10**7 for net in built.values())
+        assert arithmetic.totals(scaled)["params"] == 4
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -7,10 +7,14 @@ threshold) have the score -inf: they are never kept.
 The suppression is the greedy one, step by step: the highest score that is left is kept, and what overlaps it too much
 goes. A step looks at all N boxes of all images together, and there are at most `max_outputs` steps, so that the matrix
 of all N x N overlaps is never made.
+
+As in `utils.boxes`, NumPy arrays go in and come out, and are never made tensors of: outside a compiled graph a step on
+tensors takes hundreds of times as long.
 """
 
 import math
 
+import numpy as np
 from keras import ops
 
 from utils import boxes as geometry
@@ -27,7 +31,7 @@ def nms(boxes, scores, iou_threshold, max_outputs):
         max_outputs: int, K.
 
     Returns:
-        (..., K) int32: indices of the kept boxes by falling score, padded with -1.
+        (..., K) int32, NumPy array or tensor: indices of the kept boxes by falling score, padded with -1.
 
     Raises:
         ValueError: shapes that do not agree, max_outputs below 1, or NaN (where values can be looked at).
@@ -52,9 +56,9 @@ def batched_nms(boxes, scores, labels, iou_threshold, max_outputs):
         ValueError: as for `nms`.
     """
 
-    def suppress(scores, iou, same_class):
+    def suppress(xp, scores, iou, same_class):
         gone = iou > iou_threshold
-        return ops.where(gone if same_class is None else ops.logical_and(gone, same_class), -math.inf, scores)
+        return xp.where(gone if same_class is None else xp.logical_and(gone, same_class), -math.inf, scores)
 
     return _select(boxes, scores, labels, suppress, max_outputs)[0]
 
@@ -118,56 +122,69 @@ def soft_nms(boxes, scores, labels, max_outputs, decay=None, score_threshold=0.0
     """
     decay = gaussian(0.5) if decay is None else decay
 
-    def suppress(scores, iou, same_class):
-        factor = decay(iou)
-        factor = factor if same_class is None else ops.where(same_class, factor, ops.ones_like(factor))
-        scores = ops.where(scores > -math.inf, scores * factor, scores)
-        return ops.where(scores < score_threshold, -math.inf, scores)
+    def suppress(xp, scores, iou, same_class):
+        factor = decay(iou) if xp is ops else np.asarray(decay(iou))
+        factor = factor if same_class is None else xp.where(same_class, factor, xp.ones_like(factor))
+        there = scores > -math.inf
+        scores = xp.where(there, scores, 0.0) * factor
+        return xp.where(xp.logical_and(there, scores >= score_threshold), scores, -math.inf)
 
-    scores = ops.where(ops.convert_to_tensor(scores) < score_threshold, -math.inf, scores)
+    xp = geometry.namespace(boxes, scores, labels)
+    (scores,) = geometry.floats(xp, scores, wide=True)
+    scores = xp.where(scores < score_threshold, -math.inf, scores)
     return _select(boxes, scores, labels, suppress, max_outputs)
 
 
 def gaussian(sigma):
     """The decay exp(-IoU^2 / sigma) of soft-NMS."""
-    return lambda iou: ops.exp(-ops.square(iou) / sigma)
+    return lambda iou: geometry.namespace(iou).exp(-iou * iou / sigma)
 
 
 def linear(iou_threshold):
     """The decay of soft-NMS that is 1 - IoU above a threshold, and 1 below."""
-    return lambda iou: ops.where(iou > iou_threshold, 1 - iou, ops.ones_like(iou))
+    return lambda iou: geometry.namespace(iou).where(iou > iou_threshold, 1 - iou, 1.0)
 
 
 def _select(boxes, scores, labels, suppress, max_outputs):
     """Indices (..., K) and scores (..., K) of what is chosen. `suppress` turns the scores that are left, the IoUs with
-    the box just chosen and whether the class is that box's into new scores, all (..., N)."""
+    the box just chosen and whether the class is that box's into new scores, all (..., N); in front of them it gets the
+    namespace that they belong to."""
     _check(boxes, scores, labels, max_outputs)
-    boxes, scores = (ops.stop_gradient(array) for array in geometry.floats(ops, boxes, scores, wide=True))
-    labels = None if labels is None else ops.cast(labels, "int32")
+    xp = geometry.namespace(boxes, scores, labels)
+    cast = ops.cast if xp is ops else np.asarray
+    boxes, scores = geometry.floats(xp, boxes, scores, wide=True)
+    if xp is ops:
+        boxes, scores = ops.stop_gradient(boxes), ops.stop_gradient(scores)
+    labels = None if labels is None else cast(labels, "int32")
     count = boxes.shape[-2]
-    places, columns = ops.arange(count, dtype="int32"), ops.arange(max_outputs, dtype="int32")
-    none = ops.sum(ops.zeros_like(scores, dtype="int32"), axis=-1, keepdims=True)  # (..., 1) of zeros
-    chosen = none - ops.ones((max_outputs,), dtype="int32")
-    chosen_scores = ops.cast(none, "float32") + ops.zeros((max_outputs,), dtype="float32")
+    places, columns = xp.arange(count, dtype="int32"), xp.arange(max_outputs, dtype="int32")
+    none = xp.sum(xp.zeros_like(scores, dtype="int32"), axis=-1, keepdims=True)  # (..., 1) of zeros
+    chosen = cast(none - xp.ones((max_outputs,), dtype="int32"), "int32")
+    chosen_scores = cast(none, "float32") + xp.zeros((max_outputs,), dtype="float32")
     if count == 0:
         return chosen, chosen_scores
 
     def some_left(step, left, chosen, chosen_scores):
-        return ops.logical_and(step < max_outputs, ops.any(left > -math.inf))
+        return xp.logical_and(step < max_outputs, xp.any(left > -math.inf))
 
     def choose(step, left, chosen, chosen_scores):
-        best = ops.max(left, axis=-1, keepdims=True)
-        index = ops.min(ops.where(left == best, places, count - 1), axis=-1, keepdims=True)
-        iou = geometry.iou(ops.take_along_axis(boxes, index[..., None], axis=-2), boxes)[..., 0, :]
-        same_class = None if labels is None else labels == ops.take_along_axis(labels, index, axis=-1)
-        left = ops.where(places == index, -math.inf, suppress(left, iou, same_class))
-        now = ops.logical_and(columns == step, best > -math.inf)  # an image may have none left while others have
-        return step + 1, left, ops.where(now, index, chosen), ops.where(now, best, chosen_scores)
+        best = xp.max(left, axis=-1, keepdims=True)
+        index = xp.min(xp.where(left == best, places, count - 1), axis=-1, keepdims=True)
+        iou = geometry.iou(xp.take_along_axis(boxes, index[..., None], axis=-2), boxes)[..., 0, :]
+        same_class = None if labels is None else labels == xp.take_along_axis(labels, index, axis=-1)
+        left = xp.where(places == index, -math.inf, suppress(xp, left, iou, same_class))
+        now = xp.logical_and(columns == step, best > -math.inf)  # an image may have none left while others have
+        return step + 1, left, xp.where(now, cast(index, "int32"), chosen), xp.where(now, best, chosen_scores)
 
-    scores = ops.where(ops.isnan(scores), -math.inf, ops.cast(scores, "float32"))
-    state = (ops.convert_to_tensor(0, dtype="int32"), scores, chosen, chosen_scores)
-    _, _, chosen, chosen_scores = ops.while_loop(some_left, choose, state, maximum_iterations=max_outputs)
-    return chosen, chosen_scores
+    scores = xp.where(xp.isnan(scores), -math.inf, cast(scores, "float32"))
+    if xp is ops:
+        state = (ops.convert_to_tensor(0, dtype="int32"), scores, chosen, chosen_scores)
+        _, _, chosen, chosen_scores = ops.while_loop(some_left, choose, state, maximum_iterations=max_outputs)
+        return chosen, chosen_scores
+    state = (0, scores, chosen, chosen_scores)
+    while some_left(*state):
+        state = choose(*state)
+    return state[2], state[3].astype("float32")
 
 
 def _check(boxes, scores, labels, max_outputs):

@@ -98,6 +98,8 @@ class L2Scale(layers.Layer):
         scale: the factors at first.
     """
 
+    each_place = True  # across channels only: the receptive field stays as it is
+
     def __init__(self, scale=20.0, **options):
         super().__init__(**options)
         self.scale = scale

@@ -48,7 +48,9 @@ def responsible_cells(boxes, labels, grid, image_shape):
     cell = ops.clip(ops.floor(centre), 0.0, last)  # a centre on the far border belongs to the last cell
     place = ops.cast(cell[..., 1] * columns + cell[..., 0], "int32")
     there = labels >= 0
-    inside = ops.logical_and(place[..., None] == ops.arange(rows * columns), there[..., None])  # (B, M, cells)
+    inside = ops.logical_and(
+        place[..., None] == ops.arange(rows * columns, dtype="int32"), there[..., None]
+    )  # (B, M, cells)
     index = ops.cast(ops.argmax(ops.cast(inside, "int32"), axis=1), "int32")  # the first of equal ones
     has = ops.any(inside, axis=1)
     told = ops.concatenate([centre - cell, (boxes[..., 2:] - boxes[..., :2]) / size], axis=-1)

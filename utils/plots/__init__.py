@@ -44,6 +44,7 @@ from utils.plots.detection import (
     show_regions,
     threshold_strip,
 )
+from utils.plots.detectors import error_bars, show_candidates, show_cells, show_grid, speed_accuracy
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
@@ -70,6 +71,7 @@ __all__ = [
     "curves",
     "draw_objects",
     "embedding",
+    "error_bars",
     "explore",
     "explore_threshold",
     "field_cone",
@@ -86,9 +88,12 @@ __all__ = [
     "proposal_recall",
     "show_anchors",
     "show_boxes",
+    "show_candidates",
+    "show_cells",
     "show_feature_maps",
     "show_filters",
     "show_fooling",
+    "show_grid",
     "show_images",
     "show_label_maps",
     "show_maps",
@@ -98,6 +103,7 @@ __all__ = [
     "show_patches",
     "show_regions",
     "show_scenes",
+    "speed_accuracy",
     "stage_diagram",
     "style",
     "threshold_strip",

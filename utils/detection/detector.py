@@ -205,7 +205,11 @@ class Detector(keras.Model):
             found = self.detect(batch.pop("image"), **options)
             for images, arrays in ((detections, found), (targets, batch)):
                 count = len(arrays["labels"])
-                images.extend({name: values[index] for name, values in arrays.items()} for index in range(count))
+                # Without padding: 100 masks of an image, of which 3 say something, are 64 MB at 800 x 800.
+                there = [arrays["labels"][index] >= 0 for index in range(count)]
+                images.extend(
+                    {name: values[index][there[index]] for name, values in arrays.items()} for index in range(count)
+                )
         if not targets:
             raise ValueError("there are no images to evaluate")
         return evaluation.evaluate(detections, targets, iou, kind, classes)
@@ -254,6 +258,8 @@ def with_room(batch):
         return batch
     count = ops.shape(batch["labels"])[0]
     padding = {"boxes": ops.zeros((count, 1, 4)), "labels": -ops.ones((count, 1), "int32")}
+    for name in batch.keys() & {"masks", "keypoints"}:
+        padding[name] = ops.zeros((count, 1, *batch[name].shape[2:]), batch[name].dtype)
     return {name: values for name, values in batch.items() if name != "ignored"} | padding
 
 

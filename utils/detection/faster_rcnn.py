@@ -9,6 +9,7 @@ constants).
 import keras
 from keras import layers, ops
 
+from utils import boxes as geometry
 from utils.backbones import backbone as build_backbone
 from utils.detection import anchors, fast_rcnn, rpn
 from utils.detection.detector import Detector, with_room
@@ -39,6 +40,7 @@ class FasterRCNN(Detector):
         roi_share: at most this share of them is positive.
         roi_size: bins of a RoI's features.
         pool: "align" or "pool".
+        canonical: side of a RoI, in pixels, that takes its features from level 4 of the pyramid.
         units: of the box head's dense layers.
         seed: of the draws.
         name, kwargs: as for `keras.Model`.
@@ -65,6 +67,7 @@ class FasterRCNN(Detector):
         roi_share=0.25,
         roi_size=7,
         pool="align",
+        canonical=224,
         units=(1024, 1024),
         seed=0,
         name="faster_rcnn",
@@ -101,7 +104,7 @@ class FasterRCNN(Detector):
         shapes = [tuple(x.shape[1:3]) for x in maps.values()]
         self.anchors = anchors.pyramid(shapes, [2**level for level in maps], [list(s) for s in sizes], list(ratios))
         self.level_sizes = [rows * columns * per_place for rows, columns in shapes]
-        self.levels, self.roi_size, self.pool = tuple(levels), roi_size, pool
+        self.levels, self.roi_size, self.pool, self.canonical = tuple(levels), roi_size, pool, canonical
         self.proposals, self.nms_candidates = proposals, candidates
         self.anchor_samples, self.roi_samples, self.roi_share = anchor_samples, roi_samples, roi_share
         self.generator = keras.random.SeedGenerator(seed)
@@ -156,7 +159,8 @@ class FasterRCNN(Detector):
 
     def features_of(self, maps, rois, size):
         """Features (B, K, size, size, C) of RoIs."""
-        return fast_rcnn.roi_features({level: maps[str(level)] for level in self.levels}, rois, size, self.pool)
+        by_level = {level: maps[str(level)] for level in self.levels}
+        return fast_rcnn.roi_features(by_level, rois, size, self.pool, canonical=self.canonical)
 
     def _draw(self, like):
         """Noise in [0, 1) of this shape."""
@@ -168,8 +172,24 @@ class FasterRCNN(Detector):
         return first | fast_rcnn.head_losses(outputs["roi_targets"], outputs["logits"], outputs["box_deltas"])
 
     def boxes_and_scores(self, outputs):
-        """Boxes (B, K, C, 4) and scores (B, K, C) of the second stage."""
-        return fast_rcnn.class_boxes(outputs["logits"], outputs["box_deltas"], outputs["rois"])
+        """Boxes (B, K, C, 4), cut to the image, and scores (B, K, C) of the second stage."""
+        boxes, scores = fast_rcnn.class_boxes(outputs["logits"], outputs["box_deltas"], outputs["rois"])
+        return geometry.clip(boxes, *self.image_shape[:2]), scores
+
+
+# Of `small`, and of what is built on it.
+SMALL = {
+    "levels": (3,),
+    "channels": None,
+    "sizes": ((16, 24, 36, 48),),
+    "ratios": (1,),
+    "proposals": 128,
+    "candidates": 256,
+    "anchor_samples": 64,
+    "roi_samples": 48,
+    "roi_size": 6,
+    "units": (128,),
+}
 
 
 def small(classes, image_shape=(96, 96, 3), backbone="shapes", **options):
@@ -183,16 +203,4 @@ def small(classes, image_shape=(96, 96, 3), backbone="shapes", **options):
     Returns:
         FasterRCNN.
     """
-    given = {
-        "levels": (3,),
-        "channels": None,
-        "sizes": ((16, 24, 36, 48),),
-        "ratios": (1,),
-        "proposals": 128,
-        "candidates": 256,
-        "anchor_samples": 64,
-        "roi_samples": 48,
-        "roi_size": 6,
-        "units": (128,),
-    } | options
-    return FasterRCNN(classes, image_shape, backbone, **given)
+    return FasterRCNN(classes, image_shape, backbone, **(SMALL | options))

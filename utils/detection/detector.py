@@ -196,7 +196,8 @@ class Detector(keras.Model):
         thresholds = np.float32([score_threshold, iou_threshold])
         found = []
         for start in range(0, max(count, 1), batch_size):
-            filled = keras.tree.map_structure(lambda x: _filled(x[start : start + batch_size], batch_size), given)
+            rows = slice(start, start + batch_size)
+            filled = keras.tree.map_structure(lambda x, rows=rows: _filled(x[rows], batch_size), given)
             results = compiled[max_detections].predict_on_batch({"images": filled, "thresholds": thresholds})
             found.append({name: np.asarray(values) for name, values in results.items()})
         found = {name: np.concatenate([part[name] for part in found])[:count] for name in found[0]}

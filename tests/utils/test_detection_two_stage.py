@@ -324,6 +324,17 @@ def test_the_published_count(golden):
     assert len(model.anchors) == 3 * (64**2 + 32**2 + 16**2 + 8**2 + 4**2)
 
 
+def test_a_small_pyramid_takes_each_roi_from_the_level_of_its_size(batch):
+    """With 48 pixels for level 4, a RoI of 30 pixels belongs to level 3, and changes with that map alone."""
+    net = faster_rcnn.small(6, levels=(3, 4), channels=8, sizes=((16, 24), (36, 48)), canonical=48)
+    maps = arrays(net.network(batch["image"][:1])["maps"])
+    rois = np.array([[[10, 10, 40, 40], [5, 5, 60, 60]]], "float32")
+    before = arrays(net.features_of(maps, rois, 6))
+    after = arrays(net.features_of(maps | {"3": maps["3"] + 1}, rois, 6))
+    np.testing.assert_allclose(after[0, 0], before[0, 0] + 1, atol=1e-5)
+    np.testing.assert_array_equal(after[0, 1], before[0, 1])
+
+
 class SecondStageAlone(faster_rcnn.FasterRCNN):
     """Learns from the box head's losses alone."""
 

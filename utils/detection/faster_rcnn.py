@@ -39,6 +39,7 @@ class FasterRCNN(Detector):
         roi_share: at most this share of them is positive.
         roi_size: bins of a RoI's features.
         pool: "align" or "pool".
+        canonical: side of a RoI, in pixels, that takes its features from level 4 of the pyramid.
         units: of the box head's dense layers.
         seed: of the draws.
         name, kwargs: as for `keras.Model`.
@@ -65,6 +66,7 @@ class FasterRCNN(Detector):
         roi_share=0.25,
         roi_size=7,
         pool="align",
+        canonical=224,
         units=(1024, 1024),
         seed=0,
         name="faster_rcnn",
@@ -101,7 +103,7 @@ class FasterRCNN(Detector):
         shapes = [tuple(x.shape[1:3]) for x in maps.values()]
         self.anchors = anchors.pyramid(shapes, [2**level for level in maps], [list(s) for s in sizes], list(ratios))
         self.level_sizes = [rows * columns * per_place for rows, columns in shapes]
-        self.levels, self.roi_size, self.pool = tuple(levels), roi_size, pool
+        self.levels, self.roi_size, self.pool, self.canonical = tuple(levels), roi_size, pool, canonical
         self.proposals, self.nms_candidates = proposals, candidates
         self.anchor_samples, self.roi_samples, self.roi_share = anchor_samples, roi_samples, roi_share
         self.generator = keras.random.SeedGenerator(seed)
@@ -153,7 +155,8 @@ class FasterRCNN(Detector):
 
     def features_of(self, maps, rois, size):
         """Features (B, K, size, size, C) of RoIs."""
-        return fast_rcnn.roi_features({level: maps[str(level)] for level in self.levels}, rois, size, self.pool)
+        by_level = {level: maps[str(level)] for level in self.levels}
+        return fast_rcnn.roi_features(by_level, rois, size, self.pool, canonical=self.canonical)
 
     def _draw(self, like):
         """Noise in [0, 1) of this shape."""

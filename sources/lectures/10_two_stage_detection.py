@@ -145,8 +145,9 @@ def body(size, levels):
     return backbone(network, (size, size, 3), levels=levels, weights=weights)
 
 
-crop_net = body(crop, [4])
-crop_net = keras.Model(crop_net.input, layers.GlobalAveragePooling2D()(crop_net.output))
+cropped_body = body(crop, [4])
+vector = layers.GlobalAveragePooling2D()(keras.tree.flatten(cropped_body.output)[0])
+crop_net = keras.Model(cropped_body.input, vector)
 each, whole = arithmetic.totals(crop_net)["macs"], arithmetic.totals(body(image_size, [4]))["macs"]
 plots.bars(
     {f"{len(found)} crops": len(found) * each / 1e6, "the image once": whole / 1e6},

@@ -549,7 +549,7 @@ reached = evaluation.evaluate(found, test_set, classes=len(names))
 plots.bars({"your detector": reached["AP50"], "the whole image": trivial}, xlabel="AP50 on the test images")
 results.record(test_ap50=reached["AP50"], test_ap=reached["AP"], trivial_ap50=trivial)
 
-# %% check="proposal" points=2
+# %% check="mirror" points=2
 assert results.reaches(reached["AP50"], floor, on_known_data), (
     f"AP50 {reached['AP50']:.3f} on the test images, {floor} is asked for (trivial: {trivial:.3f}): do both losses divide by "
     "the number of sampled anchors, and do the boxes move with their images?"

@@ -291,27 +291,6 @@ def mirror(images, boxes, rng):
     return images, boxes
 
 
-# %% gap="mirror" why="mirrors all images or none"
-def mirror(images, boxes, rng):
-    images, boxes = images.copy(), boxes.copy()
-    if rng.random() < 0.9:
-        images = images[:, :, ::-1]
-        boxes[..., [0, 2]] = images.shape[2] - boxes[..., [2, 0]]
-    return images, boxes
-
-
-# %% gap="mirror" why="turns the images upside down"
-def mirror(images, boxes, rng):
-    images, boxes = images.copy(), boxes.copy()
-    turned = rng.random(len(images)) < 0.5
-    images[turned] = images[turned][:, ::-1]
-    boxes[turned, :, 0], boxes[turned, :, 2] = (
-        images.shape[2] - boxes[turned, :, 2],
-        images.shape[2] - boxes[turned, :, 0],
-    )
-    return images, boxes
-
-
 # %% gap="mirror" why="changes the arrays that come in"
 def mirror(images, boxes, rng):
     turned = rng.random(len(images)) < 0.5

@@ -119,33 +119,38 @@ class Watch:
 
     def _look(self) -> None:
         this = psutil.Process()
-        below: list[psutil.Process] = []
+        below: dict[int, psutil.Process] = {}
         scanned = -RESCAN
         while not self._end.wait(INTERVAL):
             now = time.monotonic()
             if now - scanned >= RESCAN:
                 with contextlib.suppress(*GONE):
-                    below = this.children(recursive=True)
+                    below.update({process.pid: process for process in this.children(recursive=True)})
                 scanned = now
-            self.peak_rss_bytes = max(self.peak_rss_bytes, sum(self._count(process) for process in below))
+            # Each process before those below it: one that ends meanwhile is missing this once, never twice there.
             self._count(this)
-            self.cpu_seconds = sum(self._cpu.values()) - self._before[0]
+            resident = [self._count(process) for process in below.values()]
+            below = {pid: process for pid, process in below.items() if pid in self._cpu}
+            self.peak_rss_bytes = max(self.peak_rss_bytes, sum(resident))
+            self.cpu_seconds = max(self.cpu_seconds, sum(self._cpu.values()) - self._before[0])
             self._judge(now - self._start)
             self._see_death()
 
     def _count(self, process: psutil.Process) -> int:
-        """Note the CPU seconds and written bytes of a process; its resident set in bytes."""
-        with contextlib.suppress(*GONE):
+        """Note the CPU seconds and written bytes of a process; its resident set in bytes. Forget one that has ended."""
+        try:
             times = process.cpu_times()
-            # What has ended below a process counts there once it was waited for, and no longer by itself.
-            ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-            self._cpu[process.pid] = times.user + times.system + ended
+        except GONE:
+            self._cpu.pop(process.pid, None)
+            return 0
+        # What has ended below a process counts there once it was waited for, and no longer by itself.
+        ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+        self._cpu[process.pid] = times.user + times.system + ended
+        with contextlib.suppress(*GONE):
             if hasattr(process, "io_counters"):
                 counters: Any = process.io_counters()
                 self._written[process.pid] = getattr(counters, "write_chars", counters.write_bytes)
             return int(process.memory_info().rss)
-        if not psutil.pid_exists(process.pid):
-            self._cpu.pop(process.pid, None)
         return 0
 
     def _judge(self, wall: float) -> None:

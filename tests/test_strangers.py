@@ -39,11 +39,12 @@ LABELS = {
     "06/solution": ["target"],
 }
 MASKS = {"07/lecture": ["source", "rare"], "07/solution": ["source"]}
+BOXES = {"10/lecture": ["source"], "10/solution": ["source"]}
 QUICK = {("02/solution", "classes, 12 each"), ("06/solution", "classes, grey and tiny, one split")}
 
 
 def cases():
-    for notebooks, layouts in ((LABELS, ("classes",)), (MASKS, ("pairs", "coco"))):
+    for notebooks, layouts in ((LABELS, ("classes",)), (MASKS, ("pairs", "coco")), (BOXES, ("coco", "voc"))):
         for notebook, parameters in notebooks.items():
             for kind, options in FOLDERS.items():
                 if options["layout"] in layouts:
@@ -80,6 +81,7 @@ def test_a_notebook_reaches_its_end_on_a_strangers_folder(notebook, parameters, 
         ("06/lecture", "target", "voc, train and val", "this notebook needs one label for each image"),
         ("07/solution", "source", "voc, train and val", "this notebook needs masks"),
         ("07/lecture", "source", "classes, train and val", "this notebook needs masks"),
+        ("10/lecture", "source", "classes, train and val", "this notebook needs boxes"),
     ],
 )
 def test_a_folder_that_a_notebook_cannot_serve_is_told_in_one_line(notebook, parameter, kind, words, tmp_path):

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux 
 DRAWS = (
     "import random, numpy as np, matplotlib.pyplot as plt\nfrom utils import plots, results, session\nsession.start(3)",
     "print(np.random.rand(3), random.random())\nplt.plot([1, 3, 2])\nplt.show()",
+    "plt.plot([3, 1, 2])\nleft_open = True  # the figure is shown at the end of its cell, without being asked for",
     "results.record(total=np.random.rand())\nimport sys, os\nprint(sys.argv[0].split('/')[-1], sys.path[0], "
     "os.getcwd())",
 )
@@ -88,6 +89,7 @@ def test_a_forked_kernel_gives_what_a_cold_one_gives(tmp_path, monkeypatch, whol
     assert forked.kernel == "forked" and cold.kernel.startswith("cold: ")
     assert forked.metrics == cold.metrics
     assert without_times(outputs(executed)) == without_times(outputs(again))
+    assert cells is not DRAWS or all('"image/png"' in json.dumps(outputs(executed)[cell]) for cell in (1, 2))
     assert forked.files == cold.files and any(path.endswith("utils/session.py") for path in cold.files)
     assert [(cell.index, cell.status) for cell in forked.cells] == [(cell.index, cell.status) for cell in cold.cells]
     assert forked.cpu_seconds < cold.cpu_seconds - 2

@@ -201,8 +201,9 @@ shared = numbers(label_anchors(np.array([[0.6, 0.1], [0.5, 0.1]]))).tolist()
 assert shared[0] == 0, (
     f"anchor 0 is the best of both objects, and overlaps object 0 more: it answers for 0; got {shared[0]}"
 )
-assert numbers(label_anchors(np.array([[0.9, 0.45, 0.2]]), 0.5, 0.4)).tolist() == [0, -2, -1], (
-    "the limits are arguments: with .5 and .4 an IoU of .45 is left out and .2 is background"
+other = numbers(label_anchors(np.array([[0.9, 0.6, 0.45, 0.35]]), 0.5, 0.4)).tolist()
+assert other == [0, 0, -2, -1], (
+    f"the limits are arguments: with .5 and .4, .6 is positive, .45 left out, .35 background; got {other}"
 )
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(1)

@@ -74,8 +74,7 @@ def test_times_lie_end_to_end_and_add_up():
     assert bars == [(0, 30, first), (30, 10, second), (0, 4, second)]
     assert [text.get_text().strip() for text in ax.texts] == ["40.0", "4.0"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["proposals", "net"]
-    on_log = plots.stacked_times(times, log=True)
-    assert [patch.get_width() for patch in on_log.patches] == [40, 4] and on_log.get_xscale() == "log"
+    assert ax.get_title() == "t"
 
 
 def test_accuracy_over_time():

@@ -175,15 +175,13 @@ def show_rois(image, boxes, features, titles=None, title=None):
     return figure
 
 
-def stacked_times(times, xlabel="milliseconds an image", log=False, title=None, ax=None):
+def stacked_times(times, xlabel="milliseconds an image", title=None, ax=None):
     """Draw how long each detector takes for an image, its parts one after the other.
 
     Args:
         times: dict of detector -> dict of part -> milliseconds; the parts' colours follow the order of their first
             appearance.
         xlabel: of the axis.
-        log: whether the axis is logarithmic; the parts are then left out, for lengths do not add up there, and the sum
-            is drawn.
         title: of the axes.
         ax: Axes to draw on; None for a new figure.
 
@@ -196,16 +194,12 @@ def stacked_times(times, xlabel="milliseconds an image", log=False, title=None, 
     names = list(times)
     for row, name in enumerate(names):
         start, whole = 0.0, sum(times[name].values())
-        for part, value in [("", whole)] if log else times[name].items():
-            colour = BLUE if log else class_colour(parts.index(part))
-            ax.barh(row, value, left=start, color=colour, height=0.6)
+        for part, value in times[name].items():
+            ax.barh(row, value, left=start, color=class_colour(parts.index(part)), height=0.6)
             start += value
         ax.text(whole, row, f" {whole:,.1f}", va="center", fontsize=9)
-    if log:
-        ax.set_xscale("log")
-    else:
-        handles = [Rectangle((0, 0), 1, 1, color=class_colour(index)) for index in range(len(parts))]
-        ax.legend(handles, parts, fontsize=9, loc="best")
+    handles = [Rectangle((0, 0), 1, 1, color=class_colour(index)) for index in range(len(parts))]
+    ax.legend(handles, parts, fontsize=9, loc="best")
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.margins(x=0.12)
@@ -252,8 +246,8 @@ def accuracy_and_time(points, groups=None, xlabel="milliseconds an image", ylabe
     ax.set_xlim(times.min() / 1.5, times.max() * 1.5)
     ax.margins(y=0.15)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    if any(kinds):
-        ax.legend(fontsize=9, loc="best")
+    if any(kinds):  # above the axes: inside, its markers look like points
+        ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(kinds))
     if title:
         ax.set_title(title)
     return ax

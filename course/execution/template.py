@@ -27,8 +27,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Without matplotlib's inline backend: it binds itself to the kernel when it is imported, and shows what is open at the end
-# of a cell only if there is a kernel by then.
+# Without matplotlib's inline backend: it binds itself to the kernel when it is imported, and shows what is open at the
+# end of a cell only if there is a kernel by then.
 MODULES = (
     *("papermill.engines", "papermill.clientwrap", "papermill.parameterize", "nbformat", "psutil"),
     *("ipykernel.kernelapp", "ipykernel.zmqshell", "ipywidgets"),

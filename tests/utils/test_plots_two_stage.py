@@ -31,13 +31,13 @@ def test_what_runs_for_each_region_is_a_stack():
 
 def test_the_box_its_cells_and_its_bins():
     box = np.array([3, 5, 29, 21])
-    ax = plots.show_roi_pool(IMAGE, box, roi.whole_cells(box, 8), 8, 2, title="here")
+    ax = plots.show_roi_pool(IMAGE, box, roi.whole_cells(box, 8), 8, 3, title="here")
     cells, own = [corners(patch) for patch in ax.patches if isinstance(patch, Rectangle)]
     # By hand: 3 / 8 and 5 / 8 round to 0 and 1; 29 / 8 and 21 / 8 to 4 and 3, whose far sides are 40 and 32.
     assert cells == [-0.5, 7.5, 39.5, 31.5] and own == [2.5, 4.5, 28.5, 20.5]
     columns, rows = (np.array([[line[0], line[1]] for line in lines.get_segments()]) for lines in ax.collections)
-    assert sorted(columns[:, 0, 0]) == [-0.5, 15.5, 39.5], "five cells: the second bin begins at cell 2"
-    assert sorted(rows[:, 0, 1]) == [7.5, 15.5, 31.5]
+    assert sorted(columns[:, 0, 0]) == [-0.5, 7.5, 23.5, 39.5], "five cells: bins begin at 0, 1 and 3"
+    assert sorted(rows[:, 0, 1]) == [7.5, 15.5, 23.5, 31.5]
     assert ax.get_title() == "here"
 
 

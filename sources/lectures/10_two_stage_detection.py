@@ -16,7 +16,7 @@
 # - judge proposals by their recall, and detectors by accuracy and time together;
 # - say what a feature pyramid changes, and where two-stage detection went since.
 #
-# It takes about an hour and a half to read and five to ten minutes to run.
+# It takes about an hour and a half to read and four to six minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -822,10 +822,11 @@ record(gain_two_stages=gap)
 # With seed 0 the second look gained .13 in AP and .03 in AP50 over the better one-stage detector. It sees features cut
 # out for the very box that it judges, and it moves the box a second time: so its gain lies in exact places, which AP
 # asks for, more than in finding. The price is a second stage, whose time grows with the number of proposals, and a
-# suppression before it: several times the time of RetinaNet, and more than ten times that of YOLO. So both answers to
-# topic 09's question are right. Where places must be exact, two stages; where every millisecond counts, one. And this
-# comparison is of small networks, trained for a short time, on drawn scenes: RetinaNet's authors, who trained for long
-# on COCO, report more AP than every two-stage detector of 2017 [paper].
+# suppression before it: when we measured, several times the time of RetinaNet, and more than ten times that of YOLO.
+#
+# So both answers to topic 09's question are right. Where places must be exact, two stages; where every millisecond
+# counts, one. And this comparison is of small networks, trained for a short time, on drawn scenes: RetinaNet's authors,
+# who trained for long on COCO, report more AP than every two-stage detector of 2017 [paper].
 #
 # ## Making the second stage cheaper
 #

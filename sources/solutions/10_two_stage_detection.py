@@ -14,7 +14,7 @@
 # - mirror images together with their boxes, and train to a floor in AP50;
 # - turn scores and moves into proposals, and measure their recall.
 #
-# Plan two to three hours for it. There are 22 points. The training takes about two minutes on two cores.
+# Plan two to three hours for it. There are 22 points. The training takes about a minute on two cores.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

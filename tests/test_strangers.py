@@ -44,6 +44,8 @@ BOXES = {
     "08/solution": ["source"],
     "09/lecture": ["source"],
     "09/solution": ["source"],
+    "10/lecture": ["source"],
+    "10/solution": ["source"],
 }
 QUICK = {("02/solution", "classes, 12 each"), ("06/solution", "classes, grey and tiny, one split")}
 
@@ -89,6 +91,7 @@ def test_a_notebook_reaches_its_end_on_a_strangers_folder(notebook, parameters, 
         ("08/lecture", "source", "classes, train and val", "this notebook needs boxes"),
         ("08/solution", "source", "pairs, train and val", "this notebook needs boxes"),
         ("09/lecture", "source", "classes, train and val", "this notebook needs boxes"),
+        ("10/lecture", "source", "classes, train and val", "this notebook needs boxes"),
     ],
 )
 def test_a_folder_that_a_notebook_cannot_serve_is_told_in_one_line(notebook, parameter, kind, words, tmp_path):

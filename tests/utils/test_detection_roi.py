@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from utils import introspection
-from utils.detection.roi import roi_align, roi_pool
+from utils.detection.roi import roi_align, roi_pool, whole_cells
 
 FUNCTIONS = {"align": roi_align, "pool": roi_pool}
 
@@ -174,3 +174,17 @@ def test_bad_input(name):
         FUNCTIONS[name](features, boxes, 0, 1 / 4)
     with pytest.raises(ValueError, match="must be above 0"):
         FUNCTIONS[name](features, boxes, 2, 0)
+
+
+def test_whole_cells_are_those_that_roi_pool_takes_its_maximum_of():
+    """A map whose every cell has another value: with one bin RoIPool gives the last cell, and mirrored the first."""
+    rng = np.random.default_rng(8)
+    corner = rng.uniform(0, 60, (1, 40, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0, 30, corner.shape)], -1).astype("float32")
+    numbers = np.arange(12 * 12, dtype="float32").reshape(1, 12, 12, 1)
+    last = ops.convert_to_numpy(roi_pool(numbers, boxes, 1, 1 / 8))[0, :, 0, 0, 0]
+    first = -ops.convert_to_numpy(roi_pool(-numbers, boxes, 1, 1 / 8))[0, :, 0, 0, 0]
+    cells = whole_cells(boxes[0], 8) / 8
+    np.testing.assert_array_equal(last, (cells[:, 3] - 1) * 12 + cells[:, 2] - 1)
+    np.testing.assert_array_equal(first, cells[:, 1] * 12 + cells[:, 0])
+    assert whole_cells([5.0, 5.0, 5.5, 5.5], 8).tolist() == [8, 8, 16, 16], "a cell at least"

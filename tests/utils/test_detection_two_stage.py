@@ -211,6 +211,104 @@ def test_features_come_from_the_roi_s_own_level(pool):
         fast_rcnn.roi_features(maps, rois, 4, "warp")
 
 
+# Fast R-CNN
+
+
+def proposed(batch, count=24, seed=6):
+    """Proposals around the objects and anywhere, padded with two boxes of zeros."""
+    rng = np.random.default_rng(seed)
+    images, objects = batch["labels"].shape
+    near = batch["boxes"] + rng.normal(0, 3, batch["boxes"].shape)
+    corner = rng.uniform(0, 60, (images, count - objects, 2))
+    far = np.concatenate([corner, corner + rng.uniform(10, 36, corner.shape)], -1)
+    rois = np.where((batch["labels"] >= 0)[..., None], near, far[:, :objects])
+    return fast_rcnn.padded_proposals(list(np.clip(np.concatenate([rois, far], 1), 0, 96)), count + 2)
+
+
+def test_proposals_are_padded_and_cut():
+    padded = fast_rcnn.padded_proposals([np.ones((3, 4)), np.zeros((0, 4)), [[1, 2, 3, 4]]], 2)
+    assert padded.dtype == np.float32
+    assert padded.tolist() == [[[1] * 4] * 2, [[0] * 4] * 2, [[1, 2, 3, 4], [0] * 4]]
+
+
+@pytest.mark.once
+def test_the_paper_s_net_has_vgg16_s_layers():
+    """13 convolutions, two dense layers of 4,096 on 7 x 7 x 512, and 21 + 80 outputs."""
+    model = architectures.outline(lambda: fast_rcnn.FastRCNN(20, (224, 224, 3)))
+    assert tuple(model.network.output.shape[1:]) == (14, 14, 512)
+    params = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    convolutions, dense = 14_714_688, 25088 * 4096 + 4096 + 4096 * 4096 + 4096
+    assert params == convolutions + dense + 4097 * (21 + 80)
+
+
+def test_fast_rcnn_is_its_parts(batch):
+    """Each image's map, each of its proposals cut out of it and judged alone, decoded for each class."""
+    keras.utils.set_random_seed(0)
+    net = fast_rcnn.small(6)
+    rois = proposed(batch)
+    outputs = net({"image": batch["image"], "proposals": rois})
+    boxes, scores = arrays(net.boxes_and_scores(outputs))
+    maps = arrays(net.network(batch["image"]))
+    for image, place in ((0, 0), (3, 7), (7, 23)):
+        cut = roi.roi_pool(maps[image : image + 1], rois[image : image + 1, place : place + 1], 6, 1 / 8)
+        logits, deltas = arrays(net.box_head(cut[0]))
+        p = np.exp(logits[0] - logits[0].max())
+        np.testing.assert_allclose(scores[image, place], (p / p.sum())[1:], atol=1e-4)
+        expected = coding.decode(deltas.reshape(6, 4), rois[image, place], fast_rcnn.WEIGHTS)
+        np.testing.assert_allclose(boxes[image, place], expected, atol=1e-2)
+    assert (scores[:, 24:] == 0).all(), "padding is no candidate"
+
+
+def test_detection_follows_the_proposals(batch):
+    keras.utils.set_random_seed(0)
+    net = fast_rcnn.small(6)
+    rois = proposed(batch)
+    whole = net.detect(batch["image"], rois, score_threshold=0.0, max_detections=20)
+    parts = [net.detect(batch["image"][k : k + 3], rois[k : k + 3], 0.0, 0.5, 20, batch_size=3) for k in (0, 3, 6)]
+    for key in ("boxes", "labels", "scores"):
+        np.testing.assert_allclose(whole[key], np.concatenate([part[key] for part in parts]), atol=1e-3)
+    nothing = net.detect(batch["image"], np.zeros_like(rois), score_threshold=0.0)
+    assert (nothing["labels"] == -1).all(), "without proposals nothing is found"
+    assert net.detect(batch["image"][:0], rois[:0])["boxes"].shape == (0, 100, 4)
+    with pytest.raises(ValueError, match=r"takes proposals \(8, P, 4\), not \(7, 26, 4\)"):
+        net.detect(batch["image"], rois[:7])
+    with pytest.raises(ValueError, match=r"takes images \(B, 96, 96, 3\)"):
+        net.detect(batch["image"][:, :64], rois)
+    with pytest.raises(ValueError, match="image and proposals: it finds none itself"):
+        net(batch["image"])
+
+
+@pytest.mark.once
+def test_fast_rcnn_learns_eight_scenes_by_heart_and_is_saved(batch, tmp_path):
+    keras.utils.set_random_seed(0)
+    net = fast_rcnn.small(6)
+    given = batch | {"proposals": proposed(batch)}
+    net.compile(keras.optimizers.Adam(1e-3, clipnorm=5.0))
+    for _ in range(80):
+        logs = net.train_on_batch(given, return_dict=True)
+    assert set(net.loss_names) < set(logs)
+    net.compile(keras.optimizers.SGD(0.0))  # batch norm's running statistics catch up
+    for _ in range(30):
+        net.train_on_batch(given)
+    assert net.evaluate_on([given])["AP50"] == 1
+    found = net.detect(batch["image"], given["proposals"], score_threshold=0.3)
+    net.save(tmp_path / "net.keras")
+    again = keras.saving.load_model(tmp_path / "net.keras")
+    found_again = again.detect(batch["image"], given["proposals"], score_threshold=0.3)
+    np.testing.assert_array_equal(found_again["labels"], found["labels"])
+    np.testing.assert_allclose(found_again["boxes"], found["boxes"], atol=1e-3)
+
+
+def test_fast_rcnn_without_objects_and_in_half_precision(batch, mixed_precision):
+    net = fast_rcnn.small(6)
+    empty = {"boxes": np.zeros((8, 4, 4), "float32"), "labels": np.full((8, 4), -1, "int32")}
+    given = batch | empty | {"proposals": proposed(batch)}
+    assert np.isfinite(arrays(net.compute_loss(given, y_pred=net(given))))
+    no_room = given | {"boxes": np.zeros((8, 0, 4), "float32"), "labels": np.zeros((8, 0), "int32")}
+    assert np.isfinite(arrays(net.compute_loss(no_room, y_pred=net(no_room))))
+    assert net.detect(batch["image"], given["proposals"])["scores"].dtype == np.float32
+
+
 # Faster R-CNN
 
 
@@ -224,6 +322,17 @@ def test_the_published_count(golden):
     reference = golden("model_counts.json")["torchvision_detection"]["fasterrcnn_resnet50_fpn"]
     assert params + 4 * 1025 == reference["params"]
     assert len(model.anchors) == 3 * (64**2 + 32**2 + 16**2 + 8**2 + 4**2)
+
+
+def test_a_small_pyramid_takes_each_roi_from_the_level_of_its_size(batch):
+    """With 48 pixels for level 4, a RoI of 30 pixels belongs to level 3, and changes with that map alone."""
+    net = faster_rcnn.small(6, levels=(3, 4), channels=8, sizes=((16, 24), (36, 48)), canonical=48)
+    maps = arrays(net.network(batch["image"][:1])["maps"])
+    rois = np.array([[[10, 10, 40, 40], [5, 5, 60, 60]]], "float32")
+    before = arrays(net.features_of(maps, rois, 6))
+    after = arrays(net.features_of(maps | {"3": maps["3"] + 1}, rois, 6))
+    np.testing.assert_allclose(after[0, 0], before[0, 0] + 1, atol=1e-5)
+    np.testing.assert_array_equal(after[0, 1], before[0, 1])
 
 
 class SecondStageAlone(faster_rcnn.FasterRCNN):

@@ -44,9 +44,11 @@ class Detector(keras.Model):
 
     Attributes:
         loss_names: of the class: the keys of what `losses_of` gives.
+        detects_from: of the class: the keys of a batch that `detect` takes.
     """
 
     loss_names = ()
+    detects_from = ("image",)
 
     def __init__(self, settings, **kwargs):
         # Autocasting would turn the boxes of a batch into float16 under mixed_float16: 1,001 pixels would become 1,001
@@ -90,7 +92,7 @@ class Detector(keras.Model):
         """Detections of a batch, inside a compiled graph: the net, and the best of its candidates.
 
         Args:
-            images: (B, H, W, 3) tensor.
+            images: (B, H, W, 3) tensor; of a detector that detects from more, a dict of tensors.
             score_threshold, iou_threshold: scalar tensors.
             max_detections: int, K.
 
@@ -160,28 +162,46 @@ class Detector(keras.Model):
         Raises:
             ValueError: images of another shape.
         """
+        images = self.checked_images(images)
+        return self.detect_in(images, images.shape[1:3], score_threshold, iou_threshold, max_detections, batch_size)
+
+    def checked_images(self, images):
+        """Images as a NumPy array; ValueError if they do not fit the net."""
         images = ops.convert_to_numpy(images) if ops.is_tensor(images) else np.asarray(images)
         network = getattr(self, "network", None)  # a detector with a `call` of its own may have none
         expected = (None, None, 3) if network is None else network.input_shape[1:]
         if images.ndim != 4 or any(size not in (None, found) for size, found in zip(expected, images.shape[1:])):
             raise ValueError(f"{self.name} takes images (B, {', '.join(map(str, expected))}), not {images.shape}")
+        return images
+
+    def detect_in(self, given, image_size, score_threshold, iou_threshold, max_detections, batch_size):
+        """What `detect` does once its images are checked.
+
+        Args:
+            given: what `detections` takes as its images: an array, or a dict of arrays with a row for each image.
+            image_size: (height, width) that boxes are cut to.
+            score_threshold, iou_threshold, max_detections, batch_size: as for `detect`.
+
+        Returns:
+            dict as `detect` gives it.
+        """
         if max_detections < 1 or batch_size < 1:
             raise ValueError(f"max_detections and batch_size must be at least 1, got {max_detections} and {batch_size}")
-        none = len(images) == 0
-        images = np.zeros((1, *images.shape[1:]), images.dtype) if none else images
+        count = len(keras.tree.flatten(given)[0])
+        if not count:
+            given = keras.tree.map_structure(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), given)
         compiled = self._compiled_detections.value
         if max_detections not in compiled:
             compiled[max_detections] = _Detection(self, max_detections)
         thresholds = np.float32([score_threshold, iou_threshold])
         found = []
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            filled = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
+        for start in range(0, max(count, 1), batch_size):
+            rows = slice(start, start + batch_size)
+            filled = keras.tree.map_structure(lambda x, rows=rows: _filled(x[rows], batch_size), given)
             results = compiled[max_detections].predict_on_batch({"images": filled, "thresholds": thresholds})
-            found.append({name: np.asarray(values)[: len(batch)] for name, values in results.items()})
-        found = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-        found = {name: values[:0] for name, values in found.items()} if none else found
-        height, width = images.shape[1:3]
+            found.append({name: np.asarray(values) for name, values in results.items()})
+        found = {name: np.concatenate([part[name] for part in found])[:count] for name in found[0]}
+        height, width = image_size
         return found | {"boxes": np.clip(found["boxes"], 0, np.float32([width, height, width, height]))}
 
     def evaluate_on(self, dataset, iou="coco", kind="bbox", classes=None, **options):
@@ -201,8 +221,8 @@ class Detector(keras.Model):
         detections, targets = [], []
         keys = ("labels", "ignored", "boxes" if kind == "bbox" else "masks")
         for batch in dataset:
-            batch = {name: np.asarray(values) for name, values in batch.items() if name in ("image", *keys)}
-            found = self.detect(batch.pop("image"), **options)
+            batch = {name: np.asarray(values) for name, values in batch.items() if name in (*self.detects_from, *keys)}
+            found = self.detect(*(batch.pop(name) for name in self.detects_from), **options)
             for images, arrays in ((detections, found), (targets, batch)):
                 count = len(arrays["labels"])
                 # Without padding: 100 masks of an image, of which 3 say something, are 64 MB at 800 x 800.
@@ -261,6 +281,11 @@ def with_room(batch):
     for name in batch.keys() & {"masks", "keypoints"}:
         padding[name] = ops.zeros((count, 1, *batch[name].shape[2:]), batch[name].dtype)
     return {name: values for name, values in batch.items() if name != "ignored"} | padding
+
+
+def _filled(rows, count):
+    """The rows, the last one repeated until there are so many."""
+    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)])
 
 
 class _Hidden:

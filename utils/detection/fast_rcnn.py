@@ -1,13 +1,17 @@
 """Fast R-CNN: Girshick (ICCV 2015). The image goes through the net once; each proposal's features are cut out of its
-feature map, and two branches say what it is and how it must be moved. Faster R-CNN has the same second stage.
+feature map, and two branches say what it is and how it must be moved. Faster R-CNN has the same second stage, and finds
+the proposals itself.
 """
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from utils import boxes as geometry
 from utils.architectures.blocks import conv_relu
+from utils.backbones import backbone as build_backbone
 from utils.detection import coding, losses, matching, roi, sampling
+from utils.detection.detector import Detector, with_room
 
 WEIGHTS = (10, 10, 5, 5)  # of the coded boxes: the paper divides by their spread
 
@@ -162,3 +166,164 @@ def roi_features(maps, rois, output_size, pool="align", samples=2, **level_optio
             return found
         total = total + ops.where((own == level)[..., None, None, None], found, ops.zeros_like(found))
     return total
+
+
+def on_rois(box_head, features, training=False):
+    """The head on the features of all RoIs of a batch.
+
+    Args:
+        box_head: what `head` gives.
+        features: (B, K, h, w, C).
+        training: bool.
+
+    Returns:
+        logits (B, K, 1 + classes) and deltas (B, K, classes, 4).
+    """
+    count = features.shape[1]
+    logits, deltas = box_head(ops.reshape(features, (-1, *features.shape[2:])), training=training)
+    classes = logits.shape[-1] - 1
+    return ops.reshape(logits, (-1, count, 1 + classes)), ops.reshape(deltas, (-1, count, classes, 4))
+
+
+@keras.saving.register_keras_serializable("convnets")
+class FastRCNN(Detector):
+    """Fast R-CNN on proposals that are given, such as those of selective search. As it stands it is the paper's largest
+    one, on VGG16 without its last pool; `small` makes one for two cores.
+
+    A batch has `proposals` (B, P, 4) `xyxy` pixels besides images and truth, padded with boxes of zeros
+    (`padded_proposals`); `detect(images, proposals)` takes them as its second argument. On a batch with labels a call
+    gives what the losses need, on one without what detection needs.
+
+    A step samples RoIs as `roi_targets` says. The paper takes background from proposals with an IoU of .1 to .5 with an
+    object; here, as in Detectron2 and torchvision, all below .5 are background, and the true boxes join the proposals.
+
+    Args:
+        classes: number of classes, without the background.
+        image_shape: (height, width, channels), known.
+        backbone, weights, backbone_options: for `utils.backbones.backbone`; the last one a dict, or None.
+        level: of the backbone's map.
+        roi_samples: RoIs of an image that a step learns from; the paper's batches are 128 of two images.
+        roi_share: at most this share of them is positive.
+        roi_size: bins of a RoI's features, along each axis.
+        pool: "pool" for RoIPool, "align" for RoIAlign.
+        units: of the head's dense layers.
+        seed: of the draws.
+        name, kwargs: as for `keras.Model`.
+    """
+
+    loss_names = ("class_loss", "box_loss")
+    detects_from = ("image", "proposals")
+
+    def __init__(
+        self,
+        classes,
+        image_shape=(608, 800, 3),
+        backbone="vgg16",
+        weights=None,
+        backbone_options=None,
+        level=4,
+        roi_samples=64,
+        roi_share=0.25,
+        roi_size=7,
+        pool="pool",
+        units=(4096, 4096),
+        seed=0,
+        name="fast_rcnn",
+        **kwargs,
+    ):
+        arguments = {
+            key: value for key, value in locals().items() if key not in ("self", "__class__", "name", "kwargs")
+        }
+        body = build_backbone(backbone, image_shape, levels=[level], weights=weights, **(backbone_options or {}))
+        (features,) = keras.tree.flatten(body.output)
+        super().__init__(arguments, name=name, **kwargs)
+        self.network = keras.Model(body.input, features, name="network")
+        self.classes, self.image_shape = classes, tuple(image_shape)
+        self.level, self.roi_size, self.pool = level, roi_size, pool
+        self.roi_samples, self.roi_share = roi_samples, roi_share
+        self.box_head = head((roi_size, roi_size, features.shape[-1]), classes, units)
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=None):
+        """The image once, the head on each RoI; see the class."""
+        if not isinstance(inputs, dict) or "proposals" not in inputs:
+            raise ValueError(f"{self.name} takes a dict with image and proposals: it finds none itself")
+        if "labels" not in inputs:
+            features = self.network(inputs["image"], training=False)
+            rois = ops.cast(inputs["proposals"], "float32")
+            logits, deltas = self.second_stage(features, rois)
+            return {"rois": rois, "logits": logits, "box_deltas": deltas}
+        batch = with_room(inputs)
+        features = self.network(batch["image"], training=training)
+        proposals, boxes = (ops.cast(batch[key], "float32") for key in ("proposals", "boxes"))
+        noise = ops.concatenate([proposals, boxes], axis=1)[..., 0]
+        noise = keras.random.uniform(ops.shape(noise), seed=self.generator)
+        truth = boxes, batch["labels"], noise, batch.get("ignored")
+        targets = roi_targets(proposals, *truth, count=self.roi_samples, share=self.roi_share)
+        logits, deltas = self.second_stage(features, targets["rois"], training)
+        return {"roi_targets": targets, "logits": logits, "box_deltas": deltas}
+
+    def second_stage(self, features, rois, training=False):
+        """Class logits (B, K, 1 + C) and deltas (B, K, C, 4) of RoIs (B, K, 4)."""
+        cut = roi_features({self.level: features}, rois, self.roi_size, self.pool)
+        return on_rois(self.box_head, cut, training)
+
+    def losses_of(self, batch, outputs):
+        """The multi-task loss, its two terms apart."""
+        return head_losses(outputs["roi_targets"], outputs["logits"], outputs["box_deltas"])
+
+    def boxes_and_scores(self, outputs):
+        """Boxes (B, P, C, 4) and scores (B, P, C): each proposal, moved for each class."""
+        return class_boxes(outputs["logits"], outputs["box_deltas"], outputs["rois"])
+
+    def detect(self, images, proposals, score_threshold=0.05, iou_threshold=0.5, max_detections=100, batch_size=16):
+        """Find objects among proposals.
+
+        Args:
+            images: (B, H, W, 3), uint8 or float from 0 to 255.
+            proposals: (B, P, 4) `xyxy` pixels, boxes of zeros where an image has fewer. Another P is compiled anew.
+            score_threshold, iou_threshold, max_detections, batch_size: as for `Detector.detect`.
+
+        Returns:
+            dict as `Detector.detect` gives it.
+
+        Raises:
+            ValueError: images of another shape, or proposals of another shape or number of images.
+        """
+        images = self.checked_images(images)
+        proposals = np.asarray(ops.convert_to_numpy(proposals), np.float32)
+        if proposals.ndim != 3 or proposals.shape[::2] != (len(images), 4):
+            raise ValueError(f"{self.name} takes proposals ({len(images)}, P, 4), not {proposals.shape}")
+        given = {"image": images, "proposals": proposals}
+        return self.detect_in(given, images.shape[1:3], score_threshold, iou_threshold, max_detections, batch_size)
+
+
+def padded_proposals(proposals, count):
+    """Lists of proposals as one array.
+
+    Args:
+        proposals: list of (N, 4) `xyxy` pixels, one an image, the best first.
+        count: int: further ones are left out, and missing ones are boxes of zeros.
+
+    Returns:
+        (B, count, 4) float32.
+    """
+    padded = np.zeros((len(proposals), count, 4), np.float32)
+    for row, boxes in zip(padded, proposals):
+        kept = np.asarray(boxes, np.float32).reshape(-1, 4)[:count]
+        row[: len(kept)] = kept
+    return padded
+
+
+def small(classes, image_shape=(96, 96, 3), backbone="shapes", **options):
+    """A Fast R-CNN for two cores and objects of 14 to 50 pixels: a map of stride 8.
+
+    Args:
+        classes, image_shape, backbone: as in `FastRCNN`.
+        options: further arguments of `FastRCNN`.
+
+    Returns:
+        FastRCNN.
+    """
+    given = {"level": 3, "roi_samples": 48, "roi_size": 6, "units": (128,)} | options
+    return FastRCNN(classes, image_shape, backbone, **given)

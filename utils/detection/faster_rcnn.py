@@ -152,10 +152,7 @@ class FasterRCNN(Detector):
 
     def second_stage(self, maps, rois, training=False):
         """Class logits (B, K, 1 + C) and deltas (B, K, C, 4) of RoIs (B, K, 4)."""
-        features = self.features_of(maps, rois, self.roi_size)
-        logits, deltas = self.box_head(ops.reshape(features, (-1, *features.shape[2:])), training=training)
-        count = rois.shape[1]
-        return ops.reshape(logits, (-1, count, 1 + self.classes)), ops.reshape(deltas, (-1, count, self.classes, 4))
+        return fast_rcnn.on_rois(self.box_head, self.features_of(maps, rois, self.roi_size), training)
 
     def features_of(self, maps, rois, size):
         """Features (B, K, size, size, C) of RoIs."""

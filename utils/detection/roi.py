@@ -130,6 +130,22 @@ def roi_pool(features, boxes, output_size, scale):
     return ops.where(empty, ops.zeros_like(upper), ops.maximum(upper, lower))
 
 
+def whole_cells(boxes, stride):
+    """What RoIPool takes for a box: the whole cells that it is rounded to.
+
+    Args:
+        boxes: (..., 4) `xyxy` pixels, NumPy array.
+        stride: pixels of a cell of the map.
+
+    Returns:
+        (..., 4) float `xyxy` pixels: from the near side of the first cell to the far side of the last one, a cell at
+        least. Not cut to the map.
+    """
+    cells = np.floor(np.asarray(boxes, np.float64) / stride + 0.5)
+    first, last = cells[..., :2], np.maximum(cells[..., 2:], cells[..., :2])
+    return np.concatenate([first, last + 1], axis=-1) * stride
+
+
 def _bins(first, last, bins, cells):
     """The first cell of each bin, and the first cell after it: two (B, N, bins) int32, cut to the map."""
     size = ops.maximum(last - first + 1, 1)[..., None]

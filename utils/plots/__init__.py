@@ -50,6 +50,14 @@ from utils.plots.images import show_feature_maps, show_filters, show_images
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
 from utils.plots.segmentation import show_label_maps
+from utils.plots.two_stage import (
+    accuracy_and_time,
+    pipelines,
+    show_anchor_labels,
+    show_roi_pool,
+    show_rois,
+    stacked_times,
+)
 
 __all__ = [
     "BLACK",
@@ -63,6 +71,7 @@ __all__ = [
     "VERMILLION",
     "WIDTH",
     "YELLOW",
+    "accuracy_and_time",
     "bars",
     "block_diagram",
     "block_diagrams",
@@ -83,9 +92,11 @@ __all__ = [
     "moving_window",
     "number_equation",
     "number_matrix",
+    "pipelines",
     "png",
     "precision_recall_curve",
     "proposal_recall",
+    "show_anchor_labels",
     "show_anchors",
     "show_boxes",
     "show_candidates",
@@ -102,8 +113,11 @@ __all__ = [
     "show_occlusion",
     "show_patches",
     "show_regions",
+    "show_roi_pool",
+    "show_rois",
     "show_scenes",
     "speed_accuracy",
+    "stacked_times",
     "stage_diagram",
     "style",
     "threshold_strip",

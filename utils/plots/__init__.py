@@ -46,6 +46,7 @@ from utils.plots.detection import (
 )
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
+from utils.plots.instances import pasting_steps, show_roi_align
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
 from utils.plots.segmentation import show_label_maps
@@ -81,6 +82,7 @@ __all__ = [
     "moving_window",
     "number_equation",
     "number_matrix",
+    "pasting_steps",
     "png",
     "precision_recall_curve",
     "proposal_recall",
@@ -97,6 +99,7 @@ __all__ = [
     "show_occlusion",
     "show_patches",
     "show_regions",
+    "show_roi_align",
     "show_scenes",
     "stage_diagram",
     "style",

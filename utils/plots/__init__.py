@@ -47,6 +47,7 @@ from utils.plots.detection import (
 from utils.plots.detectors import error_bars, show_candidates, show_cells, show_grid, speed_accuracy
 from utils.plots.explorer import explore
 from utils.plots.images import show_feature_maps, show_filters, show_images
+from utils.plots.instances import pasting_steps, show_roi_align
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
 from utils.plots.segmentation import show_label_maps
@@ -93,6 +94,7 @@ __all__ = [
     "number_equation",
     "number_matrix",
     "pipelines",
+    "pasting_steps",
     "png",
     "precision_recall_curve",
     "proposal_recall",
@@ -115,6 +117,7 @@ __all__ = [
     "show_regions",
     "show_roi_pool",
     "show_rois",
+    "show_roi_align",
     "show_scenes",
     "speed_accuracy",
     "stacked_times",

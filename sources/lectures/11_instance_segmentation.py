@@ -1,0 +1,615 @@
+# %% [markdown]
+# # 11 Instance segmentation
+#
+# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/11_instance_segmentation.ipynb)
+#
+# **Which pixels are this star's, and which are the one's beside it?** A detector draws a box around each object, and most
+# pixels of a star's box are no star. A semantic segmenter names every pixel's class, and two stars that touch become one.
+# Instance segmentation wants a mask for *each object*. Mask R-CNN gets it with one small branch on Faster R-CNN, and with
+# the care not to round.
+#
+# You will be able to
+#
+# - tell instance from semantic segmentation, and measure it by mask AP;
+# - say what RoIPool rounds away and RoIAlign keeps, on one box and in the accuracy of a trained net;
+# - build the mask branch, its targets and its loss, and say why classes do not compete;
+# - give masks to the right boxes at the right time, and measure what another order costs;
+# - paste small soft masks into the image;
+# - turn the same branch into a finder of keypoints.
+#
+# It takes about an hour and a half to read and ten to fifteen minutes to run.
+
+# %% tags=["setup"]
+# On Colab this installs the course; anywhere else it only looks whether the course is there.
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
+    address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    importlib.invalidate_caches()
+found = importlib.util.find_spec("utils")
+if found is None:
+    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+folders = list(found.submodule_search_locations or [])
+if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
+    hiding = found.origin or folders[0]
+    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+_ = importlib.import_module("utils")
+
+# %% tags=["parameters"]
+seed: int = 0  # [0, ] where the random numbers of this notebook start
+source: str = "shapes"  # a data set with instance masks, by name, or the path of a folder in COCO's form
+on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
+image_size: int = 96  # [64, 1024] height and width that its images are brought to; a multiple of 32
+stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
+most: int = 3000  # [16, ] training images, at most
+tested: int = 150  # [4, ] test images, at most
+network: str = "shapes"  # the backbone: the course's small one, or a network of keras.applications with its weights
+sizes: list[float] = [16, 24, 36, 48]  # sides of the anchors, in pixels
+kept: int = 20  # [1, 300] detections of an image, at most
+rate: float = 1.5e-3  # [1e-6, 0.1] highest learning rate
+steps: int = 900  # [2, 100000] steps of the net at stride 8
+pair_steps: int = 600  # [2, 100000] steps of each of the two nets at stride 16, with RoIPool and with RoIAlign
+timed: int = 10  # [1, 1000] answers over which a time is the median
+
+# %%
+import time
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from keras import ops
+from scipy import ndimage
+
+from utils import data, plots, training
+from utils.data import shapes
+from utils.detection import evaluation, mask_rcnn, nms, roi
+from utils.plots.scenes import coloured
+from utils.results import record
+from utils.session import start
+
+start(seed)
+
+# %% [markdown]
+# ## What is asked
+#
+# One scene with two shapes of one class that touch. Detection knows that they are two, and not which pixels are whose;
+# semantic segmentation knows the pixels of the class, and not that they are two.
+
+
+# %%
+def touching(scene):
+    """Whether two objects of one class of a scene share an outline."""
+    for first in range(len(scene.labels)):
+        near = ndimage.binary_dilation(scene.masks[first] > 0, iterations=2)
+        for second in range(first):
+            if scene.labels[first] == scene.labels[second] and (near & (scene.masks[second] > 0)).any():
+                return True
+    return False
+
+
+drawn = (shapes.scene(index, "test", config="crowded", image_size=(128, 128)) for index in range(300))
+scene = next(one for one in drawn if touching(one))
+shape_names = data.describe("shapes").classes
+
+# %% tags=["thumbnail"]
+figure, axes = plt.subplots(1, 3, figsize=(8, 3))
+plots.draw_objects(scene.image, scene.boxes, scene.labels, classes=shape_names, names=False, ax=axes[0])
+axes[1].imshow(coloured(scene.image, scene.mask))
+plots.draw_objects(scene.image, None, np.arange(len(scene.labels)), scene.masks, names=False, ax=axes[2])
+for ax, title in zip(axes, ["detection", "semantic segmentation", "instance segmentation"]):
+    ax.set_title(title, fontsize=10)
+    ax.set(xticks=[], yticks=[])
+
+# %% [markdown]
+# > **What the slide says.** "Mask R-CNN: semantic segmentation." It is *instance* segmentation: it gives a mask for each
+# > object that it detects, and says nothing about the ground, the sky or the road.
+#
+# There were two roads to instances. One goes from segments to objects: DeepMask (Pinheiro, Collobert and Dollár, 2015)
+# slid a net over the image that gave for the centre of each window one mask and one score, "is there an object, centred
+# and whole?"; a Fast R-CNN then named the segments. That is accurate and slow, and the mask comes before anyone knows
+# what it shows. The other goes from objects to segments: find boxes first, then say which pixels of the box belong.
+# **Mask R-CNN** (He et al., 2017) is the second road at its shortest: Faster R-CNN of topic 10, and beside "which class?"
+# and "which box?" a third branch, "which pixels?".
+#
+# ## The data
+
+
+# %%
+def read(split):
+    """Dict of images, boxes, labels, masks, and of what else the data has for its objects."""
+    images, truth = data.arrays(source, split, image_size, channels=3, target="boxes", on_error=on_error)
+    if "masks" not in truth:
+        raise ValueError(f"{source} has boxes, but no masks of its objects")
+    if stretch:
+        low, high = np.percentile(images, (1, 99.8), axis=(1, 2, 3), keepdims=True)
+        images = np.clip((images - low) * 255 / np.maximum(high - low, 1), 0, 255).astype("uint8")
+    wanted = ("boxes", "labels", "masks", "ignored", "keypoints")
+    return {"image": images} | {key: truth[key] for key in wanted if key in truth}
+
+
+names = data.chosen(source, "boxes", on_error, classes=1).classes
+train_set, test_set = read(f"train[:{most}]"), read(f"test[:{tested}]")
+kinds = train_set["keypoints"].shape[2] if "keypoints" in train_set else 0
+there = test_set["labels"] >= 0
+print(f"{source}: {len(train_set['image']):,} training and {len(there):,} test images, {len(names)} classes")
+print(f"{there.sum() / len(there):.1f} objects an image, {kinds} kinds of keypoints")
+
+# %%
+first = {key: values[:4] for key, values in test_set.items() if key != "keypoints"}
+plots.show_objects(first.pop("image"), first, classes=names)
+
+# %% [markdown]
+# How much of its box does an object fill? If we answered with the filled box, the mask's IoU would be just that share.
+
+# %%
+sides = test_set["boxes"][..., 2:] - test_set["boxes"][..., :2]
+share = test_set["masks"].sum(axis=(2, 3))[there] / np.prod(sides, axis=-1)[there]
+by_class = {names[label]: share[test_set["labels"][there] == label] for label in range(len(names))}
+plots.bars({name: values.mean() for name, values in by_class.items() if len(values)}, xlabel="share of its box")
+
+# %% [markdown]
+# ## RoIAlign
+#
+# The mask branch looks at the features in the box, so first these must be cut out. Fast R-CNN's **RoIPool** rounds twice:
+# the box to whole cells of the map, and the bins to whole cells again. For a class that hardly matters: a star moved by
+# three pixels is a star. A mask moved by three pixels is wrong along its whole outline.
+#
+# How far can rounding move a corner? By half a cell. At a stride of 16 that is 8 pixels of the image.
+#
+# **RoIAlign** rounds nothing. It puts 2 × 2 points into each bin, reads the map at each by bilinear interpolation between
+# the four nearest cells' centres, and takes the mean. In the figure, crosses are the cells' centres, dots the points.
+
+# %%
+one = int(np.argmax(there.sum(axis=1)))
+image = test_set["image"][one]
+largest = int(np.argmax(np.prod(sides[one], axis=-1)))
+box = test_set["boxes"][one, largest] + np.float32([-2.5, -1.5, 2.5, 1.5])
+stride = 16
+rounded = np.floor(box / stride + 0.5)
+cells = np.concatenate([rounded[:2], np.maximum(rounded[2:] + 1, rounded[:2] + 1)]) * stride
+_, axes = plt.subplots(1, 2, figsize=(7.5, 3.8))
+plots.show_boxes(
+    image, [box, cells], [plots.BLUE, plots.VERMILLION], title="RoIPool: the cells that it takes", ax=axes[0]
+)
+plots.show_roi_align(image, box, stride, 3, title="RoIAlign: the points that it reads", ax=axes[1])
+print("corners moved by", np.abs(cells - box).round(1), "pixels")
+
+# %% [markdown]
+# (The orange box is larger than "rounded" lets one expect: in the authors' code the last cell that the rounding gives
+# belongs to the box.)
+#
+# A test that needs no net: a map whose value *is* the x of the cell's centre. Each bin should then say where it looks. We
+# push a box of 48 pixels to the right, pixel by pixel, and ask its leftmost of three bins. Its true centre lies 8 pixels
+# inside the box, always: we expect a flat line from RoIAlign, and a sawtooth of the height of a cell from RoIPool.
+
+# %%
+side = 12
+centres = (np.arange(side) + 0.5) * stride
+ramp = np.broadcast_to(centres[None, None, :, None], (1, side, side, 1)).astype("float32")
+shifts = np.arange(0, 48, 0.5)
+moved = np.stack([[40 + s, 50, 88 + s, 98] for s in shifts]).astype("float32")[None]
+aligned = ops.convert_to_numpy(roi.roi_align(ramp, moved, 3, 1 / stride))[0, :, 1, 0, 0] - moved[0, :, 0]
+pooled = ops.convert_to_numpy(roi.roi_pool(ramp, moved, 3, 1 / stride))[0, :, 1, 0, 0] - moved[0, :, 0]
+figure, ax = plt.subplots(figsize=(7, 3))
+ax.plot(shifts, aligned, label="RoIAlign")
+ax.plot(shifts, pooled, label="RoIPool")
+ax.axhline(8, color=plots.GREY, linestyle="--", label="the bin's centre")
+ax.set(xlabel="the box moves to the right by ... pixels", ylabel="where the bin looks,\npixels from the box's left")
+ax.legend(fontsize=9)
+
+# %% tags=["nbval-check-output"]
+print(f"RoIAlign is off by {np.abs(aligned - 8).max():.1f} pixels at most")
+print(f"RoIPool moves by {np.ptp(pooled):.1f} pixels while the object moves with its box")
+
+# %% [markdown]
+# What it is worth, the paper's own figures for masks on COCO (table 2c of the paper; ResNet-50-C4, one map of stride
+# 16). RoIWarp (Dai et al., 2016) interpolates as well, but on a box that was rounded first.
+
+# %%
+paper = pd.DataFrame(
+    [
+        ("RoIPool", "max", 26.9, 48.8, 26.4),
+        ("RoIWarp", "max", 27.2, 49.2, 27.1),
+        ("RoIWarp", "average", 27.1, 48.9, 27.1),
+        ("RoIAlign", "max", 30.2, 51.0, 31.8),
+        ("RoIAlign", "average", 30.3, 51.2, 31.5),
+    ],
+    columns=["layer", "bins are", "AP", "AP50", "AP75"],
+).set_index(["layer", "bins are"])
+gains = 100 * (paper.loc[("RoIAlign", "max")] / paper.loc[("RoIPool", "max")] - 1)
+print("RoIAlign (max) over RoIPool:", ", ".join(f"{name} +{gain:.0f} %" for name, gain in gains.items()))
+paper
+
+# %% [markdown]
+# Three lessons. Interpolation is not what helps: RoIWarp interpolates and gains .3. Not rounding is. And the gain is small
+# where half an overlap is enough (AP50) and a fifth where the mask must fit (AP75). We measure the same below, trained
+# twice.
+#
+# ## The mask branch
+#
+# Features of 14 × 14 bins, a few 3 × 3 convolutions, one transposed convolution that doubles, and a 1 × 1 convolution: 28
+# × 28 logits, **one mask for each class**. The paper's branch has four convolutions of 256 filters; ours has two of 64.
+
+# %%
+shape = (image_size, image_size, 3)
+published = mask_rcnn.mask_head((14, 14, 256), 80)
+plots.block_diagram(published, title="The paper's branch for COCO's 80 classes")
+print(f"{published.count_params():,} parameters")
+
+# %% [markdown]
+# Why a mask for each class, and not one softmax over classes for each pixel, as in topic 07? Because the class is known:
+# the class branch says it. The mask branch answers 80 yes-or-no questions, "if this is a dog, which pixels are dog?", and
+# the class branch picks one. The classes do not compete for a pixel, so the branch need not find out again what the
+# other branch knows. In the paper (table 2b) a softmax in its place loses 5.5 points of AP: 24.8 for 30.3.
+#
+# At training a RoI on an object of class k has a loss on mask k alone: binary cross-entropy, mean over its pixels. RoIs on
+# background have none.
+#
+# ## Mask targets
+#
+# What should the 28 × 28 pixels say? The RoI is not the true box, only close to it. So the target is what the true mask
+# looks like *through the RoI*: RoIAlign once more, on the true mask as a map of stride 1. Pixels of the object outside the
+# RoI are lost, and no mask will get them back.
+
+# %%
+label, mask = test_set["labels"][one, largest], test_set["masks"][one, largest]
+true_box = test_set["boxes"][one, largest]
+width, height = true_box[2:] - true_box[:2]
+rois = true_box + np.float32([[0, 0, 0, 0], [-5, -4, 6, 3], [0.3 * width, 0.2 * height, 6, 3]])
+matched = np.full((1, 3), largest)
+targets = ops.convert_to_numpy(mask_rcnn.mask_targets(test_set["masks"][one][None], rois[None], matched, 28))[0]
+_, axes = plt.subplots(1, 4, figsize=(8, 2.4))
+plots.show_boxes(image, rois, [plots.BLUE, plots.VERMILLION, plots.GREEN], title="three RoIs", ax=axes[0])
+for ax, target, text in zip(axes[1:], targets, ["blue: the true box", "orange: larger", "green: cuts it off"]):
+    ax.imshow(target, cmap="cividis", vmin=0, vmax=1)
+    ax.set_title(text, fontsize=10)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+
+# %% [markdown]
+# ## Pasting
+#
+# At test the way back: from 28 × 28 to the size of the box, in its place. The order matters: **enlarge the soft mask,
+# then cut at .5**. The soft values say where in a small pixel the outline runs; whoever cuts first gets steps as large as
+# the small pixels.
+#
+# Enlarging is RoIAlign's arithmetic the other way round. The centre of the image's column x lies at
+# (x + .5 − left) / width · 28 − .5 in small pixels, and takes its value from the two around it; so there is one matrix for
+# the columns and one for the rows, and the pasted mask is rows · mask · columnsᵀ.
+
+# %%
+small = targets[:1]
+enlarged = ops.convert_to_numpy(mask_rcnn.enlarge(small[None], true_box[None, None], *shape[:2]))[0, 0]
+plots.pasting_steps(image, true_box, small[0], enlarged, enlarged >= 0.5)
+
+# %% [markdown]
+# How good can a mask be at all, if the branch made no error? We cut all true masks out of their own boxes at several
+# sizes, and paste them in four ways. What is lost is the branch's ceiling.
+
+
+# %%
+def pasted(masks, boxes, way):
+    """Masks (N, s, s) of boxes (N, 4), pasted: "bilinear", "bicubic", "hard" (cut first) or "nearest"."""
+    if way == "bicubic":  # enlarged eight times by bicubic interpolation, then laid on the image
+        large = 8 * masks.shape[-1]
+        masks = ops.convert_to_numpy(ops.image.resize(masks[..., None], (large, large), interpolation="bicubic"))[
+            ..., 0
+        ]
+    elif way == "hard":
+        masks = (masks >= 0.5).astype("float32")
+    elif way == "nearest":
+        masks = masks.repeat(8, axis=1).repeat(8, axis=2)
+    return ops.convert_to_numpy(mask_rcnn.paste(masks[:, None], boxes[:, None], *shape[:2]))[:, 0]
+
+
+def iou_of(a, b):
+    """IoU of each mask with its partner (N,)."""
+    return (a & b).sum(axis=(1, 2)) / np.maximum((a | b).sum(axis=(1, 2)), 1)
+
+
+# %%
+few = slice(0, min(60, len(there)))
+every = np.broadcast_to(np.arange(there.shape[1], dtype="int32"), there[few].shape)
+truth, true_boxes = test_set["masks"][few][there[few]] > 0, test_set["boxes"][few][there[few]]
+ways, ceiling = ("bilinear", "bicubic", "hard", "nearest"), {}
+for size in (7, 14, 28, 56):
+    cut = mask_rcnn.mask_targets(test_set["masks"][few], test_set["boxes"][few], every, size)
+    cut = ops.convert_to_numpy(cut)[there[few]]
+    ceiling[size] = {way: iou_of(pasted(cut, true_boxes, way), truth).mean() for way in ways}
+
+# %%
+table = pd.DataFrame(ceiling).T
+figure, ax = plt.subplots(figsize=(6, 3.2))
+for way, colour in zip(ways, plots.PALETTE):
+    ax.plot(table.index, table[way], "o-", color=colour, label=way)
+ax.set(xscale="log", xticks=table.index, xticklabels=table.index, xlabel="side of the small mask", ylabel="mean IoU")
+ax.minorticks_off()
+ax.legend(fontsize=9)
+record(ceiling_14=table.loc[14, "bilinear"], ceiling_28=table.loc[28, "bilinear"], hard_14=table.loc[14, "hard"])
+soft_gain = table.loc[14, "bilinear"] - table.loc[14, "hard"]
+print(f"14 x 14: cutting last instead of first is worth {soft_gain:.3f}")
+print(f"14 x 14: bicubic instead of bilinear is worth {table.loc[14, 'bicubic'] - table.loc[14, 'bilinear']:.3f}")
+
+# %% [markdown]
+# The objects here are twenty to fifty pixels large, so that 28 × 28 loses little; an object of 400 pixels has 14 pixels of
+# the image for each pixel of its mask, and its outline is as smooth as that. PointRend (Kirillov et al., 2020) asks again
+# at the points where the soft mask is near .5, and only there.
+#
+# ## Training
+#
+# Six losses at most, added up: the four of Faster R-CNN, the masks', and the keypoints' if there are any. Of the 48 RoIs
+# of an image that the box branch learns from, 12 at most lie on objects, and the two new branches see only those.
+
+
+# %%
+def mirrored(batch, rng):
+    """The batch, half of its images mirrored, with their boxes and masks. (Keypoints have names such as "left": no.)"""
+    turned = rng.random(len(batch["image"])) < 0.5
+    batch = batch | {key: batch[key].copy() for key in ("image", "boxes", "masks")}
+    batch["image"][turned] = batch["image"][turned][:, :, ::-1]
+    batch["masks"][turned] = batch["masks"][turned][..., ::-1]
+    left, top, right, bottom = np.moveaxis(batch["boxes"][turned], -1, 0)
+    batch["boxes"][turned] = np.stack([image_size - right, top, image_size - left, bottom], axis=-1)
+    return batch
+
+
+def train(net, count):
+    """So many steps on 16 images each; returns the losses, part by part, every 50 steps."""
+    schedule = training.WarmupHoldDecay(rate, count, warmup=count // 10)
+    net.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0))
+    rng, curves = np.random.default_rng(seed), {}
+    for first_step in range(0, count, 50):
+        rows = rng.integers(len(train_set["image"]), size=16 * min(50, count - first_step))
+        batch = {key: values[rows] for key, values in train_set.items()}
+        batch = batch if kinds else mirrored(batch, rng)
+        for name, values in net.fit(batch, batch_size=16, shuffle=False, verbose=0).history.items():
+            curves.setdefault(name, []).extend(values)
+    return curves
+
+
+# %%
+known = hasattr(keras.applications, network)  # then its ImageNet weights are taken
+options = {"weights": "imagenet" if known else None, "sizes": [sizes]}
+keras.utils.set_random_seed(seed)
+net = mask_rcnn.small(len(names), shape, network, keypoints=kinds, **options)
+print(f"{net.count_params():,} parameters, of them {net.mask_head.count_params():,} for the masks")
+curves = train(net, steps)
+at = np.minimum(50 * np.arange(1, len(curves["loss"]) + 1), steps)
+parts = {name.replace("_", " "): values for name, values in curves.items() if name != "loss"}
+plots.curves(parts, x=at, xlabel="step", ylabel="loss", log_y=True)
+
+# %% [markdown]
+# ### Mask AP
+#
+# Average precision as in topic 08, with one change: a detection belongs to an object if their *masks* overlap, IoU of
+# pixels in the place of IoU of boxes. What to compare with? The filled box: a mask that anyone has who has a detector.
+
+
+# %%
+def judged(found, kind):
+    """COCO's figures on the test images."""
+    return evaluation.evaluate(found, test_set, kind=kind, classes=len(names))
+
+
+def filled(found):
+    """The detections, with their boxes for masks."""
+    masks = np.zeros((*found["labels"].shape, *shape[:2]), bool)
+    for image, place in np.argwhere(found["labels"] >= 0):
+        left, top, right, bottom = found["boxes"][image, place].round().astype(int)
+        masks[image, place, top:bottom, left:right] = True
+    return found | {"masks": masks}
+
+
+found = net.detect(test_set["image"], max_detections=kept)
+figures = {
+    "boxes": judged(found, "bbox"),
+    "masks": judged(found, "segm"),
+    "filled boxes": judged(filled(found), "segm"),
+}
+pd.DataFrame({name: {key: row[key] for key in ("AP", "AP50", "AP75")} for name, row in figures.items()}).T.round(3)
+
+# %%
+record(box_ap=figures["boxes"]["AP"], mask_ap=figures["masks"]["AP"], mask_ap50=figures["masks"]["AP50"])
+record(filled_ap=figures["filled boxes"]["AP"])
+shown = {key: values[:8] for key, values in found.items() if key != "keypoints"}
+shown["labels"] = np.where(shown["scores"] > 0.5, shown["labels"], -1)
+plots.show_objects(test_set["image"][:8], shown, classes=names)
+
+# %% [markdown]
+# ## Which boxes get a mask, and when
+#
+# In training the mask branch runs beside the box branch, on the same RoIs. At test it does **not**. First the box branch
+# moves the proposals and names them, suppression leaves the best 100 at most, and only these boxes get a mask. That is
+# faster, since there are fewer boxes; and it is better, since the boxes lie better. We measure both: the same net, and in
+# the second case the mask of a detection is the mask of the *proposal* that it came from, pasted into that proposal.
+
+
+# %%
+def in_parallel(images):
+    """Detections whose masks were made of the proposals, before the boxes moved."""
+    outputs = net(images, training=False)
+    boxes, scores = net.boxes_and_scores(outputs)
+    found = nms.select(boxes, scores, 0.05, 0.5, kept)
+    logits = net.mask_logits(outputs["maps"], outputs["rois"])  # of every proposal
+    at = ops.maximum(found["indices"], 0)
+    rois = ops.take_along_axis(outputs["rois"], at[..., None], axis=1)
+    own = ops.take_along_axis(ops.sigmoid(logits), at[..., None, None, None], axis=1)
+    soft = mask_rcnn.masks_of_class(own, found["labels"])
+    return found | {"masks": mask_rcnn.paste(soft, rois, *shape[:2])}
+
+
+batches = [test_set["image"][begin : begin + 10] for begin in range(0, len(there), 10)]
+answers = [keras.tree.map_structure(ops.convert_to_numpy, in_parallel(batch)) for batch in batches]
+parallel = {key: np.concatenate([answer[key] for answer in answers]) for key in answers[0]}
+parallel_ap = judged(parallel, "segm")["AP"]
+
+
+# %%
+def seconds(function, inputs):
+    """CPU seconds of a call, the median over several; the first one is not counted."""
+    times = []
+    for _ in range(timed + 1):
+        began = time.process_time()
+        keras.tree.map_structure(ops.convert_to_numpy, function(*inputs))
+        times.append(time.process_time() - began)
+    return float(np.median(times[1:]))
+
+
+maps = net.network(test_set["image"][:1], training=False)["maps"]
+proposals = net(test_set["image"][:1], training=False)["rois"]
+ten = ops.convert_to_tensor(found["boxes"][:1, :10])
+cost = {f"{proposals.shape[1]} proposals": seconds(net.mask_logits, (maps, proposals))}
+cost["10 detections"] = seconds(net.mask_logits, (maps, ten))
+_, axes = plt.subplots(1, 2, figsize=(8, 2.2))
+plots.bars(
+    {name: 1000 * value for name, value in cost.items()}, xlabel="CPU milliseconds of the mask branch", ax=axes[0]
+)
+both = {"detections' masks": figures["masks"]["AP"], "proposals' masks": parallel_ap}
+plots.bars(both, xlabel="mask AP", ax=axes[1])
+record(parallel_ap=parallel_ap, order_gain=figures["masks"]["AP"] - parallel_ap)
+
+# %% [markdown]
+# ## RoIAlign against RoIPool, trained
+#
+# Two nets, the same in everything but the layer that cuts features out: on one map of stride 16, as in the paper's table,
+# with the same first weights and the same images in the same order. Shapes of twenty to fifty pixels are one to three
+# cells large there, so that rounding must hurt. We expect AP50 to fall by less than AP75, as shares of themselves.
+
+# %%
+pair = {}
+for pool in ("pool", "align"):
+    keras.utils.set_random_seed(seed)
+    rival = mask_rcnn.small(len(names), shape, network, levels=(4,), keypoints=kinds, pool=pool, **options)
+    train(rival, pair_steps)
+    pair[pool] = judged(rival.detect(test_set["image"], max_detections=kept), "segm")
+    del rival
+
+# %%
+measured = pd.DataFrame(
+    {name: {key: pair[pool][key] for key in ("AP", "AP50", "AP75")} for name, pool in (("RoIPool", "pool"), ("RoIAlign", "align"))}
+).T  # fmt: skip
+measured.plot.bar(rot=0, figsize=(6, 3), color=plots.PALETTE[:3], ylabel="of masks, stride 16")
+for key in ("AP", "AP50", "AP75"):
+    before, after = pair["pool"][key], pair["align"][key]
+    print(f"{key}: {before:.3f} with RoIPool, {after:.3f} with RoIAlign")
+record(pool_ap75=pair["pool"]["AP75"], align_ap75=pair["align"]["AP75"], align_ap50=pair["align"]["AP50"])
+record(pool_ap50=pair["pool"]["AP50"], align_gain_ap75=pair["align"]["AP75"] - pair["pool"]["AP75"])
+
+# %% [markdown]
+# One run of each with one seed: for the size of the gain see the band in the course's report, which was measured with
+# several.
+#
+# ## Keypoints
+#
+# A keypoint is a mask of a single pixel. The branch gives one map for each kind of keypoint, 56 × 56 in the paper (eight
+# convolutions on 14 × 14 features, a transposed convolution to 28 × 28, bilinear interpolation to 56 × 56), with the
+# softmax over all *places* of the map, since exactly one is right: a classifier with 3,136 classes for each of 17 points.
+#
+# > **What the slide says.** "The keypoint head gives 28 × 28 × 17." That is before the last step: the paper enlarges to 56
+# > × 56, and says why: keypoints need a finer place than masks.
+#
+# The drawn shapes have keypoints: a centre and the tips of the outline. Target and answer of one object: the bin of the
+# true place, and back. In a box of 40 pixels a bin of 56 is .7 pixels wide, so what comes back is off by .36 pixels at
+# most along each axis.
+
+# %%
+points_of = data.arrays("shapes", "test[:40]", target="boxes")[1]
+real = points_of["labels"] >= 0
+own = np.broadcast_to(np.arange(real.shape[1], dtype="int32"), real.shape)
+off = {}
+for size in (14, 28, 56):
+    bins, inside = mask_rcnn.keypoint_targets(points_of["keypoints"], points_of["boxes"], own, size)
+    logits = 30 * ops.one_hot(bins, size * size)  # (B, K, N, places): a branch without errors
+    logits = ops.reshape(ops.transpose(logits, (0, 1, 3, 2)), (*real.shape, size, size, -1))
+    decoded = ops.convert_to_numpy(mask_rcnn.decode_keypoints(logits, points_of["boxes"]))
+    error = np.linalg.norm(decoded[..., :2] - points_of["keypoints"][..., :2], axis=-1)
+    off[f"{size} x {size}"] = error[ops.convert_to_numpy(inside) & real[..., None]].mean()
+plots.bars(off, xlabel="mean error in pixels of a branch that makes none")
+
+# %%
+if kinds:
+    labels = np.where(found["scores"] > 0.5, found["labels"], -1)[:4]
+    points = found["keypoints"][:4].copy()
+    sure = points[..., 2] > 0.15
+    points[..., 2] = np.where(sure, 2, 0)
+    plots.show_objects(test_set["image"][:4], labels=labels, keypoints=points, classes=names)
+else:
+    print(f"{source} has no keypoints: this net has learnt none")
+
+# %% [markdown]
+# Each map has a highest place, whether the object has that point or not: a circle has no lower left tip, and its map
+# spreads. The picture leaves out what has a score below .15. How far off are the points that are there?
+
+# %%
+if kinds:
+    distances = []
+    for image, place in np.argwhere(there):
+        same = (found["labels"][image] == test_set["labels"][image, place]) & (found["scores"][image] > 0.5)
+        overlap = np.array([(m & (test_set["masks"][image, place] > 0)).sum() for m in found["masks"][image]]) * same
+        if overlap.max() > 0:
+            true = test_set["keypoints"][image, place]
+            told = found["keypoints"][image, overlap.argmax()]
+            distances.extend(np.linalg.norm(told[:, :2] - true[:, :2], axis=-1)[true[:, 2] > 0])
+    figure, ax = plt.subplots(figsize=(6, 2.6))
+    ax.hist(np.clip(distances, 0, 15), bins=30, color=plots.BLUE)
+    ax.set(xlabel="pixels from the true keypoint (15 and more at the end)", ylabel="keypoints")
+    record(keypoint_error=float(np.median(distances)))
+
+# %% [markdown]
+# ## What came after
+#
+# Two strands joined: *things*, which are counted, and *stuff*, which is not. **Panoptic segmentation** (Kirillov et al.,
+# 2019) asks for both at once: every pixel has a class, and pixels of things an object's number too; no two masks overlap.
+# Its measure, panoptic quality, is the mean IoU of the matched segments times the F1 score of matching.
+#
+# **Mask2Former** (Cheng et al., 2022) has no boxes, anchors or suppression: a hundred learnt queries look at the pixels'
+# features through attention, each only where its last mask was, and each answers with a class and a mask. One net, trained
+# anew for each task, leads in semantic, instance and panoptic segmentation.
+#
+# **Segment Anything** (SAM; Kirillov et al., 2023) is asked with points or boxes and answers with masks, without a class.
+# Its encoder sees the image once, and its small decoder answers each prompt in milliseconds. It was trained on 1.1 billion
+# masks, most of which an earlier version of it had drawn.
+#
+# | | year | from what | gives | classes compete? |
+# |---|---|---|---|---|
+# | DeepMask | 2015 | windows | a mask and a score for each window | no class |
+# | Mask R-CNN | 2017 | boxes of a detector | a mask for each box and class | no |
+# | Panoptic FPN | 2019 | Mask R-CNN and a semantic branch on one pyramid | things and stuff | for stuff |
+# | Mask2Former | 2022 | learnt queries | a class and a mask for each query | between queries |
+# | SAM | 2023 | prompts: points, boxes | masks | no class |
+#
+# ## Summary
+#
+# You can now
+#
+# - measure masks by AP, and know what a filled box scores;
+# - explain with a ramp of numbers what RoIPool rounds away, and where RoIAlign reads the map;
+# - give each RoI the part of the true mask that it can see, and paste a small mask back without steps;
+# - order inference so that it is faster and better at once;
+# - use the same branch for keypoints, with a softmax over places.
+#
+# ## Exercises
+#
+# 1. (easy) Set `kept` to 3. What happens to mask AP, and to the time? *Hint: how many objects has an image at most?*
+# 2. (medium) Read the map at one point in each bin (`samples=1`) and at nine. Does it matter? *Hint: the paper says no,
+#    as long as nothing is rounded.*
+# 3. (medium) Train the mask branch with a softmax over classes in the place of the sigmoids. *Hint: a subclass of
+#    `MaskRCNN` with its own `losses_of`.*
+# 4. (hard) Find the test-time gain of a pyramid on scenes of mixed sizes: `channels=64, levels=(2, 3, 4), canonical=40`
+#    and a list of anchor sizes for each level.
+#
+# ## Further reading
+#
+# - K. He, G. Gkioxari, P. Dollár, R. Girshick, *Mask R-CNN*, ICCV 2017.
+# - P. Pinheiro, R. Collobert, P. Dollár, *Learning to segment object candidates*, NIPS 2015.
+# - J. Dai, K. He, J. Sun, *Instance-aware semantic segmentation via multi-task network cascades*, CVPR 2016.
+# - A. Kirillov, K. He, R. Girshick, C. Rother, P. Dollár, *Panoptic segmentation*, CVPR 2019.
+# - A. Kirillov, Y. Wu, K. He, R. Girshick, *PointRend: image segmentation as rendering*, CVPR 2020.
+# - B. Cheng, I. Misra, A. Schwing, A. Kirillov, R. Girdhar, *Masked-attention mask transformer for universal image
+#   segmentation*, CVPR 2022.
+# - A. Kirillov et al., *Segment anything*, ICCV 2023.

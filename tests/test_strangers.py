@@ -47,11 +47,13 @@ BOXES = {
     "10/lecture": ["source"],
     "10/solution": ["source"],
 }
+OUTLINES = {"11/lecture": ["source"], "11/solution": ["source"]}
 QUICK = {("02/solution", "classes, 12 each"), ("06/solution", "classes, grey and tiny, one split")}
 
 
 def cases():
-    for notebooks, layouts in ((LABELS, ("classes",)), (MASKS, ("pairs", "coco")), (BOXES, ("coco", "voc"))):
+    served = ((LABELS, ("classes",)), (MASKS, ("pairs", "coco")), (BOXES, ("coco", "voc")), (OUTLINES, ("coco",)))
+    for notebooks, layouts in served:
         for notebook, parameters in notebooks.items():
             for kind, options in FOLDERS.items():
                 if options["layout"] in layouts:
@@ -92,6 +94,8 @@ def test_a_notebook_reaches_its_end_on_a_strangers_folder(notebook, parameters, 
         ("08/solution", "source", "pairs, train and val", "this notebook needs boxes"),
         ("09/lecture", "source", "classes, train and val", "this notebook needs boxes"),
         ("10/lecture", "source", "classes, train and val", "this notebook needs boxes"),
+        ("11/lecture", "source", "pairs, train and val", "this notebook needs boxes"),
+        ("11/solution", "source", "voc, train and val", "this notebook needs a mask for each object"),
     ],
 )
 def test_a_folder_that_a_notebook_cannot_serve_is_told_in_one_line(notebook, parameter, kind, words, tmp_path):

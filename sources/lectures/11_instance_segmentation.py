@@ -3,19 +3,18 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/11_instance_segmentation.ipynb)
 #
-# **Which pixels are this star's, and which are the one's beside it?** A detector draws a box around each object, and most
-# pixels of a star's box are no star. A semantic segmenter names every pixel's class, and two stars that touch become one.
-# Instance segmentation wants a mask for *each object*. Mask R-CNN gets it with one small branch on Faster R-CNN, and with
-# the care not to round.
+# **Two stars touch. Which pixels belong to which?** A detector draws a box around each, and many pixels of a star's box
+# belong to no star. A semantic segmenter names every pixel's class, and the two stars become one region. Instance
+# segmentation wants a mask for *each object*. Mask R-CNN adds one small branch to Faster R-CNN, and stops rounding boxes.
 #
 # You will be able to
 #
 # - tell instance from semantic segmentation, and measure it by mask AP;
 # - say what RoIPool rounds away and RoIAlign keeps, on one box and in the accuracy of a trained net;
 # - build the mask branch, its targets and its loss, and say why classes do not compete;
-# - give masks to the right boxes at the right time, and measure what another order costs;
+# - say which boxes get a mask at test and when, and measure what another order costs;
 # - paste small soft masks into the image;
-# - turn the same branch into a finder of keypoints.
+# - find keypoints with the same kind of branch.
 #
 # It takes about an hour and a half to read and ten to fifteen minutes to run.
 
@@ -51,8 +50,8 @@ network: str = "shapes"  # the backbone: the course's small one, or a network of
 sizes: list[float] = [16, 24, 36, 48]  # sides of the anchors, in pixels
 kept: int = 20  # [1, 300] detections of an image, at most
 rate: float = 1.5e-3  # [1e-6, 0.1] highest learning rate
-steps: int = 900  # [2, 100000] steps of the net at stride 8
-pair_steps: int = 600  # [2, 100000] steps of each of the two nets at stride 16, with RoIPool and with RoIAlign
+steps: int = 500  # [2, 100000] steps of the net at stride 8
+pair_steps: int = 300  # [2, 100000] steps of each of the two nets at stride 16, with RoIPool and with RoIAlign
 timed: int = 10  # [1, 1000] answers over which a time is the median
 
 # %%
@@ -77,8 +76,8 @@ start(seed)
 # %% [markdown]
 # ## What is asked
 #
-# One scene with two shapes of one class that touch. Detection knows that they are two, and not which pixels are whose;
-# semantic segmentation knows the pixels of the class, and not that they are two.
+# In the scene below, two shapes of one class touch. Detection says that there are two, but not which pixels belong to
+# which. Semantic segmentation says which pixels belong to the class, but not that there are two objects.
 
 
 # %%
@@ -109,12 +108,12 @@ for ax, title in zip(axes, ["detection", "semantic segmentation", "instance segm
 # > **What the slide says.** "Mask R-CNN: semantic segmentation." It is *instance* segmentation: it gives a mask for each
 # > object that it detects, and says nothing about the ground, the sky or the road.
 #
-# There were two roads to instances. One goes from segments to objects: DeepMask (Pinheiro, Collobert and Dollár, 2015)
-# slid a net over the image that gave for the centre of each window one mask and one score, "is there an object, centred
-# and whole?"; a Fast R-CNN then named the segments. That is accurate and slow, and the mask comes before anyone knows
-# what it shows. The other goes from objects to segments: find boxes first, then say which pixels of the box belong.
-# **Mask R-CNN** (He et al., 2017) is the second road at its shortest: Faster R-CNN of topic 10, and beside "which class?"
-# and "which box?" a third branch, "which pixels?".
+# There were two roads to instances. The first goes from segments to objects. DeepMask (Pinheiro, Collobert and Dollár,
+# 2015) slides a net over the image. For each window the net gives one mask and one score: "is there an object, centred
+# and whole?" A Fast R-CNN then names the segments. The mask comes first, before the class is known. The second road goes
+# from objects to segments: find the boxes first, then say which pixels of each box belong to the object. **Mask R-CNN**
+# (He et al., 2017) takes the second road. It is the Faster R-CNN of topic 10, with a third branch: beside "which class?"
+# and "which box?" it asks "which pixels?".
 #
 # ## The data
 
@@ -124,7 +123,7 @@ def read(split):
     """Dict of images, boxes, labels, masks, and of what else the data has for its objects."""
     images, truth = data.arrays(source, split, image_size, channels=3, target="boxes", on_error=on_error)
     if "masks" not in truth:
-        raise ValueError(f"{source} has boxes, but no masks of its objects")
+        raise ValueError(f"this notebook needs a mask for each object: {source} has boxes without outlines")
     if stretch:
         low, high = np.percentile(images, (1, 99.8), axis=(1, 2, 3), keepdims=True)
         images = np.clip((images - low) * 255 / np.maximum(high - low, 1), 0, 255).astype("uint8")
@@ -144,7 +143,8 @@ first = {key: values[:4] for key, values in test_set.items() if key != "keypoint
 plots.show_objects(first.pop("image"), first, classes=names)
 
 # %% [markdown]
-# How much of its box does an object fill? If we answered with the filled box, the mask's IoU would be just that share.
+# How much of its box does an object fill? If we answered with the whole box as its mask, the mask's IoU would be just
+# that share.
 
 # %%
 sides = test_set["boxes"][..., 2:] - test_set["boxes"][..., :2]
@@ -155,14 +155,16 @@ plots.bars({name: values.mean() for name, values in by_class.items() if len(valu
 # %% [markdown]
 # ## RoIAlign
 #
-# The mask branch looks at the features in the box, so first these must be cut out. Fast R-CNN's **RoIPool** rounds twice:
-# the box to whole cells of the map, and the bins to whole cells again. For a class that hardly matters: a star moved by
-# three pixels is a star. A mask moved by three pixels is wrong along its whole outline.
+# The mask branch looks at the features in the box, so these must be cut out first. Fast R-CNN's **RoIPool** (topic 10)
+# rounds twice: the box to whole cells of the map, and the borders of the bins to whole cells again. The class hardly
+# suffers: a star moved by three pixels is a star. A mask moved by three pixels is wrong along its whole outline.
 #
-# How far can rounding move a corner? By half a cell. At a stride of 16 that is 8 pixels of the image.
+# How far can rounding move a corner? By half a cell. At a stride of 16 that is 8 pixels of the image. (The authors' code
+# moves the right and the lower side by another whole cell: the cell to which they are rounded still belongs to the box.)
 #
-# **RoIAlign** rounds nothing. It puts 2 × 2 points into each bin, reads the map at each by bilinear interpolation between
-# the four nearest cells' centres, and takes the mean. In the figure, crosses are the cells' centres, dots the points.
+# **RoIAlign** rounds nothing. It puts 2 × 2 points into each bin, reads the map at each point by bilinear interpolation
+# between the four nearest cells' centres, and takes the mean. In the figure, the red box is what was asked for, the blue
+# one on the left the cells that RoIPool takes. On the right, white crosses are the cells' centres, blue dots the points.
 
 # %%
 one = int(np.argmax(there.sum(axis=1)))
@@ -170,22 +172,18 @@ image = test_set["image"][one]
 largest = int(np.argmax(np.prod(sides[one], axis=-1)))
 box = test_set["boxes"][one, largest] + np.float32([-2.5, -1.5, 2.5, 1.5])
 stride = 16
-rounded = np.floor(box / stride + 0.5)
-cells = np.concatenate([rounded[:2], np.maximum(rounded[2:] + 1, rounded[:2] + 1)]) * stride
+cells = roi.whole_cells(box, stride)
 _, axes = plt.subplots(1, 2, figsize=(7.5, 3.8))
-plots.show_boxes(
-    image, [box, cells], [plots.BLUE, plots.VERMILLION], title="RoIPool: the cells that it takes", ax=axes[0]
-)
+plots.show_roi_pool(image, box, cells, stride, 3, "RoIPool: the cells that it takes", axes[0])
 plots.show_roi_align(image, box, stride, 3, title="RoIAlign: the points that it reads", ax=axes[1])
-print("corners moved by", np.abs(cells - box).round(1), "pixels")
+for name, by in zip(("left", "top", "right", "bottom"), np.abs(cells - box)):
+    print(f"RoIPool moves the {name} side by {by:.1f} pixels")
 
 # %% [markdown]
-# (The orange box is larger than "rounded" lets one expect: in the authors' code the last cell that the rounding gives
-# belongs to the box.)
-#
-# A test that needs no net: a map whose value *is* the x of the cell's centre. Each bin should then say where it looks. We
-# push a box of 48 pixels to the right, pixel by pixel, and ask its leftmost of three bins. Its true centre lies 8 pixels
-# inside the box, always: we expect a flat line from RoIAlign, and a sawtooth of the height of a cell from RoIPool.
+# A test that needs no net: a map in which the value of each cell *is* the x of its centre. Each bin then says where it
+# looks. We push a box of 48 pixels to the right, half a pixel at a time, and ask the left one of its 3 bins. The true
+# centre of this bin always lies 8 pixels from the box's left side. So we expect a flat line from RoIAlign, and from
+# RoIPool a sawtooth whose teeth are as high as a cell is wide.
 
 # %%
 side = 12
@@ -204,11 +202,11 @@ ax.legend(fontsize=9)
 
 # %% tags=["nbval-check-output"]
 print(f"RoIAlign is off by {np.abs(aligned - 8).max():.1f} pixels at most")
-print(f"RoIPool moves by {np.ptp(pooled):.1f} pixels while the object moves with its box")
+print(f"RoIPool: from {pooled.min():.1f} to {pooled.max():.1f} pixels from the box's left, and 8.0 would be right")
 
 # %% [markdown]
-# What it is worth, the paper's own figures for masks on COCO (table 2c of the paper; ResNet-50-C4, one map of stride
-# 16). RoIWarp (Dai et al., 2016) interpolates as well, but on a box that was rounded first.
+# What is that worth? Below are the paper's own figures for masks on COCO (its table 2c: ResNet-50-C4, one map of stride
+# 16). RoIWarp (Dai et al., 2016) interpolates as well, but in a box that was rounded first.
 
 # %%
 paper = pd.DataFrame(
@@ -226,14 +224,15 @@ print("RoIAlign (max) over RoIPool:", ", ".join(f"{name} +{gain:.0f} %" for name
 paper
 
 # %% [markdown]
-# Three lessons. Interpolation is not what helps: RoIWarp interpolates and gains .3. Not rounding is. And the gain is small
-# where half an overlap is enough (AP50) and a fifth where the mask must fit (AP75). We measure the same below, trained
-# twice.
+# Interpolation alone does not help much: RoIWarp interpolates, and its AP is .3 higher. What helps is not to round. And
+# the gain depends on what is asked: it is small where half an overlap is enough (AP50), and a fifth where the mask must
+# fit (AP75). Below we train two nets and measure the same.
 #
 # ## The mask branch
 #
-# Features of 14 × 14 bins, a few 3 × 3 convolutions, one transposed convolution that doubles, and a 1 × 1 convolution: 28
-# × 28 logits, **one mask for each class**. The paper's branch has four convolutions of 256 filters; ours has two of 64.
+# The branch sees features of 14 × 14 bins. A few 3 × 3 convolutions follow, then one transposed convolution that doubles
+# the size, and a 1 × 1 convolution. It gives 28 × 28 logits, **one mask for each class**. The paper's branch has four
+# convolutions of 256 filters; ours has two of 64.
 
 # %%
 shape = (image_size, image_size, 3)
@@ -242,22 +241,21 @@ plots.block_diagram(published, title="The paper's branch for COCO's 80 classes")
 print(f"{published.count_params():,} parameters")
 
 # %% [markdown]
-# Why a mask for each class, and not one softmax over classes for each pixel, as in topic 07? Because the class is known:
-# the class branch says it. The mask branch answers 80 yes-or-no questions, "if this is a dog, which pixels are dog?", and
-# the class branch picks one. The classes do not compete for a pixel, so the branch need not find out again what the
-# other branch knows. In the paper (table 2b) a softmax in its place loses 5.5 points of AP: 24.8 for 30.3.
+# Why a mask for each class, and not one softmax over the classes for each pixel, as in topic 07? Because the class branch
+# already says the class. The mask branch answers 80 yes-or-no questions ("if this is a dog, which pixels are dog?"), and
+# the class branch picks one of the answers. The classes do not compete for a pixel, so the mask branch need not find out
+# again what the class branch knows. With a softmax instead, the paper (table 2b) has an AP of 24.8 and not 30.3.
 #
-# At training a RoI on an object of class k has a loss on mask k alone: binary cross-entropy, mean over its pixels. RoIs on
-# background have none.
+# In training, a RoI on an object of class k has a loss on mask k alone: binary cross-entropy, the mean over its pixels.
+# RoIs on background have no mask loss.
 #
 # ## Mask targets
 #
-# What should the 28 × 28 pixels say? The RoI is not the true box, only close to it. So the target is what the true mask
-# looks like *through the RoI*: RoIAlign once more, on the true mask as a map of stride 1. Pixels of the object outside the
-# RoI are lost, and no mask will get them back.
+# What should the 28 × 28 pixels say? The RoI is not the true box, only close to it. So the target is the part of the true
+# mask that lies *in the RoI*. RoIAlign cuts it out once more, now from the true mask, which is a map of stride 1. Pixels
+# of the object outside the RoI are lost.
 
 # %%
-label, mask = test_set["labels"][one, largest], test_set["masks"][one, largest]
 true_box = test_set["boxes"][one, largest]
 width, height = true_box[2:] - true_box[:2]
 rois = true_box + np.float32([[0, 0, 0, 0], [-5, -4, 6, 3], [0.3 * width, 0.2 * height, 6, 3]])
@@ -274,13 +272,13 @@ for ax, target, text in zip(axes[1:], targets, ["blue: the true box", "orange: l
 # %% [markdown]
 # ## Pasting
 #
-# At test the way back: from 28 × 28 to the size of the box, in its place. The order matters: **enlarge the soft mask,
-# then cut at .5**. The soft values say where in a small pixel the outline runs; whoever cuts first gets steps as large as
-# the small pixels.
+# At test we go the other way: the 28 × 28 mask is enlarged to the size of its box and laid on the image. The order
+# matters: **enlarge the soft mask, then cut at .5**. The soft values say where in a small pixel the outline runs. If we
+# cut first, the outline gets steps as large as the small pixels.
 #
-# Enlarging is RoIAlign's arithmetic the other way round. The centre of the image's column x lies at
-# (x + .5 − left) / width · 28 − .5 in small pixels, and takes its value from the two around it; so there is one matrix for
-# the columns and one for the rows, and the pasted mask is rows · mask · columnsᵀ.
+# The arithmetic is RoIAlign's, in the other direction. The centre of the image's column x lies at
+# (x + .5 − left) / width · 28 − .5 in small pixels, and takes its value from the two small pixels around it. One matrix
+# does this for the columns and one for the rows: the enlarged mask is rows · mask · columnsᵀ.
 
 # %%
 small = targets[:1]
@@ -288,8 +286,8 @@ enlarged = ops.convert_to_numpy(mask_rcnn.enlarge(small[None], true_box[None, No
 plots.pasting_steps(image, true_box, small[0], enlarged, enlarged >= 0.5)
 
 # %% [markdown]
-# How good can a mask be at all, if the branch made no error? We cut all true masks out of their own boxes at several
-# sizes, and paste them in four ways. What is lost is the branch's ceiling.
+# How good would the masks be if the branch made no error? We cut the true masks out of their own boxes at several sizes,
+# paste them back in four ways, and compare them with the true masks. No branch of that size does better on average.
 
 
 # %%
@@ -297,9 +295,8 @@ def pasted(masks, boxes, way):
     """Masks (N, s, s) of boxes (N, 4), pasted: "bilinear", "bicubic", "hard" (cut first) or "nearest"."""
     if way == "bicubic":  # enlarged eight times by bicubic interpolation, then laid on the image
         large = 8 * masks.shape[-1]
-        masks = ops.convert_to_numpy(ops.image.resize(masks[..., None], (large, large), interpolation="bicubic"))[
-            ..., 0
-        ]
+        masks = ops.image.resize(masks[..., None], (large, large), interpolation="bicubic")
+        masks = ops.convert_to_numpy(masks)[..., 0]
     elif way == "hard":
         masks = (masks >= 0.5).astype("float32")
     elif way == "nearest":
@@ -336,19 +333,20 @@ print(f"14 x 14: cutting last instead of first is worth {soft_gain:.3f}")
 print(f"14 x 14: bicubic instead of bilinear is worth {table.loc[14, 'bicubic'] - table.loc[14, 'bilinear']:.3f}")
 
 # %% [markdown]
-# The objects here are twenty to fifty pixels large, so that 28 × 28 loses little; an object of 400 pixels has 14 pixels of
-# the image for each pixel of its mask, and its outline is as smooth as that. PointRend (Kirillov et al., 2020) asks again
-# at the points where the soft mask is near .5, and only there.
+# The objects here are twenty to fifty pixels large, so masks of 28 × 28 lose little. In an object of 400 pixels, one pixel
+# of the small mask covers 14 × 14 pixels of the image, and fine parts of the outline are lost. PointRend (Kirillov et
+# al., 2020) asks the net again at points where the soft mask is near .5, and only there.
 #
 # ## Training
 #
-# Six losses at most, added up: the four of Faster R-CNN, the masks', and the keypoints' if there are any. Of the 48 RoIs
-# of an image that the box branch learns from, 12 at most lie on objects, and the two new branches see only those.
+# The loss is a sum of up to six: the four of Faster R-CNN, that of the masks, and that of the keypoints if the data has
+# them. The box branch learns from 48 RoIs of an image. At most 12 of them lie on objects, and the two new branches learn
+# from those only.
 
 
 # %%
 def mirrored(batch, rng):
-    """The batch, half of its images mirrored, with their boxes and masks. (Keypoints have names such as "left": no.)"""
+    """The batch, half of its images mirrored, with their boxes and masks. (Not for keypoints: left would be right.)"""
     turned = rng.random(len(batch["image"])) < 0.5
     batch = batch | {key: batch[key].copy() for key in ("image", "boxes", "masks")}
     batch["image"][turned] = batch["image"][turned][:, :, ::-1]
@@ -386,8 +384,8 @@ plots.curves(parts, x=at, xlabel="step", ylabel="loss", log_y=True)
 # %% [markdown]
 # ### Mask AP
 #
-# Average precision as in topic 08, with one change: a detection belongs to an object if their *masks* overlap, IoU of
-# pixels in the place of IoU of boxes. What to compare with? The filled box: a mask that anyone has who has a detector.
+# Average precision is that of topic 08 with one change: the IoU is now that of two *masks*, pixels in both over pixels in
+# either. The baseline is the filled box: the mask that every detector gives without a mask branch.
 
 
 # %%
@@ -423,10 +421,11 @@ plots.show_objects(test_set["image"][:8], shown, classes=names)
 # %% [markdown]
 # ## Which boxes get a mask, and when
 #
-# In training the mask branch runs beside the box branch, on the same RoIs. At test it does **not**. First the box branch
-# moves the proposals and names them, suppression leaves the best 100 at most, and only these boxes get a mask. That is
-# faster, since there are fewer boxes; and it is better, since the boxes lie better. We measure both: the same net, and in
-# the second case the mask of a detection is the mask of the *proposal* that it came from, pasted into that proposal.
+# In training the mask branch runs beside the box branch, on the same RoIs. At test it runs **after** it. First the box
+# branch moves the proposals and names them; then suppression leaves the best 100 at most; only these boxes get a mask.
+# That is faster, since there are fewer boxes. It should also be better, since the moved boxes lie better. We measure
+# both with the same net. For comparison, a detection gets the mask of the *proposal* that it came from, pasted into that
+# proposal.
 
 
 # %%
@@ -476,23 +475,22 @@ record(parallel_ap=parallel_ap, order_gain=figures["masks"]["AP"] - parallel_ap)
 # %% [markdown]
 # ## RoIAlign against RoIPool, trained
 #
-# Two nets, the same in everything but the layer that cuts features out: on one map of stride 16, as in the paper's table,
-# with the same first weights and the same images in the same order. Shapes of twenty to fifty pixels are one to three
-# cells large there, so that rounding must hurt. We expect AP50 to fall by less than AP75, as shares of themselves.
+# Now we train two nets that differ only in the layer that cuts features out. Both look at one map of stride 16, as in the
+# paper's table, and start from the same weights with the same images in the same order. Shapes of twenty to fifty pixels
+# are one to three cells large there, so rounding must hurt. From the paper we expect that it costs a larger share of
+# AP75 than of AP50.
 
 # %%
 pair = {}
 for pool in ("pool", "align"):
     keras.utils.set_random_seed(seed)
-    rival = mask_rcnn.small(len(names), shape, network, levels=(4,), keypoints=kinds, pool=pool, **options)
+    rival = mask_rcnn.small(len(names), shape, network, levels=(4,), pool=pool, **options)
     train(rival, pair_steps)
     pair[pool] = judged(rival.detect(test_set["image"], max_detections=kept), "segm")
     del rival
 
 # %%
-measured = pd.DataFrame(
-    {name: {key: pair[pool][key] for key in ("AP", "AP50", "AP75")} for name, pool in (("RoIPool", "pool"), ("RoIAlign", "align"))}
-).T  # fmt: skip
+measured = pd.DataFrame([pair["pool"], pair["align"]], ["RoIPool", "RoIAlign"], ["AP", "AP50", "AP75"])
 measured.plot.bar(rot=0, figsize=(6, 3), color=plots.PALETTE[:3], ylabel="of masks, stride 16")
 for key in ("AP", "AP50", "AP75"):
     before, after = pair["pool"][key], pair["align"][key]
@@ -501,21 +499,21 @@ record(pool_ap75=pair["pool"]["AP75"], align_ap75=pair["align"]["AP75"], align_a
 record(pool_ap50=pair["pool"]["AP50"], align_gain_ap75=pair["align"]["AP75"] - pair["pool"]["AP75"])
 
 # %% [markdown]
-# One run of each with one seed: for the size of the gain see the band in the course's report, which was measured with
-# several.
+# This is one run of each net with one seed: it does not say how much the gain varies from seed to seed.
 #
 # ## Keypoints
 #
-# A keypoint is a mask of a single pixel. The branch gives one map for each kind of keypoint, 56 × 56 in the paper (eight
-# convolutions on 14 × 14 features, a transposed convolution to 28 × 28, bilinear interpolation to 56 × 56), with the
-# softmax over all *places* of the map, since exactly one is right: a classifier with 3,136 classes for each of 17 points.
+# A keypoint is a mask with a single pixel. The branch gives one map for each kind of keypoint. In the paper, eight
+# convolutions work on 14 × 14 features, a transposed convolution doubles the size to 28 × 28, and bilinear interpolation
+# doubles it again to 56 × 56. Exactly one place of a map is right, so the softmax runs over all *places*: a classifier
+# with 56 · 56 = 3,136 classes for each of 17 points.
 #
 # > **What the slide says.** "The keypoint head gives 28 × 28 × 17." That is before the last step: the paper enlarges to 56
 # > × 56, and says why: keypoints need a finer place than masks.
 #
-# The drawn shapes have keypoints: a centre and the tips of the outline. Target and answer of one object: the bin of the
-# true place, and back. In a box of 40 pixels a bin of 56 is .7 pixels wide, so what comes back is off by .36 pixels at
-# most along each axis.
+# The drawn shapes have keypoints: a centre and the tips of the outline. The target is the bin in which the point lies, the
+# answer the centre of a bin. So a branch without errors is still off by up to half a bin along each axis: in a box of 40
+# pixels with 56 bins, by up to 40 / 56 / 2 = .36 pixels.
 
 # %%
 points_of = data.arrays("shapes", "test[:40]", target="boxes")[1]
@@ -529,7 +527,7 @@ for size in (14, 28, 56):
     decoded = ops.convert_to_numpy(mask_rcnn.decode_keypoints(logits, points_of["boxes"]))
     error = np.linalg.norm(decoded[..., :2] - points_of["keypoints"][..., :2], axis=-1)
     off[f"{size} x {size}"] = error[ops.convert_to_numpy(inside) & real[..., None]].mean()
-plots.bars(off, xlabel="mean error in pixels of a branch that makes none")
+plots.bars(off, xlabel="mean distance in pixels: the error of the bins alone")
 
 # %%
 if kinds:
@@ -542,19 +540,19 @@ else:
     print(f"{source} has no keypoints: this net has learnt none")
 
 # %% [markdown]
-# Each map has a highest place, whether the object has that point or not: a circle has no lower left tip, and its map
-# spreads. The picture leaves out what has a score below .15. How far off are the points that are there?
+# Each map has a highest place, even for a point that the object does not have: a circle has no tip. There the softmax
+# spreads, and the score, the probability of the best place, is small. The picture leaves out scores below .15.
+#
+# How far off is the branch on visible points? We give it the true boxes, so that only its own error counts.
 
 # %%
 if kinds:
     distances = []
-    for image, place in np.argwhere(there):
-        same = (found["labels"][image] == test_set["labels"][image, place]) & (found["scores"][image] > 0.5)
-        overlap = np.array([(m & (test_set["masks"][image, place] > 0)).sum() for m in found["masks"][image]]) * same
-        if overlap.max() > 0:
-            true = test_set["keypoints"][image, place]
-            told = found["keypoints"][image, overlap.argmax()]
-            distances.extend(np.linalg.norm(told[:, :2] - true[:, :2], axis=-1)[true[:, 2] > 0])
+    for begin in range(0, len(there), 10):
+        boxes, true = (test_set[key][begin : begin + 10] for key in ("boxes", "keypoints"))
+        maps = net.network(test_set["image"][begin : begin + 10], training=False)["maps"]
+        told = ops.convert_to_numpy(mask_rcnn.decode_keypoints(net.keypoint_logits(maps, boxes), boxes))
+        distances.extend(np.linalg.norm((told - true)[..., :2], axis=-1)[true[..., 2] > 1])
     figure, ax = plt.subplots(figsize=(6, 2.6))
     ax.hist(np.clip(distances, 0, 15), bins=30, color=plots.BLUE)
     ax.set(xlabel="pixels from the true keypoint (15 and more at the end)", ylabel="keypoints")
@@ -563,13 +561,14 @@ if kinds:
 # %% [markdown]
 # ## What came after
 #
-# Two strands joined: *things*, which are counted, and *stuff*, which is not. **Panoptic segmentation** (Kirillov et al.,
-# 2019) asks for both at once: every pixel has a class, and pixels of things an object's number too; no two masks overlap.
-# Its measure, panoptic quality, is the mean IoU of the matched segments times the F1 score of matching.
+# *Things* can be counted (cars, people), *stuff* cannot (sky, road). **Panoptic segmentation** (Kirillov et al., 2019)
+# asks for both at once: every pixel has a class, a pixel of a thing has the number of its object too, and no two masks
+# overlap. Its measure, panoptic quality, is the mean IoU of the matched segments times the F1 score of the matching.
 #
-# **Mask2Former** (Cheng et al., 2022) has no boxes, anchors or suppression: a hundred learnt queries look at the pixels'
-# features through attention, each only where its last mask was, and each answers with a class and a mask. One net, trained
-# anew for each task, leads in semantic, instance and panoptic segmentation.
+# **Mask2Former** (Cheng et al., 2022) has no anchors, no boxes and no suppression. A hundred learnt queries look at the
+# pixels' features through attention, each only inside the mask that it gave one layer before. Each query answers with a
+# class and a mask. One architecture, trained anew for each task, led in semantic, instance and panoptic segmentation
+# when it appeared.
 #
 # **Segment Anything** (SAM; Kirillov et al., 2023) is asked with points or boxes and answers with masks, without a class.
 # Its encoder sees the image once, and its small decoder answers each prompt in milliseconds. It was trained on 1.1 billion
@@ -579,7 +578,7 @@ if kinds:
 # |---|---|---|---|---|
 # | DeepMask | 2015 | windows | a mask and a score for each window | no class |
 # | Mask R-CNN | 2017 | boxes of a detector | a mask for each box and class | no |
-# | Panoptic FPN | 2019 | Mask R-CNN and a semantic branch on one pyramid | things and stuff | for stuff |
+# | Panoptic FPN | 2019 | boxes, and a semantic branch on the same pyramid | things and stuff | for stuff |
 # | Mask2Former | 2022 | learnt queries | a class and a mask for each query | between queries |
 # | SAM | 2023 | prompts: points, boxes | masks | no class |
 #
@@ -590,8 +589,8 @@ if kinds:
 # - measure masks by AP, and know what a filled box scores;
 # - explain with a ramp of numbers what RoIPool rounds away, and where RoIAlign reads the map;
 # - give each RoI the part of the true mask that it can see, and paste a small mask back without steps;
-# - order inference so that it is faster and better at once;
-# - use the same branch for keypoints, with a softmax over places.
+# - say why the mask branch runs after the box branch at test, and show what that gains;
+# - use the same kind of branch for keypoints, with a softmax over places.
 #
 # ## Exercises
 #

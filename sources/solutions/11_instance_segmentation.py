@@ -48,7 +48,7 @@ tested: int = 200  # [4, ] most test images
 network: str = "shapes"  # the backbone: the course's small one, or a network of keras.applications with its weights
 sizes: list[float] = [16, 24, 36, 48]  # sides of the anchors, in pixels
 most: int = 20  # [1, 300] detections of an image, at most
-steps: int = 1200  # [2, 100000] training steps of 16 images
+steps: int = 600  # [2, 100000] training steps of 16 images
 floor: float = 0.85  # [0, 1] AP50 of the masks that your net must reach on the test images
 
 # %%
@@ -72,7 +72,7 @@ def read(split):
     """Dict of image (N, H, W, 3), boxes (N, M, 4), labels (N, M), masks (N, M, H, W), and ignored where there is one."""
     images, truth = data.arrays(source, split, image_size, channels=3, target="boxes", on_error=on_error)
     if "masks" not in truth:
-        raise ValueError(f"{source} has boxes, but no masks of its objects")
+        raise ValueError(f"this notebook needs a mask for each object: {source} has boxes without outlines")
     if stretch:
         low, high = np.percentile(images, (1, 99.8), axis=(1, 2, 3), keepdims=True)
         images = np.clip((images - low) * 255 / np.maximum(high - low, 1), 0, 255).astype("uint8")

@@ -37,12 +37,12 @@ def show_roi_align(image, box, stride, bins, samples=2, title=None, ax=None):
     ax.plot(*(values.ravel() for values in centres), "+", color="white", markersize=4)
     left, top, right, bottom = np.asarray(box, float) - 0.5
     for across, down in zip(np.linspace(left, right, bins + 1), np.linspace(top, bottom, bins + 1)):
-        ax.plot([across, across], [top, bottom], color=BLUE, linewidth=0.8)
-        ax.plot([left, right], [down, down], color=BLUE, linewidth=0.8)
-    ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BLUE, linewidth=2))
+        ax.plot([across, across], [top, bottom], color=VERMILLION, linewidth=0.8)
+        ax.plot([left, right], [down, down], color=VERMILLION, linewidth=0.8)
+    ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=VERMILLION, linewidth=2))
     steps = (np.arange(bins * samples) + 0.5) / (bins * samples)
     points = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))
-    ax.plot(*(values.ravel() for values in points), ".", color=VERMILLION, markersize=3.5)
+    ax.plot(*(values.ravel() for values in points), ".", color=BLUE, markersize=3.5)
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if title:
         ax.set_title(title, fontsize=10)

@@ -616,8 +616,8 @@ if kinds:
 # ## Exercises
 #
 # 1. (easy) Set `kept` to 3. What happens to mask AP, and to the time? *Hint: how many objects has an image at most?*
-# 2. (medium) Read the map at one point in each bin (`samples=1`) and at nine. Does it matter? *Hint: the paper says no,
-#    as long as nothing is rounded.*
+# 2. (medium) In the test with the ramp, read one point in each bin (`samples=1` in `roi.roi_align`), then 3 × 3 points.
+#    What changes? Repeat it with random numbers as the map. *Hint: between the cells of a ramp, interpolation is exact.*
 # 3. (medium) Train the mask branch with a softmax over classes in the place of the sigmoids. *Hint: a subclass of
 #    `MaskRCNN` with its own `losses_of`.*
 # 4. (hard) Find the test-time gain of a pyramid on scenes of mixed sizes: `channels=64, levels=(2, 3, 4), canonical=40`

@@ -29,7 +29,9 @@ from typing import Any
 
 MODULES = (
     *("papermill.engines", "papermill.clientwrap", "papermill.parameterize", "nbformat", "psutil"),
-    *("ipykernel.kernelapp", "ipykernel.zmqshell", "matplotlib_inline.backend_inline", "ipywidgets"),
+    # Not matplotlib_inline.backend_inline: only where it is imported inside a kernel does it show the figures that a cell
+    # leaves open.
+    *("ipykernel.kernelapp", "ipykernel.zmqshell", "ipywidgets"),
     *("numpy", "pandas", "scipy.signal", "matplotlib.pyplot", "PIL.Image", "sklearn", "skimage", "tensorflow_datasets"),
     *("tensorflow", "keras"),
 )

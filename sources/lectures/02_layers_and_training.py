@@ -29,30 +29,46 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
-dataset: str = "digits"  # a data set's name, or the path of a folder with one subfolder per class
-on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
+dataset: str = "digits"  # a data set's name, or a folder with a subfolder per class
+on_error: str = "raise"  # {raise, skip} what to do about files that cannot be used
 image_size: int = 8  # [8, 32] height and width that the images are brought to
-per_class: int = 100  # [10, 1000] training images of each class, where a comparison does not ask for fewer
+per_class: int = 100  # [10, 1000] training images of each class, at most
 steps: int = 300  # [6, 5000] training steps of most runs
-repeats: int = 5  # [1, 50] runs of each comparison, each with other weights, another order and, if few, other images
-sizes: list[int] = [2, 5, 10, 20, 50, 100]  # training images of each class for the learning curves
-depth: int = 12  # [2, 30] convolutions of the network that is trained with and without batch normalisation
+repeats: int = 5  # [1, 50] runs of each comparison, each with a seed of its own
+sizes: list[int] = [
+    2,
+    5,
+    10,
+    20,
+    50,
+    100,
+]  # training images of each class for the learning curves
+depth: int = 12  # [2, 30] convolutions where batch normalisation is compared
 members: int = 7  # [2, 50] networks whose answers are averaged
 
 # %%
+from collections import namedtuple
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,9 +85,29 @@ start(seed)
 
 # %%
 classes = data.chosen(dataset, on_error=on_error).classes
-images, labels = data.arrays(dataset, "train", image_size, 1, per_class=per_class, on_error=on_error)
-validation = data.arrays(dataset, "validation", image_size, 1, per_class=30, on_error=on_error)
-test_images, test_labels = data.arrays(dataset, "test", image_size, 1, on_error=on_error)
+images, labels = data.arrays(
+    dataset,
+    "train",
+    image_size,
+    1,
+    per_class=per_class,
+    on_error=on_error,
+)
+validation = data.arrays(
+    dataset,
+    "validation",
+    image_size,
+    1,
+    per_class=30,
+    on_error=on_error,
+)
+test_images, test_labels = data.arrays(
+    dataset,
+    "test",
+    image_size,
+    1,
+    on_error=on_error,
+)
 count = len(classes)
 plots.show_images(images[transfer.draw(labels, 2, seed)], columns=10, tile=0.8)
 
@@ -96,15 +132,26 @@ activations = {  # name: function, its gradient
     "sigmoid": (sigmoid, lambda x: sigmoid(x) * (1 - sigmoid(x))),
     "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
     "ReLU": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(float)),
-    "leaky ReLU": (lambda x: np.where(x > 0, x, 0.1 * x), lambda x: np.where(x > 0, 1, 0.1)),
+    "leaky ReLU": (
+        lambda x: np.where(x > 0, x, 0.1 * x),
+        lambda x: np.where(x > 0, 1, 0.1),
+    ),
 }
+
+# %%
 x = np.linspace(-4, 4, 401)
 figure, axes = plt.subplots(1, 2, figsize=(8, 3))
 for ax, part, title in zip(axes, (0, 1), ("activation", "its gradient")):
-    plots.curves({name: pair[part](x) for name, pair in activations.items()}, x=x, xlabel="input", title=title, ax=ax)
+    plots.curves(
+        {name: pair[part](x) for name, pair in activations.items()},
+        x=x,
+        xlabel="input",
+        title=title,
+        ax=ax,
+    )
 axes[0].set_ylim(-1.6, 2.2)
 for ax in axes:
-    ax.lines[3].set_linestyle("--")  # the leaky one lies on the ReLU where both are positive
+    ax.lines[3].set_linestyle("--")  # where x > 0 the leaky one lies on the ReLU
     ax.legend(fontsize=9)
 
 # %% [markdown]
@@ -117,7 +164,10 @@ inputs = np.random.default_rng(1).normal(size=(1000, 1)).astype("float32")
 own = [ops.sigmoid, ops.tanh, ops.relu, lambda t: ops.leaky_relu(t, negative_slope=0.1)]
 for function, (name, (_, gradient)) in zip(own, activations.items()):
     by_keras = introspection.gradients(function, inputs, batch_size=1000)
-    print(f"{name:10} as Keras has it: {np.allclose(by_keras, gradient(inputs), atol=1e-6)}")
+    print(
+        f"{name:10} as Keras has it:",
+        np.allclose(by_keras, gradient(inputs), atol=1e-6),
+    )
 
 # %% [markdown]
 # Back-propagation multiplies the gradients of all layers. Let us chain one function with itself, weights 1. After ten
@@ -133,7 +183,13 @@ for name, (function, gradient) in activations.items():
         values, product = function(values), product * gradient(values)
         arrived[name].append(np.abs(product).mean())
 print(f"ten sigmoids: {arrived['sigmoid'][-1]:.1e}, the bound is {0.25**10:.1e}")
-ax = plots.curves(arrived, range(11), "activations in a row", "gradient that arrives, on average", log_y=True)
+ax = plots.curves(
+    arrived,
+    range(11),
+    "activations in a row",
+    "gradient that arrives, on average",
+    log_y=True,
+)
 ax.lines[3].set_linestyle("--")
 ax.legend(fontsize=9)
 
@@ -147,7 +203,13 @@ ax.legend(fontsize=9)
 # %%
 hidden = layers.Dense(128, activation="relu")
 shape = (image_size, image_size, 1)
-stack = [keras.Input(shape), layers.Rescaling(1 / 255), layers.Flatten(), hidden, layers.Dense(count)]
+stack = [
+    keras.Input(shape),
+    layers.Rescaling(1 / 255),
+    layers.Flatten(),
+    hidden,
+    layers.Dense(count),
+]
 network, optimizer = keras.Sequential(stack), keras.optimizers.SGD(0.1)
 training.compile_classifier(network, optimizer)
 beginning, shares = network.get_weights(), {}
@@ -156,9 +218,14 @@ for rate in (0.0, 0.1, 1.0, 5.0):
     network.set_weights(beginning)
     optimizer.learning_rate = rate
     network.fit(x, y, batch_size=50, shuffle=False, verbose=0)
-    answers = transfer.predict(keras.Model(network.inputs, hidden.output), images)  # (images, 128)
+    units = keras.Model(network.inputs, hidden.output)
+    answers = transfer.predict(units, images)  # (images, 128)
     shares[f"rate {rate:g}"] = np.mean(answers.max(axis=0) <= 0)
-plots.bars(shares, xlabel="share of dead units", title="Steps that are too long kill ReLUs")
+plots.bars(
+    shares,
+    xlabel="share of dead units",
+    title="Steps that are too long kill ReLUs",
+)
 
 # %% [markdown]
 # So: ReLU by default, with a rate that is not too high; leaky ReLU where units die; tanh and sigmoid where a value
@@ -193,7 +260,11 @@ corners = [(0, 0, 2, 2), (0, 2, 2, 2), (2, 0, 2, 2), (2, 2, 2, 2)]
 plots.number_equation(
     [four, "→", max_pool(four, 2, 2), "or", average_pool(four, 2, 2)],
     titles={0: "input", 2: "max, 2/2", 4: "average, 2/2"},
-    boxes={0: corners, 2: [(i // 2, i % 2, 1, 1) for i in range(4)], 4: [(i // 2, i % 2, 1, 1) for i in range(4)]},
+    boxes={
+        0: corners,
+        2: [(i // 2, i % 2, 1, 1) for i in range(4)],
+        4: [(i // 2, i % 2, 1, 1) for i in range(4)],
+    },
 )
 
 # %% [markdown]
@@ -201,10 +272,21 @@ plots.number_equation(
 # side. The middle row and the middle column are read by two windows, the 6 in the middle by four. Keras must agree.
 
 # %% tags=["nbval-check-output"]
-five = np.array([[2, 4, 8, 3, 6], [9, 3, 4, 2, 5], [5, 4, 6, 3, 1], [2, 3, 1, 3, 4], [2, 7, 4, 5, 7]])
+five = np.array(
+    [
+        [2, 4, 8, 3, 6],
+        [9, 3, 4, 2, 5],
+        [5, 4, 6, 3, 1],
+        [2, 3, 1, 3, 4],
+        [2, 7, 4, 5, 7],
+    ]
+)
 print("ours, max 3/2:    ", max_pool(five, 3, 2).tolist())
 batch = five[None, :, :, None].astype("float32")  # (1, 5, 5, 1)
-print("Keras, max 3/2:   ", ops.convert_to_numpy(ops.max_pool(batch, 3, 2))[0, :, :, 0].astype(int).tolist())
+print(
+    "Keras, max 3/2:   ",
+    ops.convert_to_numpy(ops.max_pool(batch, 3, 2))[0, :, :, 0].astype(int).tolist(),
+)
 close = np.allclose(ops.average_pool(batch, 3, 2)[0, :, :, 0], average_pool(five, 3, 2))
 print("averages, as Keras:", close)
 
@@ -212,7 +294,11 @@ print("averages, as Keras:", close)
 plots.number_equation(
     [five, "→", max_pool(five, 3, 2), "or", average_pool(five, 3, 2)],
     titles={0: "input", 2: "max, 3/2", 4: "average, 3/2"},
-    boxes={0: [(0, 0, 3, 3), (2, 2, 3, 3)], 2: [(0, 0, 1, 1), (1, 1, 1, 1)], 4: [(0, 0, 1, 1), (1, 1, 1, 1)]},
+    boxes={
+        0: [(0, 0, 3, 3), (2, 2, 3, 3)],
+        2: [(0, 0, 1, 1), (1, 1, 1, 1)],
+        4: [(0, 0, 1, 1), (1, 1, 1, 1)],
+    },
 )
 
 # %% [markdown]
@@ -243,7 +329,7 @@ plots.show_images(shown, titles=titles, columns=4, tile=2)
 
 # %%
 def max_pool_backward(x, above, f, s):
-    """Gradient (H, W) of the input: each window's gradient goes to its maximum, the first one if there are several."""
+    """Gradient (H, W) of the input: a window's gradient goes to its first maximum."""
     gradient = np.zeros(x.shape)
     for row, column in np.ndindex(*above.shape):
         window = x[row * s : row * s + f, column * s : column * s + f]
@@ -270,7 +356,10 @@ plots.number_equation(
 
 # %% tags=["nbval-check-output"]
 weighted = above[None, :, :, None].astype("float32")
-by_keras = introspection.gradients(lambda t: ops.sum(ops.max_pool(t, 3, 1) * weighted, axis=(1, 2, 3)), batch)
+by_keras = introspection.gradients(
+    lambda t: ops.sum(ops.max_pool(t, 3, 1) * weighted, axis=(1, 2, 3)),
+    batch,
+)
 print("as Keras has it:", np.array_equal(by_keras[0, :, :, 0], below))
 print("sums:", above.sum(), int(below.sum()))
 
@@ -285,22 +374,31 @@ print("sums:", above.sum(), int(below.sum()))
 def average_pool_backward(shape, above, f, s):
     gradient = np.zeros(shape)
     for row, column in np.ndindex(*above.shape):
-        gradient[row * s : row * s + f, column * s : column * s + f] += above[row, column] / f**2
+        top, left = row * s, column * s
+        gradient[top : top + f, left : left + f] += above[row, column] / f**2
     return gradient
 
 
+# %%
 tied = np.array([[3, 3, 0], [1, 3, 0], [0, 0, 0]])
 arriving = np.array([[8, 4], [2, 6]])
 on_ties = max_pool_backward(tied, arriving, 2, 1)
 average = average_pool_backward(tied.shape, arriving, 2, 1)
+from_above = arriving[None, :, :, None].astype("float32")
 by_keras = introspection.gradients(
-    lambda t: ops.sum(ops.max_pool(t, 2, 1) * arriving[None, :, :, None].astype("float32"), axis=(1, 2, 3)),
+    lambda t: ops.sum(ops.max_pool(t, 2, 1) * from_above, axis=(1, 2, 3)),
     tied[None, :, :, None],
-)[0, :, :, 0]
-by_keras = by_keras + 0.0  # no "−0"
+)
+by_keras = by_keras[0, :, :, 0] + 0.0  # no "−0"
 plots.number_equation(
     [tied, "", arriving, "→", on_ties, "", by_keras, "", average],
-    titles={0: "input", 2: "from above", 4: "max: the first", 6: "max: Keras", 8: "average"},
+    titles={
+        0: "input",
+        2: "from above",
+        4: "max: the first",
+        6: "max: Keras",
+        8: "average",
+    },
 )
 
 # %% [markdown]
@@ -313,8 +411,13 @@ plots.number_equation(
 
 # %% tags=["nbval-check-output"]
 flat = keras.Sequential([keras.Input((4, 4, 64)), layers.Flatten(), layers.Dense(10)])
-pooled = keras.Sequential([keras.Input((None, None, 64)), layers.GlobalAveragePooling2D(), layers.Dense(10)])
-print("flattened:", f"{flat.count_params():,} parameters; averaged: {pooled.count_params():,}")
+pooled = keras.Sequential(
+    [keras.Input((None, None, 64)), layers.GlobalAveragePooling2D(), layers.Dense(10)],
+)
+print(
+    "flattened:",
+    f"{flat.count_params():,} parameters; averaged: {pooled.count_params():,}",
+)
 for side in (4, 7, 10):
     print(f"maps of {side} x {side} give", pooled(np.zeros((1, side, side, 64))).shape)
 
@@ -324,16 +427,22 @@ for side in (4, 7, 10):
 
 # %%
 sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-bank = np.stack([sobel, -sobel, sobel.T, -sobel.T], axis=-1)[:, :, None].astype("float32")  # (3, 3, 1, 4)
+bank = np.stack([sobel, -sobel, sobel.T, -sobel.T], axis=-1)
+bank = bank[:, :, None].astype("float32")  # (3, 3, 1, 4)
 still = np.pad(images[0, :, :, 0] / 255, ((2, 6), (2, 6)))
 pair = np.stack([still, np.roll(still, (4, 4), (0, 1))])[..., None].astype("float32")
-maps = ops.convert_to_numpy(ops.relu(ops.conv(pair, bank, padding="same")))  # (2, height, width, 4)
+maps = ops.relu(ops.conv(pair, bank, padding="same"))
+maps = ops.convert_to_numpy(maps)  # (2, height, width, 4)
 
 figure, axes = plt.subplots(2, 5, figsize=(8, 3.6))
 for row, (image, its_maps) in enumerate(zip(pair, maps)):
     axes[row, 0].imshow(image)
     axes[row, 0].set_title(["an image", "the same, moved"][row])
-    for ax, one, edge in zip(axes[row, 1:], np.moveaxis(its_maps, -1, 0), ("left", "right", "upper", "lower")):
+    for ax, one, edge in zip(
+        axes[row, 1:],
+        np.moveaxis(its_maps, -1, 0),
+        ("left", "right", "upper", "lower"),
+    ):
         ax.imshow(one, cmap="viridis", vmin=0, vmax=maps.max())
         ax.set_title(f"{edge}: {one.mean():.4f}")
 for ax in axes.flat:
@@ -368,7 +477,9 @@ axes[1].set_ylim(0, 1)
 axes[2].set_ylabel("loss")
 for ax, title in zip(axes, ("logits", "probabilities", "cross-entropy")):
     ax.set_title(title)
-    ax.set_xlabel("probability of the true class" if title == "cross-entropy" else "class")
+    ax.set_xlabel(
+        "probability of the true class" if title == "cross-entropy" else "class",
+    )
 for ax in axes[:2]:
     ax.set_xticks(range(4))
 
@@ -386,12 +497,23 @@ outputs = [2, 5, 10, 30, 100, 300, 1000]
 first_loss = {"images scaled to 0 ... 1": [], "images left at 0 ... 255": []}
 some = images[:200].reshape(len(images[:200]), -1) / 255.0
 for classes_ in outputs:
-    fresh = keras.Sequential([keras.Input(some.shape[1:]), layers.Dense(64, activation="relu"), layers.Dense(classes_)])
+    fresh = keras.Sequential(
+        [
+            keras.Input(some.shape[1:]),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(classes_),
+        ]
+    )
     truth = np.random.default_rng(seed).integers(0, classes_, len(some))
     for name, factor in zip(first_loss, (1, 255)):
-        probabilities = softmax(ops.convert_to_numpy(fresh(some * factor)).astype("float64"))
+        probabilities = softmax(
+            ops.convert_to_numpy(fresh(some * factor)).astype("float64"),
+        )
         first_loss[name].append(-np.log(probabilities[range(len(some)), truth]).mean())
-ax = plots.curves(first_loss, outputs, "classes", "loss before the first step", log_x=True, log_y=True)
+
+# %%
+title = "loss before the first step"
+ax = plots.curves(first_loss, outputs, "classes", title, log_x=True, log_y=True)
 ax.plot(outputs, np.log(outputs), "--", color=plots.BLACK, label="log C")
 ax.legend(fontsize=9)
 
@@ -407,7 +529,7 @@ ax.legend(fontsize=9)
 
 # %%
 def loss_and_gradient(weights, x, y):
-    """Cross-entropy of softmax regression, mean over images, and its gradient with respect to the weights (D, C)."""
+    """Mean cross-entropy of softmax regression, and its gradient for the weights."""
     probabilities = softmax(x @ weights)
     loss = -np.log(probabilities[range(len(y)), y]).mean()
     error = probabilities - np.eye(weights.shape[1], dtype=x.dtype)[y]
@@ -417,13 +539,16 @@ def loss_and_gradient(weights, x, y):
 def check(h, dtype, centred=True):
     """Relative error of the numeric gradient for one weight."""
     random = np.random.default_rng(3)
-    x, weights = random.normal(size=(20, 8)).astype(dtype), random.normal(size=(8, 5)).astype(dtype)
+    x, weights = (
+        random.normal(size=(20, 8)).astype(dtype),
+        random.normal(size=(8, 5)).astype(dtype),
+    )
     y, nudge = random.integers(0, 5, 20), np.zeros((8, 5), dtype)
     nudge[2, 3] = h
     exact = loss_and_gradient(weights, x, y)[1][2, 3]
     behind = weights - nudge if centred else weights
-    difference = loss_and_gradient(weights + nudge, x, y)[0] - loss_and_gradient(behind, x, y)[0]
-    return abs(difference / (h * (1 + centred)) - exact) / abs(exact) + 1e-16
+    after, before = (loss_and_gradient(w, x, y)[0] for w in (weights + nudge, behind))
+    return abs((after - before) / (h * (1 + centred)) - exact) / abs(exact) + 1e-16
 
 
 # %%
@@ -452,15 +577,27 @@ plots.curves(errors, h, "nudge h", "relative error", log_x=True, log_y=True)
 
 # %%
 def convnet(*top):
-    """Two convolutions with a pooling layer between, and a dense layer of logits; `top`: layers that come after it."""
+    """Two convolutions, a pooling between, and a dense layer of logits; then `top`."""
     shape = (image_size, image_size, 1)
-    body = [layers.Conv2D(16, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+    body = [
+        layers.Conv2D(16, 3, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+    ]
     body += [layers.Conv2D(32, 3, padding="same", activation="relu"), layers.Flatten()]
-    return keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 255), *body, layers.Dense(count), *top])
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Rescaling(1 / 255),
+            *body,
+            layers.Dense(count),
+            *top,
+        ]
+    )
 
 
+# %%
 class StepLosses(keras.callbacks.Callback):
-    """Keeps the loss of every step; Keras itself hands out the mean since the epoch began."""
+    """Keeps the loss of every step; Keras gives the mean since the epoch began."""
 
     def on_train_begin(self, logs=None):
         self.sums = [0.0]
@@ -483,8 +620,13 @@ def everything(seed):
     return images, labels
 
 
+def accuracy(logits, truth):
+    """Share of right answers of logits (..., images, classes)."""
+    return np.mean(np.argmax(logits, axis=-1) == truth, axis=-1)
+
+
 def restart(model, optimizer, seed, start=None):
-    """Fresh weights, those of `start` if given, and a fresh optimizer; compiles the model the first time only."""
+    """Fresh weights (or those of `start`), fresh optimizer; compiles only once."""
     if getattr(model, "optimizer", None) is not optimizer:
         training.compile_classifier(model, optimizer)
         optimizer.build(model.trainable_variables)
@@ -496,22 +638,39 @@ def restart(model, optimizer, seed, start=None):
 
 
 # %%
-def train(model, optimizer, draw=everything, steps=steps, batch_size=50, seeds=seeds, augment=None, start=None):
-    """Train a network once for each seed; accuracies on test images (seeds,), losses (seeds, steps), test logits."""
-    losses, logits, watch = [], [], StepLosses()
+# of every seed: accuracy on test and on validation images, losses (steps,), test logits
+Runs = namedtuple("Runs", "accuracy validation losses logits")
+
+
+# %%
+def train(
+    model,
+    optimizer,
+    draw=everything,
+    steps=steps,
+    batch_size=50,
+    seeds=seeds,
+    augment=None,
+    start=None,
+):
+    """Train a network once for each seed; gives `Runs`."""
+    losses, logits, validated, watch = [], [], [], StepLosses()
+    options = {"batch_size": batch_size, "shuffle": False, "verbose": 0}
     for one in seeds:
         restart(model, optimizer, one, start)
         x, y = transfer.repeat(*draw(one), steps, batch_size, one, augment)
-        model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0, callbacks=[watch])
+        model.fit(x, y, callbacks=[watch], **options)
         losses.append(np.diff(watch.sums))
         logits.append(transfer.predict(model, test_images))
-    accuracies = np.mean(np.argmax(logits, axis=2) == test_labels, axis=1)
-    return accuracies, np.array(losses), np.array(logits)
+        answers = transfer.predict(model, validation[0])
+        validated.append(accuracy(answers, validation[1]))
+    accuracies = accuracy(np.array(logits), test_labels)
+    return Runs(accuracies, np.array(validated), np.array(losses), np.array(logits))
 
 
 # %%
 def smooth(losses, points=20):
-    """Losses (..., steps) averaged over stretches, `points` of them or one for each step: (..., points)."""
+    """Losses (..., steps) averaged over stretches of steps: (..., points)."""
     width = max(losses.shape[-1] // points, 1)
     kept = losses.shape[-1] // width * width
     return losses[..., :kept].reshape(*losses.shape[:-1], -1, width).mean(axis=-1)
@@ -524,7 +683,7 @@ def step_numbers(losses, steps):
 
 # %%
 def few(size):
-    """A function that draws `size` training images of each class, others for each seed."""
+    """A function that draws `size` images of each class, others for each seed."""
 
     def draw(seed):
         chosen = transfer.draw(labels, min(size, per_class), seed)
@@ -536,21 +695,37 @@ def few(size):
 # %%
 hundred, overfitted = few(10), {}
 tops = {"right": [], "ReLU on the logits": [layers.ReLU()]}
-tops["softmax twice"] = [layers.Softmax(), layers.Rescaling(1.0)]  # the factor 1 hides it from Keras
+tops["softmax twice"] = [
+    layers.Softmax(),
+    layers.Rescaling(1.0),
+]  # the factor 1 hides it from Keras
 for name, top in tops.items():
     network = convnet(*top)
-    _, losses, _ = train(network, keras.optimizers.Adam(3e-3), hundred, seeds=seeds[:2])
-    overfitted[name] = smooth(losses)
+    runs = train(network, keras.optimizers.Adam(3e-3), hundred, seeds=seeds[:2])
+    overfitted[name] = smooth(runs.losses)
     if name == "right":
-        known_images, known_labels = hundred(seeds[:2][-1])  # what the network has just learnt from
-        known = transfer.predict(network, known_images).argmax(axis=1) == known_labels
+        learnt, truth = hundred(seeds[:2][-1])  # what it has just learnt from
+        known = accuracy(transfer.predict(network, learnt), truth)
 
 # %%
 at_steps = step_numbers(overfitted["right"], steps)
-bottom = {f"log {count}": np.log(count), f"log(e + {count - 1}) − 1": np.log(np.e + count - 1) - 1}
-ax = plots.curves(overfitted, at_steps, "step", "loss on 100 images", bottom, title="Learning 100 images by heart")
+bottom = {
+    f"log {count}": np.log(count),
+    f"log(e + {count - 1}) − 1": np.log(np.e + count - 1) - 1,
+}
+ax = plots.curves(
+    overfitted,
+    at_steps,
+    "step",
+    "loss on 100 images",
+    bottom,
+    title="Learning 100 images by heart",
+)
 ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
-record(overfit_accuracy=known.mean(), stuck_loss=overfitted["softmax twice"][:, -1].mean())
+record(
+    overfit_accuracy=known,
+    stuck_loss=overfitted["softmax twice"][:, -1].mean(),
+)
 
 # %% [markdown]
 # The right network knows its images by heart and its loss goes to 0. The softmax too many ends at its bound or, with
@@ -571,7 +746,7 @@ record(overfit_accuracy=known.mean(), stuck_loss=overfitted["softmax twice"][:, 
 
 # %%
 def through_layers(deviation, function, depth=10, units=256):
-    """Activations (depth + 1, images, units) of random layers, the first entry being the random inputs."""
+    """Activations (depth + 1, images, units) of random layers."""
     random = np.random.default_rng(seed)
     x = [random.normal(size=(300, units))]
     for _ in range(depth):
@@ -591,15 +766,20 @@ signals = {name: through_layers(*case) for name, case in cases.items()}
 
 # %% tags=["thumbnail"]
 shown_layers = [1, 2, 4, 6, 8, 10]
-figure, axes = plt.subplots(len(signals), len(shown_layers), figsize=(8, 6.4), sharex="row")
+grid = len(signals), len(shown_layers)
+figure, axes = plt.subplots(*grid, figsize=(8, 6.4), sharex="row")
+small, corner = {"fontsize": 8}, {"ha": "right", "va": "bottom"}
 for row, (name, signal) in zip(axes, signals.items()):
     for ax, layer in zip(row, shown_layers):
         limits = (-1, 1) if "tanh" in name else (0, 3)
-        ax.hist(np.clip(signal[layer].ravel(), *limits), bins=25, range=limits, color=plots.BLUE, density=True)
+        values = np.clip(signal[layer].ravel(), *limits)
+        ax.hist(values, bins=25, range=limits, color=plots.BLUE, density=True)
         ax.set_yticks([])
         ax.grid(False)
-        ax.text(0.97, 1.0, f"{signal[layer].std():.1g}", transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
-    row[0].set_ylabel(name.replace(", ", "\n"), rotation=0, ha="right", va="center", fontsize=9)
+        spread = f"{signal[layer].std():.1g}"
+        ax.text(0.97, 1, spread, transform=ax.transAxes, **corner, **small)
+    label = name.replace(", ", "\n")
+    row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
 for ax, layer in zip(axes[0], shown_layers):
     ax.set_title(f"layer {layer}", loc="left", fontsize=9)
 
@@ -611,11 +791,20 @@ for ax, layer in zip(axes[0], shown_layers):
 
 # %%
 spread = {name: signal.std(axis=(1, 2)) for name, signal in signals.items()}
-ax = plots.curves(spread, range(11), "layer", "standard deviation of the activations", log_y=True)
+ax = plots.curves(
+    spread,
+    range(11),
+    "layer",
+    "standard deviation of the activations",
+    log_y=True,
+)
 for factor, label in ((0.16, "predicted"), (0.5**0.5, None)):
     ax.plot(range(11), factor ** np.arange(11), ":", color=plots.BLACK, label=label)
 ax.legend(fontsize=9)
-print(f"first row after ten layers: {spread['tanh, deviation .01'][-1]:.1e}, predicted {0.16**10:.1e}")
+print(
+    f"first row after ten layers: {spread['tanh, deviation .01'][-1]:.1e},",
+    f"predicted {0.16**10:.1e}",
+)
 
 # %% [markdown]
 # Keras's default is `glorot_uniform`; with ReLU, `he_normal` is the better choice for deep networks. Biases start at
@@ -662,7 +851,14 @@ paths = {
 x, y = np.meshgrid(np.linspace(-10, 6, 80), np.linspace(-3.2, 3.2, 60))
 figure, axes = plt.subplots(2, 2, figsize=(8, 4.2), sharex=True, sharey=True)
 for number, (ax, (name, points)) in enumerate(zip(axes.flat, paths.items())):
-    ax.contour(x, y, x**2 / 200 + y**2, levels=[0.02, 0.1, 0.3, 1, 3, 7], colors=plots.GREY, linewidths=0.6)
+    ax.contour(
+        x,
+        y,
+        x**2 / 200 + y**2,
+        levels=[0.02, 0.1, 0.3, 1, 3, 7],
+        colors=plots.GREY,
+        linewidths=0.6,
+    )
     inside = points[np.abs(points[:, 1]) < 3.2]
     ax.plot(*inside.T, "o-", color=plots.PALETTE[number], markersize=3, linewidth=1)
     ax.plot(0, 0, "+", color=plots.BLACK, markersize=10)
@@ -675,27 +871,43 @@ for number, (ax, (name, points)) in enumerate(zip(axes.flat, paths.items())):
 # accuracies over three seeds.
 
 # %%
-choices = {"SGD": (SGD, (0.01, 0.1, 1.0), {}), "momentum": (SGD, (0.001, 0.01, 0.1), {"momentum": 0.9})}
+choices = {
+    "SGD": (SGD, (0.01, 0.1, 1.0), {}),
+    "momentum": (SGD, (0.001, 0.01, 0.1), {"momentum": 0.9}),
+}
 choices["Adam"] = (Adam, (3e-4, 3e-3, 3e-2), {})
-reached, courses = {}, {}
+nine, courses = {}, {}
+short = {"steps": steps * 2 // 3, "seeds": seeds[:3]}
 for name, (optimizer, rates, options) in choices.items():
     network, method = convnet(), optimizer(**options)
     for rate in rates:
         run, method.learning_rate = f"{name}, rate {rate:g}", rate
-        reached[run], losses, _ = train(network, method, steps=steps * 2 // 3, seeds=seeds[:3])
-        courses[run] = smooth(losses)
+        nine[run] = train(network, method, **short)
+        courses[run] = smooth(nine[run].losses)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), width_ratios=(1, 1.1))
-plots.bars(reached, baselines={"chance": 1 / count}, ax=axes[0])
-for bar, run in zip(axes[0].patches, reached):  # the colours of the curves beside them
+scores = {run: runs.validation for run, runs in nine.items()}
+chance = {"chance": 1 / count}
+plots.bars(scores, "validation accuracy", baselines=chance, ax=axes[0])
+for bar, run in zip(axes[0].patches, nine):  # the colours of the curves beside them
     bar.set_facecolor(plots.PALETTE[list(choices).index(run.split(",")[0])])
-best = {
-    name: max((run for run in reached if run.startswith(name)), key=lambda run: reached[run].mean()) for name in choices
-}
+best = {}
+for name in choices:
+    its_runs = [run for run in nine if run.startswith(name)]
+    best[name] = max(its_runs, key=lambda run: scores[run].mean())
 blocks = step_numbers(courses[best["SGD"]], steps * 2 // 3)
-plots.curves({run: courses[run] for run in best.values()}, blocks, "step", "training loss", log_y=True, ax=axes[1])
+plots.curves(
+    {run: courses[run] for run in best.values()},
+    blocks,
+    "step",
+    "training loss",
+    log_y=True,
+    ax=axes[1],
+)
 axes[1].set_title("each at the best of its rates")
+for run in best.values():
+    print(f"{run:20} test accuracy {nine[run].accuracy.mean():.3f}")
 
 # %% [markdown]
 # In these steps momentum and Adam arrive, at the best of their rates; plain SGD is still on the way. Adam asks least
@@ -708,11 +920,21 @@ axes[1].set_title("each at the best of its rates")
 # thing to look at in any run.
 
 # %%
-family = {f"rate {rate:g}": courses[f"momentum, rate {rate:g}"] for rate in (0.001, 0.01, 0.1)}
-_, losses, _ = train(convnet(), SGD(1.0, momentum=0.9), steps=steps * 2 // 3, seeds=seeds[:3])
-family["rate 1"] = np.minimum(smooth(losses), 4)
+family = {}
+for rate in (0.001, 0.01, 0.1):
+    family[f"rate {rate:g}"] = courses[f"momentum, rate {rate:g}"]
+runs = train(convnet(), SGD(1.0, momentum=0.9), **short)
+family["rate 1"] = np.minimum(smooth(runs.losses), 4)
 figure, ax = plt.subplots(figsize=(8, 3.2))
-plots.curves(family, blocks, "step", "training loss", {f"log {count}": np.log(count)}, title="momentum .9", ax=ax)
+plots.curves(
+    family,
+    blocks,
+    "step",
+    "training loss",
+    {f"log {count}": np.log(count)},
+    title="momentum .9",
+    ax=ax,
+)
 ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 # %% [markdown]
@@ -720,6 +942,34 @@ ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 # Search on a logarithmic scale, coarse (factors of ten, a few steps each) before fine (factors of two or three,
 # longer).
 #
+# ### Standardise the inputs
+#
+# PLACEHOLDER-STANDARDISE
+
+# %%
+mean, deviation = images.mean(), images.std()  # of the training images alone
+scalings = {
+    "0 ... 255": layers.Rescaling(1.0),
+    "0 ... 1": layers.Rescaling(1 / 255),
+    "mean 0, variance 1": layers.Rescaling(1 / deviation, offset=-mean / deviation),
+}
+by_scaling = {}
+for name, scaling in scalings.items():
+    stack = [keras.Input(shape), scaling, layers.Flatten()]
+    stack += [layers.Dense(64, activation="relu"), layers.Dense(count)]
+    by_scaling[name] = train(keras.Sequential(stack), SGD(0.1), **short)
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), width_ratios=(1.4, 1))
+lines = {name: np.minimum(smooth(run.losses), 4) for name, run in by_scaling.items()}
+plots.curves(lines, blocks, "step", "training loss (cut off at 4)", ax=axes[0])
+bars = {name: run.validation for name, run in by_scaling.items()}
+plots.bars(bars, "validation accuracy", baselines=chance, ax=axes[1])
+record(
+    scaled_accuracy=bars["0 ... 1"].mean(),
+    standardised_gain=(bars["mean 0, variance 1"] - bars["0 ... 1"]).mean(),
+    unscaled_accuracy=bars["0 ... 255"].mean(),
+)
+
+# %% [markdown]
 # ### Mini-batches
 #
 # The gradient of a batch is an estimate of that of all images. Averages over B images have an error that falls with
@@ -735,11 +985,19 @@ batch_sizes = [2, 4, 8, 16, 32, 64, 128, 256]
 noise = []
 for size in batch_sizes:
     drawn = random.integers(0, len(flat), (100, size))
-    away = [np.linalg.norm(loss_and_gradient(weights, flat[one], labels[one])[1] - whole) for one in drawn]
+    estimates = [loss_and_gradient(weights, flat[one], labels[one])[1] for one in drawn]
+    away = [np.linalg.norm(estimate - whole) for estimate in estimates]
     noise.append(np.mean(away) / np.linalg.norm(whole))
 expected = noise[0] * (2 / np.array(batch_sizes)) ** 0.5
 lines = {"measured": noise, "expected: 1/√B": expected}
-plots.curves(lines, batch_sizes, "images in a batch", "error of the gradient, relative", log_x=True, log_y=True)
+plots.curves(
+    lines,
+    batch_sizes,
+    "images in a batch",
+    "error of the gradient, relative",
+    log_x=True,
+    log_y=True,
+)
 
 # %% [markdown]
 # The same number of *images* in batches of three sizes, one rate: many rough steps against few exact ones.
@@ -748,8 +1006,8 @@ plots.curves(lines, batch_sizes, "images in a batch", "error of the gradient, re
 seen, network, method = {}, convnet(), SGD(0.05, momentum=0.9)
 for size in (10, 50, 250):
     number = max(steps * 25 // size, 2)
-    _, losses, _ = train(network, method, steps=number, batch_size=size, seeds=seeds[:2])
-    seen[f"{size} a batch"] = smooth(losses)
+    runs = train(network, method, steps=number, batch_size=size, seeds=seeds[:2])
+    seen[f"{size} a batch"] = smooth(runs.losses)
 at_images = {name: step_numbers(line, steps * 25) for name, line in seen.items()}
 plots.curves(seen, at_images, "images seen", "training loss", log_y=True)
 
@@ -765,9 +1023,16 @@ plots.curves(seen, at_images, "images seen", "training loss", log_y=True)
 
 # %%
 horizon = np.arange(300)
-cosine, steady = keras.optimizers.schedules.CosineDecay(1.0, 300), training.WarmupHoldDecay(1.0, 300, warmup=30)
+cosine, steady = (
+    keras.optimizers.schedules.CosineDecay(1.0, 300),
+    training.WarmupHoldDecay(1.0, 300, warmup=30),
+)
 forms = {
-    "drop by 10 (at fixed steps)": np.where(horizon < 150, 1, np.where(horizon < 240, 0.1, 0.01)),
+    "drop by 10 (at fixed steps)": np.where(
+        horizon < 150,
+        1,
+        np.where(horizon < 240, 0.1, 0.01),
+    ),
     "cosine": [float(cosine(step)) for step in horizon],
     "warm-up, hold, decay": [float(steady(step)) for step in horizon],
 }
@@ -784,14 +1049,24 @@ plots.curves(forms, horizon, "step", "rate, share of the highest", ax=ax)
 
 # %%
 def by_epochs(model, subset, epochs, batch_size=50, callbacks=()):
-    """Train a compiled network, looking at the validation images after every epoch; the history as arrays."""
-    options = {"epochs": epochs, "batch_size": batch_size, "validation_batch_size": 100, "verbose": 0}
-    history = model.fit(*subset, validation_data=validation, callbacks=list(callbacks), **options).history
+    """Train a compiled network, validated after every epoch; the history as arrays."""
+    options = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "validation_batch_size": 100,
+        "verbose": 0,
+    }
+    history = model.fit(
+        *subset,
+        validation_data=validation,
+        callbacks=list(callbacks),
+        **options,
+    ).history
     return {name: np.array(values) for name, values in history.items()}
 
 
 def noisy(seed):
-    """All training images, a fifth of them with a random label, others for each seed."""
+    """All training images; a fifth of the labels is random, others for each seed."""
     random = np.random.default_rng([seed, 1])
     wrong = random.random(len(labels)) < 0.2
     return images, np.where(wrong, random.integers(0, count, len(labels)), labels)
@@ -800,10 +1075,17 @@ def noisy(seed):
 epochs = max(steps // 15, 3)
 
 # %%
-stack = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(count)]
+stack = [
+    keras.Input((image_size, image_size, 1)),
+    layers.Rescaling(1 / 255),
+    layers.Flatten(),
+    layers.Dense(count),
+]
 plateaus, network, method = {}, keras.Sequential(stack), SGD(1.0)
 for name in ("one rate", "drop by 10 on plateau"):
-    drop = [keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=2)] if "drop" in name else []
+    drop = []
+    if "drop" in name:
+        drop.append(keras.callbacks.ReduceLROnPlateau(factor=0.1, patience=2))
     method.learning_rate = 1.0
     restart(network, method, seeds[0])
     keras.utils.set_random_seed(seed)  # both see the images in the same order
@@ -822,18 +1104,31 @@ for ax, key in zip(axes, ("loss", "val_loss")):
 # number of steps, so that the three runs may be compared.
 
 # %%
-body = [layers.Conv2D(2, 3, activation="relu"), layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D()]
-tiny = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255), *body, layers.Dense(count)]
+body = [
+    layers.Conv2D(2, 3, activation="relu"),
+    layers.Conv2D(4, 3, activation="relu"),
+    layers.GlobalAveragePooling2D(),
+]
+tiny = [
+    keras.Input((image_size, image_size, 1)),
+    layers.Rescaling(1 / 255),
+    *body,
+    layers.Dense(count),
+]
 diagnoses = {
     "underfitting": (keras.Sequential(tiny), everything),
     "overfitting": (convnet(), few(2)),
     "neither": (convnet(), everything),
 }
+
+# %%
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), sharey=True)
 for ax, (name, (network, draw)) in zip(axes, diagnoses.items()):
     restart(network, Adam(3e-3), seed)
-    run = by_epochs(network, transfer.repeat(*draw(seed), max(len(images) // 50, 1), 50, seed), epochs)
-    plots.curves({"training": run["accuracy"], "validation": run["val_accuracy"]}, title=name, ax=ax)
+    subset = transfer.repeat(*draw(seed), max(len(images) // 50, 1), 50, seed)
+    run = by_epochs(network, subset, epochs)
+    lines = {"training": run["accuracy"], "validation": run["val_accuracy"]}
+    plots.curves(lines, title=name, ax=ax)
 axes[0].set_ylabel("accuracy")
 for ax in axes[1:]:
     ax.get_legend().remove()
@@ -849,18 +1144,28 @@ for ax in axes[1:]:
 by_data = {"training images": [], "test images": []}
 network, method = convnet(), Adam(3e-3)
 for size in sizes:
-    accuracies, _, _ = train(network, method, few(size))
-    known_images, known_labels = few(size)(seeds[-1])  # what the network has just learnt from
-    known = np.mean(transfer.predict(network, known_images).argmax(axis=1) == known_labels)
+    accuracies = train(network, method, few(size)).accuracy
+    known_images, known_labels = few(size)(seeds[-1])  # what it has just learnt from
+    known = accuracy(transfer.predict(network, known_images), known_labels)
     by_data["training images"].append(known)
     by_data["test images"].append(accuracies)
 by_data["test images"] = np.stack(by_data["test images"], axis=1)  # (seeds, sizes)
 
 # %%
-ax = plots.curves(by_data, sizes, "training images per class", "accuracy", {"chance": 1 / count}, log_x=True)
+ax = plots.curves(
+    by_data,
+    sizes,
+    "training images per class",
+    "accuracy",
+    {"chance": 1 / count},
+    log_x=True,
+)
 ax.set_xticks(sizes, [str(size) for size in sizes])
 ax.minorticks_off()
-record(accuracy_few=by_data["test images"][:, 0].mean(), accuracy_all=by_data["test images"][:, -1].mean())
+record(
+    accuracy_few=by_data["test images"][:, 0].mean(),
+    accuracy_all=by_data["test images"][:, -1].mean(),
+)
 
 # %% [markdown]
 # The network knows its training images by heart, at the largest size nearly so. Each doubling of the data closes a
@@ -886,9 +1191,14 @@ record(accuracy_few=by_data["test images"][:, 0].mean(), accuracy_all=by_data["t
 
 # %%
 def weights_after(optimizer, penalty=None, steps=30):
-    """Weights of a dense layer after some steps on the first images, starting from the same random weights."""
+    """Weights of a dense layer after some steps, from the same random weights."""
     start = keras.initializers.RandomNormal(stddev=0.5, seed=1)
-    layer = layers.Dense(count, use_bias=False, kernel_initializer=start, kernel_regularizer=penalty)
+    layer = layers.Dense(
+        count,
+        use_bias=False,
+        kernel_initializer=start,
+        kernel_regularizer=penalty,
+    )
     model = keras.Sequential([keras.Input(flat.shape[1:]), layer])
     training.compile_classifier(model, optimizer)
     x, y = transfer.repeat(flat, labels, steps, 50, seed)
@@ -898,13 +1208,19 @@ def weights_after(optimizer, penalty=None, steps=30):
 
 L2 = keras.regularizers.L2
 decayed = weights_after(SGD(0.5, weight_decay=5e-4))
-differences = {"none": weights_after(SGD(0.5)), "L2(2.5e-4)": weights_after(SGD(0.5), L2(2.5e-4))}
+differences = {
+    "none": weights_after(SGD(0.5)),
+    "L2(2.5e-4)": weights_after(SGD(0.5), L2(2.5e-4)),
+}
 differences["L2(5e-4)"] = weights_after(SGD(0.5), L2(5e-4))
-differences = {name: np.abs(weights - decayed).max() for name, weights in differences.items()}
+differences = {name: np.abs(w - decayed).max() for name, w in differences.items()}
 
 # %% tags=["nbval-check-output"]
 for name, difference in differences.items():
-    print(f"{name:10} the same weights as SGD(weight_decay=5e-4): {bool(difference < 2e-5)}")
+    print(
+        f"{name:10} the same weights as SGD(weight_decay=5e-4):",
+        bool(difference < 2e-5),
+    )
 
 # %% [markdown]
 # With momentum it matters where the decay enters. The update of the classic papers puts it into the velocity, v ← .9
@@ -920,18 +1236,25 @@ for name, difference in differences.items():
 
 # %%
 def shrink(optimizer, penalty, scales=(0.01, 1.0), steps=4 * steps // 3):
-    """Course (steps + 1, weights) of weights that see random gradients of these sizes and a penalty `penalty` * w ** 2."""
-    random, w = np.random.default_rng(seed), keras.Variable(np.ones(len(scales), "float32"))
+    """Weights (steps + 1, weights) under random gradients and penalty * w²."""
+    random, w = (
+        np.random.default_rng(seed),
+        keras.Variable(np.ones(len(scales), "float32")),
+    )
     optimizer.build([w])
     course = [np.ones(len(scales))]
     for _ in range(steps):
-        gradient = random.choice([-1, 1], len(scales)) * scales + 2 * penalty * course[-1]
+        gradient = random.choice([-1, 1], len(scales)) * scales
+        gradient = gradient + 2 * penalty * course[-1]
         optimizer.apply([ops.convert_to_tensor(gradient, "float32")], [w])
         course.append(ops.convert_to_numpy(w).copy())
     return np.array(course)
 
 
-coupled, decoupled = shrink(Adam(1e-3), 0.05), shrink(keras.optimizers.AdamW(1e-3, weight_decay=2.0), 0)
+coupled, decoupled = (
+    shrink(Adam(1e-3), 0.05),
+    shrink(keras.optimizers.AdamW(1e-3, weight_decay=2.0), 0),
+)
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
 for ax, course, title in zip(axes, (coupled, decoupled), ("Adam with L2", "AdamW")):
     lines = {"small gradients": course[:, 0], "large gradients": course[:, 1]}
@@ -952,8 +1275,21 @@ drop = layers.Dropout(0.5, seed=seed)
 ones = np.ones((4, 6), "float32")
 masks = np.stack([ops.convert_to_numpy(drop(ones, training=True)) for _ in range(400)])
 plots.number_equation(
-    [masks[0], "", masks[1], "", ops.convert_to_numpy(drop(ones, training=False)), "", masks.mean(axis=0)],
-    titles={0: "training, step 1", 2: "training, step 2", 4: "test", 6: "mean of 400 steps"},
+    [
+        masks[0],
+        "",
+        masks[1],
+        "",
+        ops.convert_to_numpy(drop(ones, training=False)),
+        "",
+        masks.mean(axis=0),
+    ],
+    titles={
+        0: "training, step 1",
+        2: "training, step 2",
+        4: "test",
+        6: "mean of 400 steps",
+    },
 )
 
 
@@ -973,7 +1309,9 @@ kernel *= np.linspace(0.2, 2, 16)
 projections = {"before": kernel}
 projections["Keras's default, axis 0"] = keras.constraints.MaxNorm(2)(kernel)
 projections["axes 0, 1, 2"] = keras.constraints.MaxNorm(2, axis=(0, 1, 2))(kernel)
-norms = {name: np.sqrt((np.asarray(w) ** 2).sum(axis=(0, 1, 2))) for name, w in projections.items()}
+norms = {}
+for name, w in projections.items():
+    norms[name] = np.sqrt((np.asarray(w) ** 2).sum(axis=(0, 1, 2)))
 figure, ax = plt.subplots(figsize=(8, 3.2))
 plots.curves(norms, range(16), "filter", "‖w‖", {"c = 2": 2}, ax=ax)
 
@@ -985,8 +1323,11 @@ plots.curves(norms, range(16), "filter", "‖w‖", {"c = 2": 2}, ax=ax)
 dense_kernel = np.random.default_rng(0).normal(size=(50, 7)).astype("float32")
 for name, w in {"dense": dense_kernel, "convolution": kernel}.items():
     for constraint in (keras.constraints.MaxNorm(2), MaxNorm(2)):
-        longest = np.sqrt((np.asarray(constraint(w)) ** 2).sum(axis=tuple(range(w.ndim - 1)))).max()
-        whose = "Keras's default" if constraint.__module__.startswith("keras") else "utils.layers"
+        longest = np.sqrt(
+            (np.asarray(constraint(w)) ** 2).sum(axis=tuple(range(w.ndim - 1))),
+        ).max()
+        ours = isinstance(constraint, MaxNorm)
+        whose = "utils.layers" if ours else "Keras's default"
         print(f"{name:12} {whose:16} within the ball: {bool(longest <= 2.0001)}")
 
 # %% [markdown]
@@ -998,37 +1339,58 @@ for name, w in {"dense": dense_kernel, "convolution": kernel}.items():
 
 
 # %%
-def dense_net(penalty=None, dropout=0.0, constraint=None, scale=1.0):
-    """Two dense layers of 256 units, and logits; initial weights `scale` times those of Keras."""
+def dense_net(penalty=None, dropout=0.0, constraint=None, batch_norm=False, scale=1.0):
+    """Two dense layers of 256 units, and logits; start at `scale` times Keras's."""
     start = keras.initializers.VarianceScaling(scale**2, "fan_avg", "uniform")
-    options = {"kernel_initializer": start, "kernel_regularizer": penalty, "kernel_constraint": constraint}
-    stack = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255), layers.Flatten()]
+    options = {
+        "kernel_initializer": start,
+        "kernel_regularizer": penalty,
+        "kernel_constraint": constraint,
+    }
+    stack = [
+        keras.Input((image_size, image_size, 1)),
+        layers.Rescaling(1 / 255),
+        layers.Flatten(),
+    ]
     for _ in range(2):
-        stack += [layers.Dense(256, "relu", **options)] + ([layers.Dropout(dropout, seed=seed)] if dropout else [])
+        stack.append(layers.Dense(256, use_bias=not batch_norm, **options))
+        stack += [layers.BatchNormalization(momentum=0.9)] if batch_norm else []
+        stack.append(layers.ReLU())
+        stack += [layers.Dropout(dropout, seed=seed)] if dropout else []
     return keras.Sequential([*stack, layers.Dense(count)])
 
 
+# %%
 methods = {
     "plain": {},
     "L2(1e-2)": {"penalty": L2(1e-2)},
     "dropout .5": {"dropout": 0.5},
     "max-norm 1": {"constraint": MaxNorm(1.0)},
 }
-settings = {"clean": (few(20), 1.0), "noisy": (noisy, 1.0), "large start": (few(20), 8.0)}  # data, size of the start
+settings = {  # data, size of the first weights
+    "clean": (few(20), 1.0),
+    "noisy": (noisy, 1.0),
+    "large start": (few(20), 8.0),
+}
 
 # %%
 accuracies = {}
 for name, options in methods.items():
     network, method = dense_net(**options), Adam(3e-3)
     for setting, (draw, scale) in settings.items():
-        accuracies[setting, name] = train(network, method, draw, start=dense_net(scale=scale))[0]
-gains = {key: value - accuracies[key[0], "plain"] for key, value in accuracies.items() if key[1] != "plain"}
+        runs = train(network, method, draw, start=dense_net(scale=scale))
+        accuracies[setting, name] = runs.accuracy
+gains = {}
+for (setting, name), values in accuracies.items():
+    gains[setting, name] = values - accuracies[setting, "plain"]
 
 # %%
 figure, axes = plt.subplots(3, 1, figsize=(8, 5.2), sharex=True)
 for ax, setting in zip(axes, settings):
     plots.bars({name: gains[setting, name] for name in list(methods)[1:]}, "", ax=ax)
-    ax.set_title(f"{setting}; the plain network reaches {accuracies[setting, 'plain'].mean():.3f}")
+    ax.set_title(
+        f"{setting}; plain network: {accuracies[setting, 'plain'].mean():.3f}",
+    )
     ax.axvline(0, color=plots.BLACK, linewidth=0.8)
 axes[-1].set_xlabel("gain in test accuracy over the plain network")
 record(
@@ -1062,7 +1424,12 @@ record(
 # %% tags=["nbval-check-output"]
 norm = layers.BatchNormalization()
 norm.build((None, 4, 4, 16))
-print("trained:", sum(np.prod(v.shape) for v in norm.trainable_variables).item(), "others:", end=" ")
+print(
+    "trained:",
+    sum(np.prod(v.shape) for v in norm.trainable_variables).item(),
+    "others:",
+    end=" ",
+)
 print(sum(np.prod(v.shape) for v in norm.non_trainable_variables).item())
 
 # %% [markdown]
@@ -1072,14 +1439,26 @@ print(sum(np.prod(v.shape) for v in norm.non_trainable_variables).item())
 
 # %%
 random = np.random.default_rng(seed)
-humps = np.concatenate([random.normal(2, 0.4, 3000), random.normal(6, 0.8, 2000)]).astype("float32")
-normed = ops.convert_to_numpy(layers.BatchNormalization()(humps[:, None], training=True))[:, 0]
+humps = np.concatenate(
+    [random.normal(2, 0.4, 3000), random.normal(6, 0.8, 2000)],
+).astype("float32")
+normed = ops.convert_to_numpy(
+    layers.BatchNormalization()(humps[:, None], training=True),
+)[:, 0]
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.4))
 for ax, values, name in zip(axes, (humps, normed), ("before", "after")):
     ax.hist(values, bins=80, color=plots.BLUE, density=True)
-    ax.set(title=f"{name}: mean {abs(values.mean()):.2f}, variance {values.var():.2f}", yticks=[])
+    ax.set(
+        title=f"{name}: mean {abs(values.mean()):.2f}, variance {values.var():.2f}",
+        yticks=[],
+    )
 grid = np.linspace(-3, 3, 200)
-axes[1].plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=plots.VERMILLION, label="a unit Gaussian")
+axes[1].plot(
+    grid,
+    np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi),
+    color=plots.VERMILLION,
+    label="a unit Gaussian",
+)
 axes[1].legend(fontsize=9)
 
 # %% [markdown]
@@ -1097,18 +1476,31 @@ answers = {}
 for training_ in (True, False):
     for name, neighbour in (("dark", dark), ("bright", bright)):
         answer = norm(np.concatenate([one, neighbour]), training=training_)
-        answers[f"{'training' if training_ else 'inference'}, {name} neighbour"] = float(answer[0, 0])
+        mode = "training" if training_ else "inference"
+        answers[f"{mode}, {name} neighbour"] = float(answer[0, 0])
 plots.bars(answers, xlabel="output for one and the same input")
 
 # %%
 courses = {}
 for momentum in (0.9, 0.99):
-    norm, courses[f"momentum {momentum}"] = layers.BatchNormalization(momentum=momentum), []
+    norm, courses[f"momentum {momentum}"] = (
+        layers.BatchNormalization(momentum=momentum),
+        [],
+    )
     for _ in range(100):
-        courses[f"momentum {momentum}"].append(float(ops.convert_to_numpy(norm.moving_mean)[0]) if norm.built else 0.0)
+        courses[f"momentum {momentum}"].append(
+            float(ops.convert_to_numpy(norm.moving_mean)[0]) if norm.built else 0.0,
+        )
         norm(humps[random.integers(0, len(humps), 64), None], training=True)
 figure, ax = plt.subplots(figsize=(8, 2.8))
-plots.curves(courses, range(100), "step", "running mean", {"true mean": humps.mean()}, ax=ax)
+plots.curves(
+    courses,
+    range(100),
+    "step",
+    "running mean",
+    {"true mean": humps.mean()},
+    ax=ax,
+)
 
 # %% [markdown]
 # **Freezing.** A batch norm with `trainable = False` keeps γ and β, and in Keras it also runs in inference mode, even
@@ -1123,7 +1515,8 @@ for frozen in (False, True):
     answer = norm(humps[:64, None], training=True)
     moved = bool(ops.convert_to_numpy(norm.moving_mean)[0] != 0)
     print(
-        f"frozen {frozen!s:5}  running mean moved: {moved!s:5}  output normalised: {abs(float(ops.mean(answer))) < 1e-3}"
+        f"frozen {frozen!s:5}  running mean moved: {moved!s:5} ",
+        f"output normalised: {abs(float(ops.mean(answer))) < 1e-3}",
     )
 
 # %% [markdown]
@@ -1137,32 +1530,43 @@ for frozen in (False, True):
 
 # %%
 def deep(batch_norm, scale=1.0):
-    """`depth` convolutions of 16 filters and ReLUs; initial weights `scale` times those of He et al."""
+    """`depth` convolutions of 16 filters and ReLUs; start at `scale` times He."""
     stack = [keras.Input((image_size, image_size, 1)), layers.Rescaling(1 / 255)]
     for number in range(depth):
         start = keras.initializers.VarianceScaling(2.0 * scale**2)
-        options = {"padding": "same", "use_bias": not batch_norm, "kernel_initializer": start}
+        options = {
+            "padding": "same",
+            "use_bias": not batch_norm,
+            "kernel_initializer": start,
+        }
         stack.append(layers.Conv2D(16, 3, **options))
         stack += [layers.BatchNormalization(momentum=0.9)] if batch_norm else []
-        stack += [layers.ReLU()] + ([layers.MaxPooling2D()] if number == depth // 2 else [])
+        stack.append(layers.ReLU())
+        stack += [layers.MaxPooling2D()] if number == depth // 2 else []
     return keras.Sequential([*stack, layers.Flatten(), layers.Dense(count)])
 
 
+# %%
 def gradient_sizes(model, optimizer, start):
-    """Length of the gradient of each convolution's kernel, relative to the kernel's length, on 100 images."""
+    """|gradient| / |kernel| of each convolution, on 100 images."""
     restart(model, optimizer, seed, start)
-    kernels = [layer.kernel for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    found = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    kernels = [layer.kernel for layer in found]
     before = [ops.convert_to_numpy(kernel).copy() for kernel in kernels]
     model.train_on_batch(*hundred(seed))
     moves = [old - ops.convert_to_numpy(kernel) for old, kernel in zip(before, kernels)]
-    return [np.linalg.norm(move) / np.linalg.norm(old) for move, old in zip(moves, before)]
+    norm = np.linalg.norm
+    return [norm(move) / norm(old) for move, old in zip(moves, before)]
 
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
 for ax, batch_norm in zip(axes, (False, True)):
     network, once = deep(batch_norm), SGD(1.0)
-    found = {f"weights × {k:g}": gradient_sizes(network, once, deep(batch_norm, k)) for k in (0.5, 1, 2)}
+    found = {}
+    for k in (0.5, 1, 2):
+        sizes_ = gradient_sizes(network, once, deep(batch_norm, k))
+        found[f"weights × {k:g}"] = sizes_
     plots.curves(found, xlabel="convolution", log_y=True, ax=ax)
     ax.set_title("with batch norm" if batch_norm else "without")
 axes[0].set_ylabel("gradient / weights")
@@ -1180,29 +1584,40 @@ rates, scales = [1e-3, 1e-2, 1e-1, 1.0], [0.5, 1.0, 2.0, 4.0]
 options = {"steps": steps // 3, "seeds": seeds[:3]}
 by_rate, by_scale, starts = {}, {}, {}
 for batch_norm, name in ((False, "without batch norm"), (True, "with batch norm")):
-    network, method, by_rate[name], by_scale[name] = deep(batch_norm), SGD(momentum=0.9), [], []
+    network, method = deep(batch_norm), SGD(momentum=0.9)
+    by_rate[name], by_scale[name] = [], []
     for rate in rates:
         method.learning_rate = rate
-        by_rate[name].append(train(network, method, **options)[0])
+        by_rate[name].append(train(network, method, **options).validation)
     method.learning_rate = 0.01
     for scale in scales:
-        run = train(network, method, start=deep(batch_norm, scale), **options)
-        by_scale[name].append(run[0])
-        starts[f"{name}, weights × {scale:g}"] = smooth(run[1], 12)
-by_rate, by_scale = ({name: np.stack(runs, axis=1) for name, runs in both.items()} for both in (by_rate, by_scale))
+        runs = train(network, method, start=deep(batch_norm, scale), **options)
+        by_scale[name].append(runs.validation)
+        starts[f"{name}, weights × {scale:g}"] = smooth(runs.losses, 12)
+for both in (by_rate, by_scale):
+    both.update({name: np.stack(runs, axis=1) for name, runs in both.items()})
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
-chance = {"chance": 1 / count}
-plots.curves(by_rate, rates, "rate", "test accuracy", chance, log_x=True, title="by rate, He weights", ax=axes[0])
-plots.curves(
-    by_scale, scales, "initial weights, times He", "", chance, log_x=True, title="by weights, rate .01", ax=axes[1]
+sides = (
+    (axes[0], by_rate, rates, "rate", "by rate, He weights"),
+    (axes[1], by_scale, scales, "initial weights, times He", "by weights, rate .01"),
 )
+for ax, lines, x, label, title in sides:
+    plots.curves(lines, x, label, "", chance, log_x=True, title=title, ax=ax)
+axes[0].set_ylabel("validation accuracy")
 axes[1].set_xticks(scales, [f"{scale:g}" for scale in scales])
 axes[1].minorticks_off()
-figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+figure.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=3,
+    fontsize=9,
+)
 for ax in axes:
     ax.get_legend().remove()
+
+# %%
 record(
     batch_norm_best=by_rate["with batch norm"].mean(axis=0).max(),
     plain_best=by_rate["without batch norm"].mean(axis=0).max(),
@@ -1220,11 +1635,42 @@ record(
 # no consequence.
 
 # %%
-shown = ["without batch norm, weights × 0.5", "without batch norm, weights × 1", "with batch norm, weights × 0.5"]
+shown = [
+    "without batch norm, weights × 0.5",
+    "without batch norm, weights × 1",
+    "with batch norm, weights × 0.5",
+]
 lines = {name: starts[name] for name in shown}
 figure, ax = plt.subplots(figsize=(8, 3))
 at_steps = step_numbers(lines[shown[0]], steps // 3)
-plots.curves(lines, at_steps, "step", "training loss", {f"log {count}": np.log(count)}, ax=ax)
+plots.curves(
+    lines,
+    at_steps,
+    "step",
+    "training loss",
+    {f"log {count}": np.log(count)},
+    ax=ax,
+)
+
+# %% [markdown]
+# ### Batch norm regularises, too
+#
+# PLACEHOLDER-BN
+
+# %%
+network, method, against = dense_net(batch_norm=True), Adam(3e-3), {}
+for setting in ("clean", "noisy"):
+    runs = train(network, method, settings[setting][0])
+    gained = runs.accuracy - accuracies[setting, "plain"]
+    against[f"{setting}: batch norm"] = gained
+    against[f"{setting}: dropout .5"] = gains[setting, "dropout .5"]
+figure, ax = plt.subplots(figsize=(8, 2.6))
+plots.bars(against, "gain in test accuracy over the plain network", ax=ax)
+ax.axvline(0, color=plots.BLACK, linewidth=0.8)
+record(
+    batch_norm_gain_clean=against["clean: batch norm"].mean(),
+    batch_norm_gain_noisy=against["noisy: batch norm"].mean(),
+)
 
 # %% [markdown]
 # ## Early stopping
@@ -1257,9 +1703,14 @@ runs = {"training": np.stack([run["loss"] for run in watched])}
 runs["validation"] = np.stack([run["val_loss"] for run in watched])
 plots.curves(runs, ylabel="loss", title=f"{repeats} runs on noisy labels", ax=axes[0])
 ends = {"last epoch": [run["val_accuracy"][-1] for run in watched]}
-ends["early stopping"] = [run["val_accuracy"][best] for run, best in zip(watched, best_epochs)]
+ends["early stopping"] = [
+    run["val_accuracy"][best]
+    for run, best in zip(watched, best_epochs)  # one for each seed
+]
 plots.bars(ends, "validation accuracy", ax=axes[1])
-record(early_stopping_gain=np.mean(ends["early stopping"]) - np.mean(ends["last epoch"]))
+record(
+    early_stopping_gain=np.mean(ends["early stopping"]) - np.mean(ends["last epoch"]),
+)
 
 # %% [markdown]
 # The validation labels are clean: that is why their loss is the lower one at first. (And the validation images chose
@@ -1277,11 +1728,12 @@ record(early_stopping_gain=np.mean(ends["early stopping"]) - np.mean(ends["last 
 
 # %%
 def errors_by_size(logits):
-    """Errors (orders, members) of the average of the first 1, 2, ... members, in 20 orders of the members."""
+    """Errors (orders, members) of the mean of 1, 2, ... members, in 20 orders."""
     members, rows = softmax(logits), []
     for order in range(20):
         mixed = members[np.random.default_rng(order).permutation(len(members))]
-        averages = np.cumsum(mixed, axis=0) / np.arange(1, len(members) + 1)[:, None, None]
+        joined_by = np.arange(1, len(members) + 1)[:, None, None]
+        averages = np.cumsum(mixed, axis=0) / joined_by
         rows.append((averages.argmax(axis=2) != test_labels).mean(axis=1))
     return np.array(rows)
 
@@ -1289,14 +1741,22 @@ def errors_by_size(logits):
 # %%
 joined = range(100 * seed, 100 * seed + members)
 ensembles = {}
-for name, network, draw in (("10 images of each class", convnet(), hundred), ("noisy labels", dense_net(), noisy)):
-    _, _, logits = train(network, Adam(3e-3), lambda one, draw=draw: draw(seed), seeds=joined)  # the same images
-    ensembles[name] = errors_by_size(logits)
+for name, network, draw in (
+    ("10 images of each class", convnet(), hundred),
+    ("noisy labels", dense_net(), noisy),
+):
+    drawn = draw(seed)  # the same images for all members
+    runs = train(network, Adam(3e-3), lambda _, drawn=drawn: drawn, seeds=joined)
+    ensembles[name] = errors_by_size(runs.logits)
 figure, ax = plt.subplots(figsize=(8, 3.2))
 plots.curves(ensembles, xlabel="networks in the average", ylabel="test error", ax=ax)
+saved = {}
+for name, errors_ in ensembles.items():
+    alone, together = errors_.mean(axis=0)[[0, -1]]
+    saved[name] = alone - together
 record(
-    ensemble_gain_clean=np.diff(ensembles["10 images of each class"].mean(axis=0)[[-1, 0]])[0],
-    ensemble_gain_noisy=np.diff(ensembles["noisy labels"].mean(axis=0)[[-1, 0]])[0],
+    ensemble_gain_clean=saved["10 images of each class"],
+    ensemble_gain_noisy=saved["noisy labels"],
 )
 
 # %% [markdown]
@@ -1316,9 +1776,15 @@ cat = skimage.data.chelsea()[:, 80:380]  # (300, 300, 3)
 grey_cat = skimage.color.rgb2gray(cat) * 255
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.8))
 axes[0].imshow(cat)
-axes[0].add_patch(plt.Rectangle((55, 95), 30, 30, fill=False, edgecolor=plots.ORANGE, linewidth=2))
+axes[0].add_patch(
+    plt.Rectangle((55, 95), 30, 30, fill=False, edgecolor=plots.ORANGE, linewidth=2),
+)
 axes[0].set_axis_off()
-plots.number_matrix(grey_cat[95:125, 55:85][::3, ::3].round().astype(int), title="every third pixel", ax=axes[1])
+plots.number_matrix(
+    grey_cat[95:125, 55:85][::3, ::3].round().astype(int),
+    title="every third pixel",
+    ax=axes[1],
+)
 
 # %% [markdown]
 # **Illumination.** The same cat under other lights: every number changes, the cat does not.
@@ -1332,7 +1798,8 @@ lights = {
     "lamp": cat * [1.25, 0.9, 0.5],
     "against the light": 40 + cat * 0.3 + 150 * (ramp - 0.1) / 1.5,
 }
-lights = {name: np.clip(light, 0, 255).astype("uint8") for name, light in lights.items()}
+for name, light in lights.items():
+    lights[name] = np.clip(light, 0, 255).astype("uint8")
 plots.show_images(list(lights.values()), titles=list(lights), columns=5, tile=1.6)
 
 # %% [markdown]
@@ -1359,7 +1826,9 @@ plots.show_objects(
 # %%
 letters, letter_labels = data.arrays("glyphs", "train", per_class=10, seed=seed)
 written, written_labels = data.arrays("digits", "train", 32)
-variety = np.concatenate([letters[letter_labels == 0][:10], written[written_labels == 4][:10]])
+variety = np.concatenate(
+    [letters[letter_labels == 0][:10], written[written_labels == 4][:10]],
+)
 plots.show_images(variety, columns=10, tile=0.8)
 
 # %% [markdown]
@@ -1371,9 +1840,13 @@ grass = skimage.data.grass()
 y, x = np.mgrid[:200, :200]
 disc = np.hypot(y - 110, x - 90) < 45
 ground = grass[:200, :200]
-camouflage = [np.where(disc, cloth, ground) for cloth in (170, np.rot90(grass[300:500, 300:500]))]
+other_grass = np.rot90(grass[300:500, 300:500])
+camouflage = [np.where(disc, cloth, ground) for cloth in (170, other_grass)]
 plots.show_images(
-    [*camouflage, disc], titles=["grey on grass", "grass on grass", "where the disc is"], columns=3, tile=2.2
+    [*camouflage, disc],
+    titles=["grey on grass", "grass on grass", "where the disc is"],
+    columns=3,
+    tile=2.2,
 )
 
 # %% [markdown]
@@ -1385,9 +1858,11 @@ cup = skimage.data.coffee()[50:350, 150:450]
 covered = cat.copy()
 covered[75:225, 75:225] = 114
 others = {"moved by 20 pixels": np.roll(cat, 20, axis=1), "a quarter covered": covered}
-others |= {f"light: {name}": light for name, light in lights.items() if name != "daylight"}
+others |= {f"light: {name}": lights[name] for name in list(lights)[1:]}
 others["a cup of coffee"] = cup
-distances = {name: np.abs(other.astype(float) - cat).mean() for name, other in others.items()}
+distances = {}
+for name, other in others.items():
+    distances[name] = np.abs(other.astype(float) - cat).mean()
 plots.bars(distances, xlabel="mean difference to the cat, grey values")
 
 # %% [markdown]
@@ -1399,7 +1874,11 @@ plots.bars(distances, xlabel="mean difference to the cat, grey values")
 # `utils.data.augmentation` on one image; of six draws the strongest is shown.
 
 # %%
-astronaut = skimage.transform.resize(skimage.data.astronaut()[:400, 30:430], (160, 160), anti_aliasing=True)
+astronaut = skimage.transform.resize(
+    skimage.data.astronaut()[:400, 30:430],
+    (160, 160),
+    anti_aliasing=True,
+)
 astronaut = (astronaut * 255).astype("uint8")
 zoo = {
     "mirror": augmentation.Flip(1.0, seed=seed),
@@ -1423,12 +1902,17 @@ zoo = {
 
 # %%
 def strongest(layer, image, draws=6):
-    """Of some draws the one that changes the image most."""
+    """Of some draws the one that changes the middle of the image most."""
     changed = ops.convert_to_numpy(layer(np.repeat(image[None], draws, axis=0)))
-    return changed[np.abs(changed.astype(float) - image).mean(axis=(1, 2, 3)).argmax()]
+    size = image.shape[0]
+    middle = np.s_[size // 4 : -size // 4, size // 4 : -size // 4]
+    before = image[middle].astype(float)
+    moved = [np.abs(one[middle] - before).mean() for one in changed]
+    return changed[np.argmax(moved)]
 
 
-gallery = {"original": astronaut} | {name: strongest(layer, astronaut) for name, layer in zoo.items()}
+gallery = {"original": astronaut}
+gallery |= {name: strongest(layer, astronaut) for name, layer in zoo.items()}
 plots.show_images(list(gallery.values()), titles=list(gallery), columns=6, tile=1.35)
 
 # %% [markdown]
@@ -1438,11 +1922,29 @@ plots.show_images(list(gallery.values()), titles=list(gallery), columns=6, tile=
 # %%
 scene = shapes.scene(3, seed=seed, objects=(3, 3))
 example = {key: getattr(scene, key) for key in ("image", "boxes", "labels", "masks")}
-moves = {"mirror": zoo["mirror"], "turn": zoo["turn"], "scale": zoo["scale"], "shear": zoo["shear"]}
-moves |= {"cutout": zoo["cutout"], "snow": zoo["snow"], "crop": augmentation.Crop((64, 64), seed=seed)}
-moved = [example, *({key: np.asarray(part) for key, part in layer(example).items()} for layer in moves.values())]
+moves = {
+    "mirror": zoo["mirror"],
+    "turn": zoo["turn"],
+    "scale": zoo["scale"],
+    "shear": zoo["shear"],
+}
+moves |= {
+    "cutout": zoo["cutout"],
+    "snow": zoo["snow"],
+    "crop": augmentation.Crop((64, 64), seed=seed),
+}
+moved = [example]
+for layer in moves.values():
+    moved.append({key: np.asarray(part) for key, part in layer(example).items()})
 parts = [[one[key] for one in moved] for key in ("image", "boxes", "labels", "masks")]
-plots.show_objects(*parts, classes=shapes.CLASSES, names=False, titles=["original", *moves], columns=4, tile=2)
+plots.show_objects(
+    *parts,
+    classes=shapes.CLASSES,
+    names=False,
+    titles=["original", *moves],
+    columns=4,
+    tile=2,
+)
 
 # %% [markdown]
 # A box must be tight around what is left of its mask. For the mirrored, turned, scaled and sheared scene we compute
@@ -1453,14 +1955,24 @@ fixed = shapes.scene(3, objects=(3, 3))
 example = {key: getattr(fixed, key) for key in ("image", "boxes", "labels", "masks")}
 amounts = {"turn": {"rotation": 25}, "scale": {"scale": 0.5}, "shear": {"shear": 20}}
 for name in ("mirror", "turn", "scale", "shear"):
-    layer = augmentation.Flip(1.0) if name == "mirror" else augmentation.Affine(**amounts[name], seed=0)
+    layer = augmentation.Flip(1.0)
+    if name != "mirror":
+        layer = augmentation.Affine(**amounts[name], seed=0)
     after = {key: np.asarray(part) for key, part in layer(example).items()}
     apart = []
     for mask, box in zip(after["masks"], after["boxes"]):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        tight = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0, 0, 0, 0]
+        rows, columns = (
+            np.flatnonzero(mask.any(axis=1)),
+            np.flatnonzero(mask.any(axis=0)),
+        )
+        tight = [0, 0, 0, 0]
+        if len(rows):
+            tight = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
         apart.append(np.abs(box - tight).max())
-    print(f"{name:7} {len(apart)} boxes, each within a pixel of its mask's: {bool(max(apart) <= 1)}")
+    print(
+        f"{name:7} {len(apart)} boxes, each within a pixel of its mask's:",
+        bool(max(apart) <= 1),
+    )
 
 # %% [markdown]
 # ### What it gains
@@ -1476,32 +1988,63 @@ def augmented(layer):
     return layer and (lambda batch, generator: ops.convert_to_numpy(layer(batch)))
 
 
-geometry = augmentation.Affine(rotation=12, scale=0.12, translation=0.08, edges="reflect", seed=seed)
+geometry = augmentation.Affine(
+    rotation=12,
+    scale=0.12,
+    translation=0.08,
+    edges="reflect",
+    seed=seed,
+)
 kinds = {
     "none": None,
     "turn, scale, shift": geometry,
-    "brightness, contrast": augmentation.augment([augmentation.Brightness(0.2), augmentation.Contrast(0.3)], seed=seed),
+    "brightness, contrast": augmentation.augment(
+        [augmentation.Brightness(0.2), augmentation.Contrast(0.3)],
+        seed=seed,
+    ),
     "noise": augmentation.Noise(0.15, seed=seed),
     "cutout": augmentation.Cutout(0.3, seed=seed),
     "mirror": augmentation.Flip(0.5, seed=seed),
 }
-network, method = convnet(), Adam(3e-3)
-by_kind = {name: train(network, method, few(5), augment=augmented(layer))[0] for name, layer in kinds.items()}
 
 # %%
-by_size = {"none": {5: by_kind["none"]}, "turn, scale, shift": {5: by_kind["turn, scale, shift"]}}
+network, method = convnet(), Adam(3e-3)
+by_kind = {}
+for name, layer in kinds.items():
+    by_kind[name] = train(network, method, few(5), augment=augmented(layer)).accuracy
+
+# %%
+by_size = {
+    "none": {5: by_kind["none"]},
+    "turn, scale, shift": {5: by_kind["turn, scale, shift"]},
+}
 for name, runs in by_size.items():
     for size in sorted({2, 20, per_class}):
-        runs[size] = train(network, method, few(size), augment=augmented(kinds[name]))[0]
+        augment = augmented(kinds[name])
+        runs[size] = train(network, method, few(size), augment=augment).accuracy
 counts = sorted(by_size["none"])
-lines = {name: np.stack([runs[size] for size in counts], axis=1) for name, runs in by_size.items()}
+lines = {}
+for name, runs in by_size.items():
+    lines[name] = np.stack([runs[size] for size in counts], axis=1)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.2))
-gains = {name: values - by_kind["none"] for name, values in by_kind.items() if name != "none"}
-plots.bars(gains, xlabel="gain in test accuracy", title="5 images of each class", ax=axes[0])
+gains = {name: by_kind[name] - by_kind["none"] for name in list(kinds)[1:]}
+plots.bars(
+    gains,
+    xlabel="gain in test accuracy",
+    title="5 images of each class",
+    ax=axes[0],
+)
 axes[0].axvline(0, color=plots.BLACK, linewidth=0.8)
-plots.curves(lines, counts, "training images per class", "test accuracy", log_x=True, ax=axes[1])
+plots.curves(
+    lines,
+    counts,
+    "training images per class",
+    "test accuracy",
+    log_x=True,
+    ax=axes[1],
+)
 axes[1].set_xticks(counts, [str(size) for size in counts])
 axes[1].minorticks_off()
 record(

@@ -18,7 +18,9 @@
 #   when they gain nothing;
 # - name five things that make images hard to recognise.
 #
-# It takes about two hours to read and less than ten minutes to run.
+# It takes about two hours to read and less than ten minutes to run. Sentences about which method does better, and by how
+# much, speak of full runs with several seeds. The pictures of a shortened run may show something else. Boxes that begin
+# with **What the slide says** quote widely used lecture decks, in their own words.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -112,15 +114,22 @@ count = len(classes)
 plots.show_images(images[transfer.draw(labels, 2, seed)], columns=10, tile=0.8)
 
 # %% [markdown]
-# These are our images: small, so that a network trains in a second and every comparison can be made with several
-# seeds. What holds for networks of this size need not hold for large ones; where that matters, we say so.
+# These are our images. They are small, so a network trains in a second, and every comparison can be made with several
+# seeds. What holds for networks of this size need not hold for large ones. Where that matters, we say so.
+#
+# There are three kinds of images. The *training* images are all that a network learns from. The *validation* images
+# choose: between rates, between methods, between epochs. The *test* images judge what was chosen; nothing is chosen by
+# them.
 #
 # ## Activations
 #
-# Two linear layers in a row are one linear layer. What lies between them must bend. Four functions, and their
-# gradients, which is what counts in training: the *sigmoid* 1 / (1 + e^−x), whose gradient is never more than 1/4;
-# *tanh*, a sigmoid stretched to −1 ... 1, with a gradient of at most 1; the *rectified linear unit* (ReLU) max(x, 0),
-# with a gradient of exactly 1 or 0; the *leaky* ReLU, which lets a share of the negative side through, here a tenth.
+# Two linear layers in a row are one linear layer. Between two linear layers there must be a nonlinear function, the
+# *activation*. We look at four of them and at their gradients, since training works with the gradients:
+#
+# - the *sigmoid* 1 / (1 + e^−x), whose gradient is never more than 1/4;
+# - *tanh*, a sigmoid stretched to −1 ... 1, with a gradient of at most 1;
+# - the *rectified linear unit* (ReLU) max(x, 0), with a gradient of exactly 1 or 0;
+# - the *leaky* ReLU, which lets a share of the negative side through, here a tenth.
 
 
 # %%
@@ -157,7 +166,7 @@ for ax in axes:
 # %% [markdown]
 # Are the formulas right? Keras differentiates its own functions; at 1,000 random inputs we expect the same numbers.
 # (The share that a leaky ReLU lets through is .01 in the first papers, .2 in `keras.activations.leaky_relu` and .3 in
-# `layers.LeakyReLU`: state it.)
+# `layers.LeakyReLU`. So always state it.)
 
 # %% tags=["nbval-check-output"]
 inputs = np.random.default_rng(1).normal(size=(1000, 1)).astype("float32")
@@ -171,8 +180,8 @@ for function, (name, (_, gradient)) in zip(own, activations.items()):
 
 # %% [markdown]
 # Back-propagation multiplies the gradients of all layers. Let us chain one function with itself, weights 1. After ten
-# sigmoids at most (1/4)^10 ≈ 10^−6 of the gradient arrives: the early layers of such a network stand still. That is
-# the **vanishing gradient**. The average over the random inputs, by depth:
+# sigmoids at most (1/4)^10 ≈ 10^−6 of the gradient arrives, so the early layers of such a network hardly learn. This is
+# the **vanishing gradient**. We draw the average over the random inputs, by depth.
 
 # %%
 arrived = {}
@@ -194,10 +203,11 @@ ax.lines[3].set_linestyle("--")
 ax.legend(fontsize=9)
 
 # %% [markdown]
-# ReLU has no such loss where it is positive, and is cheap. Its price: where it is negative, nothing passes. A unit
-# that is negative for *every* image gets no gradient and never comes back: a **dead** unit. One step that is too long
-# can do it. Below, 128 units after 50 steps of plain gradient descent at three rates; a unit is dead if none of the
-# training images moves it. Before training we expect a few, and many more at the highest rate.
+# A ReLU does not shrink the gradient where its input is positive, and it is cheap. Its price: where the input is
+# negative, no gradient passes. If a unit's input is negative for *every* image, the unit gets no gradient and never
+# changes again. Such a unit is **dead**. One step that is too long can kill it. Below, 128 units after 50 steps of plain
+# gradient descent at three rates. We call a unit dead if it answers 0 to all training images. Before training we expect
+# a few, and many more at the highest rate.
 
 
 # %%
@@ -228,8 +238,8 @@ plots.bars(
 )
 
 # %% [markdown]
-# So: ReLU by default, with a rate that is not too high; leaky ReLU where units die; tanh and sigmoid where a value
-# must stay within bounds (gates, probabilities), not as hidden layers of deep networks.
+# So take ReLU by default, with a rate that is not too high, and leaky ReLU where units die. Tanh and sigmoid serve where
+# a value must stay within bounds (gates, probabilities), not as hidden layers of deep networks.
 #
 # ## Pooling
 #
@@ -302,8 +312,8 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# On a photograph: edges, found by a filter, then pooled three times with 2/2. The maximum keeps thin lines bright;
-# the mean thins them out. Both forget where exactly a line was: that is the use of pooling, and its price.
+# On a photograph: a filter finds edges, then we pool three times with 2/2. The maximum keeps thin lines bright; the
+# mean makes them fainter. Both forget where exactly a line was. This is the use of pooling, and its price.
 
 # %%
 grey = skimage.color.rgb2gray(skimage.data.chelsea())[40:296, 110:366]  # (256, 256)
@@ -352,7 +362,7 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# Keras sends the same numbers back. And nothing is lost on the way: both sides sum up to 21.
+# Keras sends the same numbers back. The gradients from above and those below have the same sum, 21.
 
 # %% tags=["nbval-check-output"]
 weighted = above[None, :, :, None].astype("float32")
@@ -366,8 +376,8 @@ print("sums:", above.sum(), int(below.sum()))
 # %% [markdown]
 # **Ties.** If two pixels share the maximum, the function has a kink and no single gradient there. Any way to share
 # the gradient is allowed, as long as the shares add up; most libraries give all to the first pixel of the window.
-# Ties are no rarity: after a ReLU, whole windows are 0. **Averages** have no winner; each pixel of a window gets 1/f²
-# of its gradient.
+# Ties are frequent: after a ReLU, whole windows are 0. **Averages** have no winner: each pixel of a window gets 1/f² of
+# its gradient.
 
 
 # %%
@@ -449,15 +459,16 @@ for ax in axes.flat:
     ax.set_axis_off()
 
 # %% [markdown]
-# The map moves, its average does not: global average pooling is *invariant* to shifts (as long as nothing leaves the
-# image; behind a layer with stride s, to shifts by multiples of s).
+# The map moves, and its average stays the same: global average pooling is *invariant* to shifts. This holds as long as
+# nothing leaves the image. Behind a layer with stride s it holds for shifts by multiples of s.
 #
 # ## Softmax and cross-entropy
 #
 # A classifier's last layer gives one number for each class, a *logit*. Softmax turns logits into probabilities: $p_i
-# = e^{z_i} / \sum_j e^{z_j}$. Only differences of logits count, so the largest may be taken off first, and nothing
-# overflows. Cross-entropy is the surprise about the true class, $-\log p_y$: 0 where the network was sure and right,
-# large where it was sure and wrong. (The dots: the loss if the true class were this one or that.)
+# = e^{z_i} / \sum_j e^{z_j}$. Only differences of logits count. Subtract the largest logit from all of them: the result
+# is the same, and nothing overflows. Cross-entropy is $-\log p_y$, with $y$ the true class. It is 0 if the network gives
+# the true class the probability 1, and large if it gives it a small one. (In the picture on the right, each dot is the
+# loss if that class were the true one.)
 
 
 # %%
@@ -486,11 +497,10 @@ for ax in axes[:2]:
 # %% [markdown]
 # ### The loss before the first step
 #
-# A fresh network knows nothing. If its logits are small, every class gets about 1/C, and the loss is −log(1/C) = log
-# C: for ten classes 2.303, for a thousand 6.908. **Look at the first loss.** If it is far higher, the network is sure
-# of itself for no reason: the last layer's weights are too large, or the images were not scaled. Below: fresh
-# networks with 2 to 1,000 outputs and random labels, once as they should be and once with the images left at 0 ...
-# 255.
+# A new network has learnt nothing. If its logits are small, every class gets about 1/C, and the loss is −log(1/C) = log
+# C: for ten classes 2.303, for a thousand 6.908. **Look at the first loss.** If it is far higher, the logits are too
+# large: the last layer's weights are too large, or the images were not scaled. Below: new networks with 2 to 1,000
+# outputs and random labels, once as they should be and once with the images left at 0 ... 255.
 
 # %%
 outputs = [2, 5, 10, 30, 100, 300, 1000]
@@ -521,9 +531,9 @@ ax.legend(fontsize=9)
 # ### A numeric gradient check
 #
 # The gradient of softmax and cross-entropy together is short: probabilities minus the one-hot truth (1 at the true
-# class, 0 elsewhere). Whoever writes a gradient by hand checks it against differences: nudge one weight by ±h and
-# compare. How small should h be? The error of the difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding
-# takes over. One-sided differences fall with h only. In float32 the best that one can do is about 1e-4, in float64
+# class, 0 elsewhere). If you write a gradient by hand, check it against differences: move one weight by ±h and compare.
+# How small should h be? The error of the difference (f(w + h) − f(w − h)) / 2h falls with h², until rounding errors are
+# larger. The error of one-sided differences falls with h only. In float32 the smallest error is about 1e-4, in float64
 # 1e-10.
 
 
@@ -562,17 +572,17 @@ plots.curves(errors, h, "nudge h", "relative error", log_x=True, log_y=True)
 
 # %% [markdown]
 # So take h near 1e-5 in float64 and near 1e-2 in float32. With these, and differences to both sides, a relative error
-# below 1e-7 (float64) is right and 1e-2 is wrong; what lies between needs a look. Two cautions: a kink (ReLU, max
-# pooling) between w − h and w + h spoils the comparison, and dropout must be off.
+# below 1e-7 (float64) tells that the gradient is right, and 1e-2 that it is wrong; between them, look closer. Two
+# cautions: a kink (ReLU, max pooling) between w − h and w + h spoils the comparison, and dropout must be off.
 #
 # ### Overfit 100 images first
 #
-# Before any long training: take 100 images and train until the loss is 0. A network of this size can learn them by
-# heart; if it cannot, there is a mistake in it, and more images would only hide it. We try it on a right network and
-# on two wrong ones, a ReLU on the logits and a softmax too many. For the latter we can say what the loss cannot
-# pass. Its "logits" are probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 =
-# 1.461. (On TensorFlow, Keras recognises a softmax that stands directly before such a loss, warns, and takes it out.
-# A factor of 1 behind it is enough to hide it, so this is no protection.)
+# Before any long training, take 100 images and train until the loss is 0. A network of this size can learn them by
+# heart. If it cannot, there is a mistake in it, and more images would only hide the mistake. We try it on a right
+# network and on two wrong ones: one has a ReLU on the logits, the other a softmax too many. For the second we know a
+# bound. Its "logits" are probabilities, at best a 1 and nine 0s, so the loss cannot fall below log(e + 9) − 1 = 1.461.
+# (On TensorFlow, Keras recognises a softmax that stands directly before such a loss, warns, and takes it out. A factor
+# of 1 behind the softmax hides it from Keras. So do not rely on this.)
 
 
 # %%
@@ -728,17 +738,18 @@ record(
 )
 
 # %% [markdown]
-# The right network knows its images by heart and its loss goes to 0. The softmax too many ends at its bound or, with
-# another seed, a little above it, at 1.57: its gradient vanishes where it is sure, also where it is sure and wrong.
-# Behind the ReLU, a logit that is negative for all images of its class gets no gradient. Both lower the loss at
-# first, so nothing looks broken until one asks for 0.
+# In a full run the right network learns its images by heart, and its loss goes to 0. With a softmax too many the loss
+# ends at the bound or a little above it: where the probabilities are near 0 and 1, this network gets hardly any
+# gradient, even if they are wrong. Behind the ReLU, a logit that is negative for all images of its class gets no
+# gradient. Both wrong networks lower the loss at first. So nothing looks broken, unless you ask for a loss of 0.
 #
 # ## Initialisation
 #
-# All weights equal would make all units of a layer equal for ever; so they start at random. How large? Let a unit add
-# n inputs with independent weights of variance v. Then the variance of its sum is n · v times the mean square of an
-# input. To keep it from layer to layer, v = 1/n (Xavier Glorot and Bengio 2010 take 2 / (n + m), with the outputs m,
-# to serve the gradient on its way back too). A ReLU sets half of the inputs to zero, so v = 2/n (He et al. 2015).
+# If all weights of a layer began equal, all its units would stay equal. So weights begin at random. How large? Let a
+# unit add n inputs with independent weights of variance v. Then the variance of its sum is n · v times the mean square
+# of an input. To keep the variance from layer to layer, take v = 1/n. (Glorot and Bengio 2010 take 2 / (n + m), with m
+# the number of outputs, so that the gradient keeps its size on the way back, too.) A ReLU sets half of the inputs to
+# zero, so v = 2/n (He et al. 2015).
 #
 # Ten layers of 256 units. With a deviation of .01 each layer multiplies the signal by √256 · .01 = .16, so after ten
 # layers we expect .16^10 ≈ 1e-8. With a deviation of .2, tanh is driven to ±1, where its gradient is 0.
@@ -784,10 +795,10 @@ for ax, layer in zip(axes[0], shown_layers):
     ax.set_title(f"layer {layer}", loc="left", fontsize=9)
 
 # %% [markdown]
-# The number above each panel is the standard deviation. Row 1 dies away; row 2 sits at the two ends; row 3 fades
-# slowly, to a quarter after ten layers, since the rule keeps the spread of the *sums*, and tanh presses each of them
-# towards 0; row 4 loses a factor of about √2 a layer; row 5 keeps its spread. The same as curves, with what we
-# predicted for the first and the fourth.
+# The number above each panel is the standard deviation. In row 1 it goes to 0. In row 2 all values lie near −1 and 1.
+# In row 3 it falls slowly, to about a quarter after ten layers: the rule keeps the spread of the *sums*, and tanh makes
+# each of them smaller. In row 4 it loses a factor of about √2 a layer. In row 5 it stays. The next picture shows the
+# same as curves, with our predictions for the first and the fourth row.
 
 # %%
 spread = {name: signal.std(axis=(1, 2)) for name, signal in signals.items()}
@@ -807,23 +818,23 @@ print(
 )
 
 # %% [markdown]
-# Keras's default is `glorot_uniform`; with ReLU, `he_normal` is the better choice for deep networks. Biases start at
-# 0. (Fifty layers and more train from any of these only with batch normalisation, below, or residual connections,
-# topic 04.)
+# Keras's default is `glorot_uniform`. With ReLU, `he_normal` is the better choice for deep networks. Biases start at 0.
+# (He et al. trained thirty plain layers from their weights, which did not learn from Glorot's. Batch normalisation,
+# below, and residual connections, topic 04, make a network less sensitive to this choice.)
 
 # %% [markdown]
 # ## Optimizers
 #
-# Gradient descent on a mini-batch (SGD) goes down the gradient. In a long valley that is a poor direction: the
-# gradient points across. *Momentum* adds up the steps, v ← .9 v − rate · g: what changes sign cancels, what stays
-# grows, up to ten times. *Adam* (Kingma and Ba 2015) divides the averaged gradient by the root of its averaged
-# square, so that every weight moves by about the rate per step, whatever the size of its gradient.
+# Gradient descent on a mini-batch (SGD) moves against the gradient. In a long valley this is a poor direction: the
+# gradient points across the valley. *Momentum* adds up the steps, v ← .9 v − rate · g. Parts that change their sign
+# cancel; parts that keep it grow, up to ten times. *Adam* (Kingma and Ba 2015) divides the averaged gradient by the root
+# of its averaged square. So every weight moves by about the rate per step, whatever the size of its gradient.
 #
 # The valley f = x²/200 + y² is bent two hundred times as strongly across as along. Gradient descent multiplies y by 1
-# − 2 · rate and x by 1 − rate / 100 in each step. With a rate of .9 these are −.8 and .991: it zigzags in, then
-# creeps along. With 1.05 the first is −1.1: it must diverge, however flat the other direction is. No rate serves both
-# directions; momentum and Adam should come far closer in the same 60 steps. Keras's own optimizers on the two
-# numbers:
+# − 2 · rate and x by 1 − rate / 100 in each step. With a rate of .9 these are −.8 and .991: the path zigzags to the
+# bottom, then moves slowly along it. With 1.05 the first is −1.1, and the path diverges. No rate serves both
+# directions. In the same 60 steps momentum and Adam should come far closer. We give the two numbers to Keras's own
+# optimizers.
 
 
 # %%
@@ -867,8 +878,9 @@ for number, (ax, (name, points)) in enumerate(zip(axes.flat, paths.items())):
     ax.set_title(f"{name}: f = {height:.2g} after 60 steps")
 
 # %% [markdown]
-# Now on the digits. Each optimizer gets three rates, since a comparison at one rate compares rates. The bars are test
-# accuracies over three seeds.
+# Now the digits. Each optimizer gets three rates: at one common rate we would compare rates, not optimizers. The bars
+# are accuracies on *validation* images over three seeds, and they choose the rate of each optimizer. Then the three
+# chosen runs, and only these, are judged on the test images.
 
 # %%
 choices = {
@@ -910,14 +922,14 @@ for run in best.values():
     print(f"{run:20} test accuracy {nine[run].accuracy.mean():.3f}")
 
 # %% [markdown]
-# In these steps momentum and Adam arrive, at the best of their rates; plain SGD is still on the way. Adam asks least
-# for a good guess. Which is best in the end depends on the problem; for images, SGD with momentum and a schedule is
-# still a strong choice.
+# In the steps of a full run, momentum and Adam come near a loss of 0 at the best of their rates; plain SGD is still on
+# the way. Adam does well over the widest range of rates here. Which optimizer is best in the end depends on the problem.
+# For images, SGD with momentum and a schedule is still a strong choice.
 #
 # ### The rate, read from the curve
 #
-# Four runs with momentum and rates from far too low to far too high (losses above 4 are cut off). This is the first
-# thing to look at in any run.
+# Four runs with momentum, and rates from far too low to far too high (losses above 4 are cut off). Look at this curve
+# first, in any run.
 
 # %%
 family = {}
@@ -938,8 +950,9 @@ plots.curves(
 ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 # %% [markdown]
-# A straight, slow slope: too low. A quick fall and a low end: right. Stuck at log C or jumping above it: too high.
-# Search on a logarithmic scale, coarse (factors of ten, a few steps each) before fine (factors of two or three,
+# In a full run, the curves look like this. If the rate is too low, the loss falls slowly, almost on a straight line. If
+# the rate is right, it falls quickly and ends low. If the rate is too high, the loss stays at log C or jumps above it.
+# Search on a logarithmic scale: first coarse (factors of ten, a few steps each), then fine (factors of two or three,
 # longer).
 #
 # ### Standardise the inputs
@@ -972,9 +985,9 @@ record(
 # %% [markdown]
 # ### Mini-batches
 #
-# The gradient of a batch is an estimate of that of all images. Averages over B images have an error that falls with
-# 1/√B: four times the images buy half the error. So small batches are the better bargain, down to the size at which
-# the hardware is no longer full. Measured on softmax regression with random weights:
+# The gradient of a batch is an estimate of the gradient of all images. The error of an average over B images falls with
+# 1/√B: four times the images give half the error. So small batches are efficient, as long as they are large enough to
+# keep the hardware busy. We measure the error on softmax regression with random weights.
 
 # %%
 random = np.random.default_rng(seed)
@@ -1012,14 +1025,13 @@ at_images = {name: step_numbers(line, steps * 25) for name, line in seen.items()
 plots.curves(seen, at_images, "images seen", "training loss", log_y=True)
 
 # %% [markdown]
-# Small batches come down first, and then jump about; with 250 a batch there were only 30 steps.
+# Small batches lower the loss first, and then the loss jumps. With 250 a batch a full run has only 30 steps.
 #
 # ### Schedules
 #
-# A long step behaves
-# like a small batch: it gets near the minimum, then jumps about it; a short one gets nearer, later. So begin with
-# long ones. The classic rule: **drop the rate by ten when the validation loss no longer falls**. Others fix the whole
-# course beforehand.
+# Long steps behave like small batches: they come near the minimum, then jump about it. Short steps come nearer, but
+# later. So begin with long steps. The classic rule: **drop the rate by ten when the validation loss no longer falls**.
+# Other schedules fix all rates beforehand.
 
 # %%
 horizon = np.arange(300)
@@ -1040,11 +1052,11 @@ figure, ax = plt.subplots(figsize=(8, 2.6))
 plots.curves(forms, horizon, "step", "rate, share of the highest", ax=ax)
 
 # %% [markdown]
-# On plateau, with Keras's `ReduceLROnPlateau`, against the same rate throughout. The jumps show best where the
-# batches contradict one another: a linear classifier with batches of 10 and **noisy** labels, a fifth of them
-# replaced by random ones. We expect that the training loss falls at once where the rate drops. (The validation labels
-# are clean, so that their loss lies lower. One run of each; averaged over several, the drops would blur, since they
-# come at different epochs.)
+# We compare a drop on plateau (Keras's `ReduceLROnPlateau`) with one rate throughout. The jumps show best where the
+# batches contradict one another: a linear classifier with batches of 10 and **noisy** labels, a fifth of them replaced
+# by random ones. We expect that the training loss falls at once where the rate drops. (The validation labels are clean,
+# so the validation loss is lower. We draw one run of each: the drops come at different epochs, and an average over
+# several runs would blur them.)
 
 
 # %%
@@ -1098,10 +1110,10 @@ for ax, key in zip(axes, ("loss", "val_loss")):
 # %% [markdown]
 # ## Babysitting a run
 #
-# Look at the curves of training and validation together. Far apart: **overfitting**; get more data, augment,
-# regularise. Close together and both bad: **underfitting**; a larger network, a longer run, a better rate. We provoke
-# both: a network of two and four filters on all images, and the larger one on 20 images. Every "epoch" has the same
-# number of steps, so that the three runs may be compared.
+# Look at the curves of training and validation together. If they are far apart, the network **overfits**: get more
+# data, augment, regularise. If they are close together and both are bad, it **underfits**: take a larger network, a
+# longer run, a better rate. We provoke both, with a network of two and four filters on all images, and with the larger
+# one on 20 images. Every "epoch" has the same number of steps, so the three runs can be compared.
 
 # %%
 body = [
@@ -1134,11 +1146,12 @@ for ax in axes[1:]:
     ax.get_legend().remove()
 
 # %% [markdown]
-# The first network still climbs: let such a run go on until its curve is flat before you call the network too small.
+# The curve of the first network still rises. Let such a run go on until its curve is flat before you call the network
+# too small.
 #
-# **Learning curves by data size** tell whether more data would help: train on growing parts of the data, and draw
-# training and test accuracy. A gap that still closes says yes; two flat lines side by side say that it takes another
-# model. Ours, with the band of the seeds for the test images:
+# **Learning curves by data size** tell whether more data would help. Train on growing parts of the data, and draw
+# training and test accuracy. If the gap between them still closes, more data would help. If both lines are flat and
+# close together, you need another model. We draw ours, with the band of the seeds for the test images.
 
 # %%
 by_data = {"training images": [], "test images": []}
@@ -1168,25 +1181,25 @@ record(
 )
 
 # %% [markdown]
-# The network knows its training images by heart, at the largest size nearly so. Each doubling of the data closes a
-# part of the gap to the test images: for this task more data is the best regulariser, and the next section has to
-# compete with it.
+# In a full run the network learns its training images by heart, and nearly so at the largest size. Each doubling of the
+# data closes a part of the gap to the test images. For this task more data is the best regulariser. Compare the gains of
+# the next section with it.
 #
 # ## Regularisation
 #
-# Whatever makes a network do better on new images without helping on the training images is called regularisation.
-# Each of the following is measured three times, on the same network with two dense layers of 256 units: with 20
-# **clean** images of each class; with all images and the **noisy** labels of above, since labels from the wild are
-# like that; and with 20 clean images and a **large start**, first weights eight times as large as Keras draws them.
-# Whoever wants to see gains should look where something goes wrong.
+# A method that makes a network better on new images, but not on the training images, is called regularisation. We
+# measure each method three times, on the same network with two dense layers of 256 units: with 20 **clean** images of
+# each class; with all images and the **noisy** labels of above, since labels of real collections have errors; and with
+# 20 clean images and a **large start**, first weights eight times as large as Keras draws them. Regularisers show what
+# they do where the network overfits or starts badly.
 #
 # ### L2 and weight decay
 #
-# Large weights make a function that bends sharply. The penalty λ‖w‖² is added to the loss, its gradient is 2λw.
-# **Weight decay** shrinks the weights directly: in each step w ← w − rate · decay · w. Under plain SGD they are the
-# same if decay = 2λ. The weight decay 5e-4 of the classic networks is therefore `L2(2.5e-4)` in Keras, whose penalty
-# is λw² (not half of it). We expect equal weights, and unequal ones for `L2(5e-4)`. (The layer has no bias:
-# `weight_decay` shrinks biases, too, unless they are excluded, and `kernel_regularizer` does not.)
+# A function with large weights bends sharply. L2 adds the penalty λ‖w‖² to the loss; the gradient of the penalty is 2λw.
+# **Weight decay** shrinks the weights directly: in each step w ← w − rate · decay · w. Under plain SGD the two are the
+# same if decay = 2λ. The weight decay 5e-4 of the classic networks is therefore `L2(2.5e-4)` in Keras, whose penalty is
+# λw² (not half of it). We expect equal weights for `L2(2.5e-4)`, and unequal ones for `L2(5e-4)`. (The layer has no
+# bias. `weight_decay` shrinks biases, too, unless they are excluded; `kernel_regularizer` does not.)
 
 
 # %%
@@ -1224,14 +1237,13 @@ for name, difference in differences.items():
 
 # %% [markdown]
 # With momentum it matters where the decay enters. The update of the classic papers puts it into the velocity, v ← .9
-# v − rate · decay · w − rate · g, and equals L2. Keras's argument `weight_decay` leaves the velocity out: one and the
-# same number decays ten times less than L2 would, since momentum multiplies what goes through it by 1 / (1 − .9) =
-# 10.
+# v − rate · decay · w − rate · g, and this equals L2. Keras's argument `weight_decay` does not go through the velocity.
+# Momentum multiplies what goes through it by 1 / (1 − .9) = 10, so the same number decays ten times less than L2 would.
 #
-# Under Adam the two part for good. L2's gradient is divided by the size of the other gradients like everything else,
-# so a weight with large gradients hardly decays. **AdamW** (Loshchilov and Hutter 2019) *decouples* the decay: all
-# weights shrink alike. Below, no signal at all: two weights that start at 1 and see gradients of mean zero, one
-# small, one large.
+# Under Adam the two methods differ for another reason. Adam divides the gradient of the penalty by the size of the other
+# gradients, so a weight with large gradients hardly decays. **AdamW** (Loshchilov and Hutter 2019) *decouples* the
+# decay: all weights shrink alike. Below, two weights start at 1 and see random gradients of mean zero, one of them
+# small ones, the other large ones.
 
 
 # %%
@@ -1263,12 +1275,12 @@ for ax, course, title in zip(axes, (coupled, decoupled), ("Adam with L2", "AdamW
 # %% [markdown]
 # ### Dropout
 #
-# In each training step, and for each image anew, every unit is switched off with probability p (Srivastava et al.
-# 2014). No unit can rely on a
-# certain other one, and the network is an average of many thinned ones. **At test time nothing is switched off.** So
-# that the next layer sees the same total, the survivors are divided by 1 − p in training ("inverted" dropout, as in
-# Keras; the paper multiplies by 1 − p at test time instead). With p = .5 we expect 0s and 2s in training, 1s in test,
-# and 1 on average over many masks; below for four images (rows) and six units.
+# In each training step, and for each image anew, dropout switches every unit off with probability p (Srivastava et al.
+# 2014). No unit can rely on a certain other one, and the network is an average of many thinned ones. **At test time
+# nothing is switched off.** The next layer must see the same total as before, so the units that stay are divided by 1 −
+# p in training. (This is "inverted" dropout, as Keras has it. The paper multiplies by 1 − p at test time instead.) With
+# p = .5 we expect 0s and 2s in training, 1s at test time, and 1 on average over many masks. Below, four images (rows)
+# and six units.
 
 # %%
 drop = layers.Dropout(0.5, seed=seed)
@@ -1296,12 +1308,12 @@ plots.number_equation(
 # %% [markdown]
 # ### Max-norm
 #
-# After each step, the weights that lead to one unit are projected onto the ball ‖w‖ ≤ c: longer ones are shortened,
-# others left alone (used with dropout by Srivastava et al. 2014). "The weights that lead to one unit" are axis 0 of a
-# dense kernel (inputs, units), and axes 0, 1 *and* 2 of a convolution's (height, width, channels, filters). The
-# default of `keras.constraints.MaxNorm` is axis 0: right for dense layers, wrong for convolutions, where it bounds
-# each column of three numbers by itself. Norms of 16 filters 3 × 3 × 8 after a projection with c = 2: with the wrong
-# axis a filter may be as long as 2 · √(3 · 8) = 9.8.
+# After each step, max-norm looks at the weights that lead to one unit. If their length ‖w‖ is larger than c, they are
+# shortened to c; otherwise they stay (used with dropout by Srivastava et al. 2014). The weights that lead to one unit lie
+# along axis 0 of a dense kernel (inputs, units), and along axes 0, 1 *and* 2 of the kernel of a convolution (height,
+# width, channels, filters). The default of `keras.constraints.MaxNorm` is axis 0. This is right for dense layers and
+# wrong for convolutions, where it bounds each column of three numbers by itself. We draw the lengths of 16 filters of 3 ×
+# 3 × 8 after a projection with c = 2. With the wrong axis a filter may be as long as 2 · √(3 · 8) = 9.8.
 
 # %%
 kernel = np.random.default_rng(seed).normal(0, 0.6, (3, 3, 8, 16)).astype("float32")
@@ -1333,9 +1345,9 @@ for name, w in {"dense": dense_kernel, "convolution": kernel}.items():
 # %% [markdown]
 # ### What they gain
 #
-# The same draws, labels and initial weights for each method; what is drawn is the difference to the plain network,
-# mean and range over the seeds. A line that crosses zero has shown nothing. Each method has one strength, chosen
-# beforehand; another might do better.
+# Each method gets the same draws, labels and initial weights. We draw the difference to the plain network, mean and
+# range over the seeds. If the range crosses zero, nothing is shown. Each method has one strength, chosen beforehand;
+# another strength might do better.
 
 
 # %%
@@ -1402,24 +1414,25 @@ record(
 )
 
 # %% [markdown]
-# With clean labels and a good start the three methods move the accuracy by less than the draws do: **no gain that we
-# can show**. Of the noisy labels 18 % are wrong (a fifth are random, and a tenth of those are right by chance). They
-# are something to overfit to, and the plain network begins to learn them by heart. There dropout gains about three
-# points, in every run; L2 and max-norm gain about one point or less on average. Max-norm was proposed to keep weights
-# within bounds when something drives them out. Where they start out of bounds, it gains three to four points, in
-# every run: about what the bad start had cost. The other two gain nearly as much, and the differences between the
-# three are smaller than those between the runs.
+# The following was seen in full runs with three seeds. With clean labels and a good start the three methods change the
+# accuracy by less than the draws do: **no gain that we can show**. Of the noisy labels 18 % are wrong (a fifth are
+# random, and a tenth of those are right by chance), and the plain network begins to learn them by heart. There dropout
+# gains about three points; L2 and max-norm gain about one point or less on average. Max-norm keeps weights within
+# bounds. Where the weights start out of bounds, it gains three to four points, about what the bad start had cost. The
+# other two gain nearly as much, and the differences between the three methods are smaller than those between the runs.
 
 # %% [markdown]
 # ## Batch normalisation
 #
-# Ioffe and Szegedy (2015): take each channel over the batch (and over all places of its maps), subtract the mean,
-# divide by the deviation, then let the network choose another scale γ and shift β:
+# Batch normalisation (Ioffe and Szegedy 2015) works on each channel by itself, over all images of the batch and all
+# places of their maps. It subtracts the mean and divides by the standard deviation. Then the network may choose another
+# scale γ and another shift β:
 #
 # $$\hat x = \frac{x - \mu_B}{\sqrt{\sigma_B^2 + \varepsilon}}, \qquad y = \gamma \hat x + \beta.$$
 #
-# The ε (.001 in Keras) keeps a constant channel from a division by zero. Four numbers for each channel: γ and β are
-# trained, the running mean and variance are not. For 16 channels we expect 32 trainable numbers and 32 others.
+# The ε (.001 in Keras) avoids a division by zero in a constant channel. Each channel has four numbers: γ and β are
+# trained; the running mean and variance are not. For 16 channels we expect 32 trainable numbers and 32 others. On the
+# way back, the gradient goes through mean and variance, too. The lab asks you to find it.
 
 # %% tags=["nbval-check-output"]
 norm = layers.BatchNormalization()
@@ -1433,9 +1446,8 @@ print(
 print(sum(np.prod(v.shape) for v in norm.non_trainable_variables).item())
 
 # %% [markdown]
-# > **What the slide says.** "Batch normalisation makes the activations unit Gaussian." It gives them mean 0 and
-# > variance 1 and leaves the *form* of their distribution as it was: a shift and a scale cannot make a bell out of
-# > two humps.
+# > **What the slide says.** "Unit gaussian" activations. Batch normalisation gives them mean 0 and variance 1 and leaves
+# > the *form* of their distribution as it was: a shift and a scale cannot make a bell out of two humps.
 
 # %%
 random = np.random.default_rng(seed)
@@ -1464,10 +1476,10 @@ axes[1].legend(fontsize=9)
 # %% [markdown]
 # ### Training and inference
 #
-# In training the statistics are those of the batch: what a network says about an image depends on its neighbours. At
-# test time that would be absurd, so running averages are used, which each training step moved by a share of 1 −
-# momentum. Keras starts them at mean 0 and variance 1 with momentum .99: after 20 steps, .99^20 = 82 % of the start
-# is left. One image in two batches:
+# In training the mean and the variance are those of the batch, so the answer for an image depends on the other images
+# of its batch. At test time it must not. So running averages are used then, and each training step moves them by a share
+# of 1 − momentum towards the batch. Keras starts them at mean 0 and variance 1 with momentum .99: after 20 steps, .99^20 =
+# 82 % of the start is left. We send one image through in two batches.
 
 # %%
 norm = layers.BatchNormalization(momentum=0.9)
@@ -1503,9 +1515,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# **Freezing.** A batch norm with `trainable = False` keeps γ and β, and in Keras it also runs in inference mode, even
-# within `fit`: the running statistics are used and stay. That is what one wants when fine-tuning with few images
-# (topic 06).
+# **Freezing.** A batch norm with `trainable = False` keeps γ and β. In Keras it also runs in inference mode, even within
+# `fit`: it uses the running statistics and does not change them. This is useful for fine-tuning with few images (topic
+# 06).
 
 # %%
 for frozen in (False, True):
@@ -1522,10 +1534,10 @@ for frozen in (False, True):
 # %% [markdown]
 # ### What it changes: gradients, rates, initial weights
 #
-# Twelve convolutions with ReLU, with batch norm before each ReLU and without. First the **gradients** before
-# training, layer by layer, for initial weights of three sizes (the He deviation times 1/2, 1 and 2). A trick finds
-# them in plain Keras: one step of SGD with rate 1 moves every weight by its gradient. Without batch norm, the signal
-# is multiplied by 1/2 or by 2 in each of the twelve layers, and so is the gradient on its way back.
+# We compare twelve convolutions with ReLU, with batch norm before each ReLU and without. First the **gradients** before
+# training, layer by layer, for initial weights of three sizes (the He deviation times 1/2, 1 and 2). One step of SGD
+# with rate 1 moves every weight by its gradient, so we read the gradients from the weights before and after it. Without
+# batch norm, each of the twelve layers multiplies the signal by 1/2 or by 2, and the gradient on its way back likewise.
 
 
 # %%
@@ -1573,11 +1585,13 @@ axes[0].set_ylabel("gradient / weights")
 axes[0].get_legend().remove()
 
 # %% [markdown]
-# Without batch norm the curves are flat: what the signal has lost before a layer and what the gradient loses behind
-# it make the same product for every layer. It is the height that goes wrong. With batch norm the scale of the weights
-# has no effect on what a layer puts out, so the gradient goes with 1 / scale; relative to the weights we expect 1 /
-# scale², four times as much from curve to curve, and see it. Now **train** them, 100 steps with momentum, at four
-# rates that are ten times apart, and from four initial sizes at a fixed rate.
+# Without batch norm each curve is flat. The gradient of a layer is a product of the signal, which the layers before it
+# have scaled, and of the gradient from above, which the layers behind it have scaled. Together these are all layers, so
+# the product is the same everywhere. But its height depends on the scale by orders of magnitude. With batch norm the
+# scale of the weights does not change the output of a layer, so the gradient is proportional to 1 / scale. Relative to
+# the weights we expect 1 / scale², four times as much from curve to curve, and see it. Now we **train** them, with
+# momentum, at four rates that are ten times apart, and from four initial sizes at a fixed rate. The accuracies are on
+# validation images, since we compare rates.
 
 # %%
 rates, scales = [1e-3, 1e-2, 1e-1, 1.0], [0.5, 1.0, 2.0, 4.0]
@@ -1626,13 +1640,13 @@ record(
 )
 
 # %% [markdown]
-# That is the largest effect in this notebook. Without batch norm the twelve layers learn at one or two of the rates,
-# and at the rate .01 only from weights of the right size. With it they learn at rates a hundred times apart, and from
-# weights of every size that we tried. What it does not do: save a rate that is far too high.
+# In full runs this is the largest effect of the notebook. Without batch norm the twelve layers learn at one or two of
+# the rates, and at the rate .01 only from weights of the right size. With batch norm they learn at rates a hundred
+# times apart, and from weights of every size that we tried. At a rate that is far too high, batch norm does not help.
 #
-# And so we meet the network of the first page: twelve convolutions, right in every line, whose first weights are half
-# as large as they should be. The same code with the right number learns, if slowly; with batch norm the number is of
-# no consequence.
+# Here is the network of the first page again: twelve convolutions without a mistake, whose first weights are half as
+# large as they should be. With weights of the right size the same code learns, though slowly. With batch norm the size
+# hardly matters.
 
 # %%
 shown = [
@@ -1675,9 +1689,10 @@ record(
 # %% [markdown]
 # ## Early stopping
 #
-# The validation loss falls, then rises, while the training loss falls on. `EarlyStopping(patience=5,
-# restore_best_weights=True)` waits five epochs for a lower value, then goes back. It costs nothing but a look at the
-# validation images. On the noisy labels, where we let the training run on to see what stopping would have saved:
+# The validation loss falls, then rises, while the training loss goes on falling. `EarlyStopping(patience=5,
+# restore_best_weights=True)` waits five epochs for a lower validation loss, then goes back to the best weights. It costs
+# only the validation images. We try it on the noisy labels, and let the training run on to see what stopping would have
+# saved.
 
 
 # %%
@@ -1713,17 +1728,17 @@ record(
 )
 
 # %% [markdown]
-# The validation labels are clean: that is why their loss is the lower one at first. (And the validation images chose
-# the epoch, so their accuracy flatters it a little; a report would use the test images.)
+# The validation labels are clean, so at first the validation loss is the lower one. (The validation images chose the
+# epoch, so their accuracy is a little too high for it; a report would use the test images.)
 #
 # ## Ensembles
 #
-# Train several networks from different beginnings and average their probabilities. They make different mistakes, and
-# the average makes fewer. Krizhevsky et al. (2012) go from 18.2 % top-5 errors with one network to 15.4 % with seven
+# Train several networks from different initial weights and average their probabilities. They make different mistakes,
+# and the average makes fewer. Krizhevsky et al. (2012) report 18.2 % top-5 errors with one network and 15.4 % with seven
 # [from the paper; two of the seven had seen more data; a top-5 error: the true class is not among the five most
-# probable]. Ours, in two settings that differ in more than the labels: convolutional networks on the same 100 clean
-# images, and dense ones on all images with the same noisy labels, `members` of each. What is drawn is the error of
-# the average of the first one, of the first two, and so on.
+# probable]. We try two settings, which differ in more than the labels: convolutional networks on the same 100 clean
+# images, and dense ones on all images with the same noisy labels, `members` of each. We draw the error of the average of
+# one, of two, of three networks, and so on.
 
 
 # %%
@@ -1760,14 +1775,15 @@ record(
 )
 
 # %% [markdown]
-# The band spans the orders in which the members join. With noisy labels seven networks save three to four errors in a
-# hundred images, with clean ones one or less. An ensemble seldom does worse than its average member (the best member
-# alone may do better), and costs most of all: seven times the training and seven times the prediction.
+# The band spans the orders in which the members join. In full runs with noisy labels, seven networks make three to four
+# errors less in a hundred images, with clean labels one less or none. An ensemble seldom does worse than its average
+# member (the best member alone may do better). It costs more than all other methods: seven times the training and seven
+# times the prediction.
 
 # %% [markdown]
 # ## Why vision is hard
 #
-# A label names what a picture shows; the computer gets numbers. Five pictures of what lies between.
+# A label names what a picture shows; the computer gets numbers. Five difficulties lie between them.
 #
 # **The semantic gap.** A cat, and what is stored of the framed part. Nothing in the numbers says "eye".
 
@@ -1787,7 +1803,7 @@ plots.number_matrix(
 )
 
 # %% [markdown]
-# **Illumination.** The same cat under other lights: every number changes, the cat does not.
+# **Illumination.** The same cat under other lights. Every number changes; the cat is the same.
 
 # %%
 ramp = np.linspace(0.1, 1.6, 300)[None, :, None]
@@ -1803,8 +1819,8 @@ for name, light in lights.items():
 plots.show_images(list(lights.values()), titles=list(lights), columns=5, tile=1.6)
 
 # %% [markdown]
-# **Occlusion.** Objects hide one another, and a third of an object must do. In these drawn scenes the framed object
-# is the one that is hidden most.
+# **Occlusion.** Objects hide one another. Often a third of an object must be enough. In these drawn scenes the framed
+# object is the one that is hidden most.
 
 # %%
 crowd = shapes.scenes(24, config="crowded", seed=seed)
@@ -1820,8 +1836,8 @@ plots.show_objects(
 )
 
 # %% [markdown]
-# **Variation within a class.** Ten times the small letter a, from as many typefaces and turns; ten handwritten digits
-# 4.
+# **Variation within a class.** Ten times the small letter a, in different typefaces and at different angles, and ten
+# handwritten digits 4.
 
 # %%
 letters, letter_labels = data.arrays("glyphs", "train", per_class=10, seed=seed)
@@ -1832,8 +1848,8 @@ variety = np.concatenate(
 plots.show_images(variety, columns=10, tile=0.8)
 
 # %% [markdown]
-# **Background.** A plain disc on grass, and a disc of other grass on grass. The outline is equally sharp in both; in
-# the second there is hardly anything on which to see it.
+# **Background.** A plain disc on grass, and a disc of other grass on grass. Both have the same sharp outline, but the
+# second is hard to see.
 
 # %%
 grass = skimage.data.grass()
@@ -1850,8 +1866,8 @@ plots.show_images(
 )
 
 # %% [markdown]
-# How do these changes look to somebody who compares pixels? Below, the mean difference per pixel to the cat in
-# daylight. By that measure a cup of coffee is more like the cat than the cat at dusk.
+# What if we compare pixels? Below, the mean difference per pixel to the cat in daylight. By this measure a cup of coffee
+# is more like the cat than the cat at dusk is.
 
 # %%
 cup = skimage.data.coffee()[50:350, 150:450]
@@ -1868,10 +1884,11 @@ plots.bars(distances, xlabel="mean difference to the cat, grey values")
 # %% [markdown]
 # ## Augmentation
 #
-# What must not change the label can be taught by example: change the training images at random, each time anew, in
-# the ways in which the world changes them. Four kinds: **geometry** (mirror, turn, scale, shift, shear; crop follows
-# below), **colour**, **noise, blur and occlusion** (cutout: DeVries and Taylor 2017), **weather**. Most layers of
-# `utils.data.augmentation` on one image; of six draws the strongest is shown.
+# Some changes of an image do not change its label. Teach them by example: change the training images at random, each
+# time anew, as the world changes them. There are four kinds: **geometry** (mirror, turn, scale, shift, shear; crop
+# follows below), **colour**, **noise, blur and occlusion** (cutout: DeVries and Taylor 2017), and **weather**. Here are
+# most layers of `utils.data.augmentation` on one image. Of six draws we show the one that changes the middle of the
+# image most.
 
 # %%
 astronaut = skimage.transform.resize(
@@ -1916,8 +1933,8 @@ gallery |= {name: strongest(layer, astronaut) for name, layer in zoo.items()}
 plots.show_images(list(gallery.values()), titles=list(gallery), columns=6, tile=1.35)
 
 # %% [markdown]
-# **Geometry moves boxes and masks, too.** Colour and weather leave them where they are, and so does cutout: the
-# object is still there, only hidden. One scene with its boxes and masks, and what becomes of them:
+# **Geometry moves boxes and masks, too.** Colour and weather leave them where they are, and so does cutout: the object
+# is still there, only hidden. We draw one scene with its boxes and masks after each change.
 
 # %%
 scene = shapes.scene(3, seed=seed, objects=(3, 3))
@@ -1977,9 +1994,9 @@ for name in ("mirror", "turn", "scale", "shear"):
 # %% [markdown]
 # ### What it gains
 #
-# With few images, and only if the change is one that the task allows. Five images of each class, and each kind of
-# augmentation by itself. We expect a gain from small turns and shifts, since hands write that way, and a loss from
-# mirroring: a mirrored digit is no digit.
+# Augmentation helps with few images, and only if the task allows the change. We take five images of each class, and each
+# kind of augmentation by itself. We expect a gain from small turns and shifts, since people write that way, and a loss
+# from mirroring, since a mirrored digit is no digit.
 
 
 # %%
@@ -2054,22 +2071,22 @@ record(
 )
 
 # %% [markdown]
-# With five images of each class, turns and shifts gain most: some three points on average and in nearly every run,
-# though the runs differ by as much, since so much hangs on which fifty images were drawn. Cutout gains less.
-# Brightness and noise do nothing that we can show: these digits hardly differ in either. Mirroring harms in every
-# run. The gain shrinks with the number of images, and with 100 of each class none is left, or a small loss. A likely
-# reason: the data hold the variations already, and a network this small has to spend some of its strength on images
-# that nobody wrote; and in so few steps the augmented runs may not have finished. Augmentation is knowledge about the
-# task: wrong knowledge costs.
+# In full runs with five images of each class, turns and shifts gain most: some three points on average. The runs differ
+# by as much, since the result depends on which fifty images were drawn. Cutout gains less. For brightness and noise we
+# can show no gain: these digits hardly differ in either. Mirroring harms. The gain shrinks with the number of images,
+# and with 100 of each class there is none, or a small loss. A likely reason: the images show the variations already, and
+# a small network also has to learn images that nobody would write. And in so few steps the augmented runs may not have
+# finished. An augmentation states what you know about the task. If it is wrong, the accuracy falls.
 #
 # ## Summary
 #
 # You can now
 #
-# - explain why sigmoids starve the layers below them, and how a ReLU dies;
-# - pool forwards and backwards by hand: winners take the gradient, overlapping windows add up, averages share it;
+# - explain why little gradient arrives below many sigmoids, and how a ReLU dies;
+# - pool forwards and backwards by hand: the largest value gets the gradient, overlapping windows add up, averages
+#   share;
 # - check a network before you train it: first loss log C, numeric gradients, 100 images by heart;
-# - choose the size of the first weights, an optimizer, a rate and a schedule, and read what a curve says;
+# - standardise inputs, choose the size of the first weights, an optimizer, a rate and a schedule, and read a curve;
 # - use weight decay, dropout, max-norm, batch normalisation, early stopping, ensembles and augmentation, and measure
 #   over several seeds whether they gain anything.
 #

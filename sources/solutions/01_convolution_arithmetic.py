@@ -103,8 +103,8 @@ def agree(got, expected, hint, mistakes=()):
         place = tuple(wrong[0].tolist())
         first = f"expected {expected[place]:g}, got {got[place]:g}"
         first += f" at {place}" if place else ""
-        count = f"{len(wrong)} of {got.size} numbers differ"
-        raise AssertionError(f"{count}: {first}. {hint}")
+        count = f"{len(wrong)} of {got.size} numbers differ: " if got.ndim else ""
+        raise AssertionError(f"{count}{first}. {hint}")
     return True
 
 

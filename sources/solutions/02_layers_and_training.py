@@ -116,8 +116,8 @@ def agree(got, expected, hint, mistakes=()):
         place = tuple(wrong[0].tolist())
         first = f"expected {expected[place]:g}, got {got[place]:g}"
         first += f" at {place}" if place else ""
-        count = f"{len(wrong)} of {got.size} numbers differ"
-        raise AssertionError(f"{count}: {first}. {hint}")
+        count = f"{len(wrong)} of {got.size} numbers differ: " if got.ndim else ""
+        raise AssertionError(f"{count}{first}. {hint}")
     return True
 
 
@@ -132,7 +132,7 @@ def leaf_layers(model):
 def parts(answer, *names):
     """The parts of an answer; an AssertionError where there are more or fewer."""
     listed = isinstance(answer, (tuple, list))
-    returned = f"{len(answer)} things" if listed else type(answer).__name__
+    returned = f"{len(answer)} in a list" if listed else type(answer).__name__
     asked = f"expected {len(names)} things ({', '.join(names)}), got {returned}"
     assert listed and len(answer) == len(names), asked
     return answer
@@ -412,7 +412,7 @@ random = np.random.default_rng(24)
 maps = random.normal([3.0, -1.0], [2.0, 0.5], (6, 4, 4, 2))  # (6, 4, 4, 2)
 unit, zero, one = np.ones(2), np.zeros(2), np.ones(2)
 names = "the output", "the running mean", "the running variance"
-answer = batch_norm(maps, unit, zero, zero, one, training=True, epsilon=0)
+answer = batch_norm(maps, unit, 0 * unit, zero, one, training=True, epsilon=0)
 output, mean, variance = map(np.asarray, parts(answer, *names))
 hint = "the output has the shape of x"
 assert output.shape == maps.shape, f"{hint}, {maps.shape}; got {output.shape}"
@@ -661,21 +661,21 @@ answer = dropout(ones, 0.2, training=True, random=np.random.default_rng(25))
 hint = "an array of the shape of x"
 message = f"{hint}: expected {ones.shape}, got {np.shape(answer)}"
 assert np.shape(answer) == ones.shape, message
-dropped = np.asarray(answer)
-share = np.mean(dropped == 0)
-message = f"p = .2 of the values are dropped, yours drops {share:.2f}: is p the share "
-message += "that stays?"
-assert abs(share - 0.2) < 0.01, message
-hint = "what stays is divided by 1 − p = .8, so that the mean stays 1"
-assert agree(np.unique(dropped), [0, 1.25], hint)
-assert agree(ones, np.ones((400, 500)), "your function changed the array that came in")
-answer = dropout(ones, 0.2, training=False, random=np.random.default_rng(25))
-assert agree(answer, ones, "at test time nothing happens")
 maps = np.ones((30, 20, 10, 8))
 zeros = np.asarray(dropout(maps, 0.5, True, np.random.default_rng(26))) == 0
 for axis, name in enumerate(("images", "rows", "columns", "channels")):
     same = np.mean(zeros.all(axis=axis) | ~zeros.any(axis=axis))
     assert same < 0.5, f"all {name} share one mask: each value is dropped on its own"
+dropped = np.asarray(answer)
+share = np.mean(dropped == 0)
+hint = ": is p the share that stays?" if abs(share - 0.8) < 0.01 else ""
+text = f"p = .2 of the values are dropped, yours drops {share:.2f}{hint}"
+assert abs(share - 0.2) < 0.01, text
+hint = "what stays is divided by 1 − p = .8, so that the mean stays 1"
+assert agree(np.unique(dropped), [0, 1.25], hint)
+assert agree(ones, np.ones((400, 500)), "your function changed the array that came in")
+answer = dropout(ones, 0.2, training=False, random=np.random.default_rng(25))
+assert agree(answer, ones, "at test time nothing happens")
 counts = {
     int((np.asarray(dropout(ones[:10], 0.2, True, random)) == 0).sum())
     for random in map(np.random.default_rng, range(20))
@@ -1018,6 +1018,7 @@ def train_network():
 
 
 # %% check="network" points=3
+history = None
 model, history = parts(train_network(), "the model", "the history")
 parameters = model.count_params()
 assert parameters <= largest, (

@@ -32,22 +32,15 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", address],
-        check=True,
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError(
-        "the course is not installed here: see 'Two commands' in its README",
-    )
+    raise ImportError("the course is not installed here: see 'Two commands' in its README")
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(
-        f"{hiding} hides the course's own utils: rename it and restart the kernel",
-    )
+    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -84,9 +77,9 @@ photo = transform.resize(square, (384, 384), anti_aliasing=True).astype(
 grey = photo @ np.array([0.2125, 0.7154, 0.0721], "float32")  # (384, 384)
 
 # %% [markdown]
-# Now the nine numbers. The small matrix is laid on every 3 × 3 window of the grey picture; what lies under it is
-# multiplied by it, number by number, and the nine products are added. Red: it gets brighter from left to right; blue:
-# darker; white: no change.
+# Now the nine numbers. We lay the small matrix on every 3 × 3 window of the grey picture, multiply each pixel by the
+# number above it, and add the nine products. Red means that the picture gets brighter from left to right, blue that it
+# gets darker, white that it does not change.
 
 # %% tags=["thumbnail"]
 nine = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -569,8 +562,8 @@ layer.set_weights([w, biases])
 print("Keras agrees:", np.array_equal(layer(padded)[0], output))
 
 # %% [markdown]
-# The window on its way, first all nine positions of filter 0 beside one another: the three channels of the input
-# above (zeros white), the output as it fills below.
+# We follow the window. First all nine positions of filter 0 side by side: above, the three channels of the input (zeros
+# are white); below, the output that fills step by step.
 
 # %%
 plots.window_strip(x, output[..., 0], f=3, s=2, p=1)
@@ -616,8 +609,8 @@ for ax, (n, f, s) in zip(axes, [(6, 3, 2), (7, 3, 3), (5, 3, 2)]):
 #
 # Keras knows two kinds of padding by name. *valid*: none. *same*: as many zeros as make the output $\lceil n / s
 # \rceil$ long. At stride 1 and odd f that is (f − 1)/2 on both sides. At stride 2 the number of zeros may be odd, and
-# the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. "Padding 1" in the manner of
-# other libraries and of most papers gives as many outputs, in other places.
+# the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. Most papers and some libraries pad
+# by 1 on both sides instead. This gives the same number of outputs, at other places.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2), width_ratios=(9.5, 10.5))
@@ -652,8 +645,8 @@ for name, array, padding in [
 # ### Down, not up
 #
 # One deck's text rounds the fraction *up*. Its example, 5 × 5 with k 3, p 1, s 2, hides the mistake: (5 + 2 − 3)/2 =
-# 2 is whole. With 32 × 32, k 5, p 1, s 2 the fraction is 14.5, and the two rules part: 15 or 16. We let Keras decide;
-# it should say 3 and 15.
+# 2 is whole. With 32 × 32, k 5, p 1, s 2 the fraction is 14.5, and the two rules give 15 and 16. We let Keras decide; it
+# should say 3 and 15.
 
 
 # %% tags=["nbval-check-output"]
@@ -977,8 +970,8 @@ record(learned_filter_error=distances["random pixels"])
 #
 # With a stride, the stamps of a transposed convolution lie $s$ pixels apart. If $s$ does not divide $f$, some pixels
 # get more stamps than their neighbours, and the output has a checkerboard in it even when input and filter are
-# constant. Stamping ones counts them. At stride 2 we expect an even ground inside for f 2 and f 4, and a pattern of
-# 1, 2 and 4 for f 3.
+# constant. If we stamp ones, each pixel counts its stamps. At stride 2 we expect one number everywhere inside for f 2 and
+# f 4, and a pattern of 1, 2 and 4 for f 3.
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.4))
@@ -1097,11 +1090,10 @@ for ax in axes:
 # %% [markdown]
 # ### Local or global: which one serves for labelling pixels?
 #
-# Suppose that every pixel is to be given a label: cup, table, spoon. The pictures above say that 6 or 16 pixels do
-# not tell what one is looking at: the field must be large. A dense layer sees everything at once. But it has no
-# places: it has one weight for each pair of a pixel and an output, too many to learn, and what it has learned in one
-# corner it does not know in another. We shift the input of both by 4 pixels and compare with the shifted output, on
-# 16 × 16 pixels.
+# Suppose that every pixel needs a label: cup, table, spoon. In the pictures above, 6 or 16 pixels do not show what they
+# belong to, so the field must be large. A dense layer sees everything at once. But it has one weight for each pair of a
+# pixel and an output. These are too many to learn, and what the layer learns in one corner does not help in another. We
+# shift the input of both kinds of layer by 4 pixels and compare with the shifted output, on 16 × 16 pixels.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -1117,8 +1109,8 @@ print(f"local: {nine.size} weights, off by {local_miss:.0%} inside")
 print(f"dense, 384 x 384 to 3 labels a pixel: {384**2 * 384**2 * 3:,} weights")
 
 # %% [markdown]
-# So labelling pixels wants local layers, stacked until each output sees enough. How to see far *and* keep the
-# resolution is the question of the section after next, and of topic 07.
+# So to label pixels we need local layers, stacked until each output sees enough. How to see far *and* keep the resolution
+# is the question of the section after next, and of topic 07.
 #
 # ### The effective receptive field
 #
@@ -1259,10 +1251,10 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# Does it do the same? And are the 18 really free? Doubling the first filter and halving the second changes nothing,
-# so one direction is lost: we expect 17. The Jacobian, the change of the 49 coefficients with each of the 18
-# parameters, says so: the kernel is linear in each filter, so each column is the chain with that filter replaced by a
-# unit filter.
+# Does it do the same? And are the 18 parameters really free? If we double the first filter and halve the second, the 7 ×
+# 7 filter stays the same. So one direction is lost, and we expect 17. We count with the Jacobian: its rank is the number
+# of free directions. Column by column, it says how the 49 coefficients change with one parameter. The kernel is linear in
+# each filter, so we get a column if we replace that filter by a unit filter (a single 1).
 
 # %% tags=["nbval-check-output"]
 rng = np.random.default_rng(7)
@@ -1323,11 +1315,11 @@ print(
 # ### There is no fully connected layer
 #
 # LeCun remarked in 2015 that convolutional nets have no fully connected layers, only 1 × 1 convolutions with a full
-# table of connections. For VGG16 that means: the last pooling gives 7 × 7 × 512. The first dense layer, fc6 (`fc1` in
-# Keras), has one weight for each of these 25,088 numbers and each of its 4,096 outputs. A valid convolution with
-# 4,096 filters of 7 × 7 × 512 has the same weights, and on 7 × 7 it has one position. Behind it stands a 1 × 1 × 4096
-# volume, so fc7 and fc8 become 1 × 1 convolutions. Only after that does a 1 × 1 convolution replace a dense layer: in
-# the place of fc6 it would give 7 × 7 outputs, each blind to the other 48 places.
+# table of connections. Take VGG16. Its last pooling gives 7 × 7 × 512. The first dense layer, fc6 (`fc1` in Keras), has
+# one weight for each of these 25,088 numbers and each of its 4,096 outputs. A valid convolution with 4,096 filters of 7 ×
+# 7 × 512 has the same weights, and on 7 × 7 it has one position. Its output is 1 × 1 × 4096, so fc7 and fc8 become 1 × 1
+# convolutions. A 1 × 1 convolution cannot replace fc6: it would give 7 × 7 outputs, and none of them would see the
+# other 48 places.
 
 # %%
 pixels = keras.Input((None, None, 3))
@@ -1617,7 +1609,7 @@ plots.layer_bars(
 )
 
 # %% [markdown]
-# Parameters and computation lie at opposite ends, and memory lies with the computation. In numbers:
+# Most parameters lie in the last layers, most of the computation and of the memory in the first ones. In numbers:
 
 # %% tags=["nbval-check-output"]
 is_dense = table["type"] == "Dense"

@@ -25,22 +25,15 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", address],
-        check=True,
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError(
-        "the course is not installed here: see 'Two commands' in its README",
-    )
+    raise ImportError("the course is not installed here: see 'Two commands' in its README")
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(
-        f"{hiding} hides the course's own utils: rename it and restart the kernel",
-    )
+    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -163,6 +156,7 @@ def asked(expected, sizes, hint):
     text = f"{call} must be an int, yours returned {got!r}: sizes are whole numbers"
     assert isinstance(got, Integral), text
     assert got == expected, f"{call} is {expected}, yours returned {got}: {hint}"
+    return True
 
 
 # %% check="output-size" points=1
@@ -175,21 +169,13 @@ for expected, sizes, hint in [
     (3, (7, 3, 1, 0, 2), "at dilation 2 a filter of 3 is 5 pixels wide"),
     (2, (2, 3, 1, 1), "with its zeros the input is 4 wide: the filter fits twice"),
 ]:
-    asked(expected, sizes, hint)
-own_work(output_size, 7, 3)
+    assert asked(expected, sizes, hint)
+assert own_work(output_size, 7, 3)
 ### BEGIN HIDDEN TESTS
-for f, s, p, d in [
-    (1, 2, 0, 1),
-    (2, 2, 0, 1),
-    (3, 2, 1, 1),
-    (5, 3, 2, 1),
-    (3, 1, 0, 2),
-    (2, 3, 1, 3),
-    (11, 4, 2, 1),
-]:
+for f, s, p, d in [(1, 2, 0, 1), (2, 2, 0, 1), (3, 2, 1, 1), (5, 3, 2, 1), (3, 1, 0, 2), (2, 3, 1, 3), (11, 4, 2, 1)]:
     for n in range(max(1, d * (f - 1) + 1 - 2 * p), 30):
         positions = len(range(0, n + 2 * p - d * (f - 1), s))
-        asked(positions, (n, f, s, p, d), "count the positions by hand")
+        assert asked(positions, (n, f, s, p, d), "count the positions by hand")
 ### END HIDDEN TESTS
 print("passed: whole and broken divisions, padding, dilation")
 
@@ -281,7 +267,7 @@ filter_1 = matrices(
 example_kernel, example_bias = np.stack([filter_0, filter_1], axis=-1), np.array([1, 0])
 example_y = matrices("-3 -1 4 / -2 -7 -4 / 1 -1 1 | -7 3 1 / -7 -11 -1 / -4 -2 -4")
 
-# %% check="conv2d" points=1
+# %%
 image_9 = np.arange(9.0).reshape(3, 3, 1)  # 0 1 2 / 3 4 5 / 6 7 8
 digits = np.array([[1, 10], [100, 1000]])  # says which pixel met which weight
 none, ten = np.zeros(1), np.array([10.0])
@@ -303,6 +289,8 @@ mistakes = [
     ("the filter is upside down", by_digits(digits[::-1])),
     ("the filter is mirrored", by_digits(digits[:, ::-1])),
 ]
+
+# %% check="conv2d" points=1
 kernel, expected = digits[:, :, None, None], by_digits(digits)
 hint = "a filter of 2 × 2 stands at 2 × 2 places; pixel times weight, all added up"
 assert agree(conv2d(image_9, kernel, none), expected, hint, mistakes)
@@ -314,7 +302,7 @@ hint = "one zero on each of the four sides; this filter copies the top left pixe
 assert agree(conv2d(image_9, corner, none, p=1), expected, hint)
 hint = "at stride 2, one window fits; this filter copies its top left pixel"
 assert agree(conv2d(image_9, corner, none, s=2), image_9[:1, :1], hint)
-own_work(conv2d, image_9, corner, none)
+assert own_work(conv2d, image_9, corner, none)
 print("passed: one channel, one filter, with bias, padding and stride")
 
 # %% check="conv2d" points=2
@@ -328,20 +316,12 @@ expected = arithmetic.conv2d(wide, kernel, s=2)
 assert agree(conv2d(wide, kernel, np.zeros(4), s=2), expected, hint)
 ### BEGIN HIDDEN TESTS
 random = np.random.default_rng(11)
-for shape, f, k, s, p in [
-    ((8, 5, 3), 3, 2, 1, 0),
-    ((7, 9, 1), 2, 3, 3, 2),
-    ((5, 5, 4), 5, 1, 1, 1),
-]:
+for shape, f, k, s, p in [((8, 5, 3), 3, 2, 1, 0), ((7, 9, 1), 2, 3, 3, 2), ((5, 5, 4), 5, 1, 1, 1)]:
     shapes = shape, (f, f, shape[-1], k), k
     x, kernel, bias = (random.normal(size=sizes) for sizes in shapes)
     padded = np.pad(x, ((p, p), (p, p), (0, 0)))
     expected = ops.convert_to_numpy(ops.conv(padded[None], kernel, strides=s))[0] + bias
-    assert agree(
-        conv2d(x, kernel, bias, s, p),
-        expected,
-        f"input {shape}, {k} filters of {f}, s {s}, p {p}",
-    )
+    assert agree(conv2d(x, kernel, bias, s, p), expected, f"input {shape}, {k} filters of {f}, s {s}, p {p}")
 ### END HIDDEN TESTS
 print("passed: channels, several filters, images that are not square")
 
@@ -454,7 +434,7 @@ mistakes = [
 ]
 hint = "one row for each output, one column for each pixel, both counted row by row"
 assert agree(convolution_matrix(kernel, 4), U, hint, mistakes)
-own_work(convolution_matrix, kernel, 4)
+assert own_work(convolution_matrix, kernel, 4)
 print("passed: the matrix of the lecture")
 
 # %% check="matrix" points=2
@@ -466,15 +446,9 @@ for n, s, p in [(5, 1, 1), (5, 2, 1), (6, 2, 0)]:
 random = np.random.default_rng(12)
 for n, f, s, p in [(6, 2, 1, 0), (7, 3, 3, 2), (5, 5, 1, 2), (8, 1, 2, 0)]:
     x, weights = random.normal(size=(n, n)), random.normal(size=(f, f))
-    expected = ops.convert_to_numpy(
-        ops.conv(np.pad(x, p)[None, ..., None], weights[..., None, None], strides=s),
-    )
+    expected = ops.convert_to_numpy(ops.conv(np.pad(x, p)[None, ..., None], weights[..., None, None], strides=s))
     matrix, hint = convolution_matrix(weights, n, s, p), f"n {n}, f {f}, s {s}, p {p}"
-    assert agree(
-        np.shape(matrix),
-        (expected.size, n * n),
-        f"the shape of the matrix for {hint}",
-    )
+    assert agree(np.shape(matrix), (expected.size, n * n), f"the shape of the matrix for {hint}")
     assert agree(np.asarray(matrix) @ x.ravel(), expected.ravel(), hint)
 ### END HIDDEN TESTS
 print("passed: padding, stride, and products with images")
@@ -539,7 +513,7 @@ four = np.array([[2, 1], [4, 4]])
 expected = [[2, 9, 6, 1], [6, 29, 30, 7], [10, 29, 33, 13], [12, 24, 16, 4]]
 hint = "the example of the lecture: overlapping stamps add up"
 assert agree(conv2d_transpose(four, kernel), expected, hint)
-own_work(conv2d_transpose, four, kernel)
+assert own_work(conv2d_transpose, four, kernel)
 print("passed: stamps, and where they overlap")
 
 # %% check="transposed" points=2
@@ -558,18 +532,9 @@ for n, s, p in [(5, 1, 1), (5, 2, 0), (7, 2, 1)]:
 random = np.random.default_rng(13)
 for shape, f, s in [((3, 5), 4, 2), ((4, 2), 3, 3), ((1, 6), 5, 1)]:
     y, weights = random.normal(size=shape), random.normal(size=(f, f))
-    expected = ops.conv_transpose(
-        y[None, ..., None],
-        weights[..., None, None],
-        strides=s,
-        padding="valid",
-    )
+    expected = ops.conv_transpose(y[None, ..., None], weights[..., None, None], strides=s, padding="valid")
     hint = f"y {shape}, f {f}, s {s}"
-    assert agree(
-        conv2d_transpose(y, weights, s),
-        ops.convert_to_numpy(expected)[0, ..., 0],
-        hint,
-    )
+    assert agree(conv2d_transpose(y, weights, s), ops.convert_to_numpy(expected)[0, ..., 0], hint)
 ### END HIDDEN TESTS
 print("passed: padding, and the transpose of the matrix")
 
@@ -643,7 +608,7 @@ mistakes = [
     ("only the last place is left: the shares are added up", 1000 * x[1:, 1:]),
 ]
 assert agree(filter_gradient(x, above, 2), expected, hint, mistakes)
-own_work(filter_gradient, x, above, 2)
+assert own_work(filter_gradient, x, above, 2)
 print("passed: the example by hand")
 
 # %% check="filter-gradient" points=2
@@ -735,15 +700,10 @@ for convolutions in (2, 2, 3, 3, 3):
     vgg16_chain += [(3, 1, 1, 1)] * convolutions + [(2, 2, 0, 1)]
 hint = "VGG16's last pooling: 212 pixels, 32 apart, the first around 16"
 assert agree(receptive_fields(vgg16_chain)[-1], (212, 32, 16), hint)
-own_work(receptive_fields, dilated)
+assert own_work(receptive_fields, dilated)
 ### BEGIN HIDDEN TESTS
 alexnet = [(11, 4, 0, 1), (3, 2, 0, 1), (5, 1, 2, 1), (3, 2, 0, 1), (3, 1, 1, 1)]
-for chain in [
-    [(7, 2, 3, 1), (3, 2, 1, 1), (3, 1, 2, 2)],
-    alexnet,
-    [(1, 1, 0, 1)],
-    [(3, 2, 0, 3), (2, 1, 0, 2)],
-]:
+for chain in [[(7, 2, 3, 1), (3, 2, 1, 1), (3, 1, 2, 2)], alexnet, [(1, 1, 0, 1)], [(3, 2, 0, 3), (2, 1, 0, 2)]]:
     expected = arithmetic.receptive_field_chain(chain)
     expected = expected[["size", "jump", "start"]].to_numpy()
     assert agree(receptive_fields(chain), expected, f"the chain {chain}")
@@ -859,28 +819,15 @@ for name, counted, printed in [
     ("values, the image included", sums[2] + 224 * 224 * 3, 15_237_608),
 ]:
     assert counted == printed, f"VGG16 has {printed:,} {name}, you count {counted:,}"
-own_work(count_net, (32, 32, 3), small_net)
+assert own_work(count_net, (32, 32, 3), small_net)
 ### BEGIN HIDDEN TESTS
 kl = keras.layers
-stack = [
-    kl.Conv2D(6, 5, strides=3),
-    kl.MaxPooling2D(3, 2),
-    kl.Conv2D(5, 1),
-    kl.Flatten(),
-    kl.Dense(7),
-]
+stack = [kl.Conv2D(6, 5, strides=3), kl.MaxPooling2D(3, 2), kl.Conv2D(5, 1), kl.Flatten(), kl.Dense(7)]
 table = arithmetic.layer_table(keras.Sequential([keras.Input((45, 38, 2)), *stack]))
 table = table[~table["type"].isin(["InputLayer", "Flatten"])]
-expected = np.stack(
-    [table["params"], table["macs"], table["activation_bytes"] // 4],
-    axis=1,
-)
+expected = np.stack([table["params"], table["macs"], table["activation_bytes"] // 4], axis=1)
 net = [("conv", 6, 5, 3, 0), ("pool", 3, 2), ("conv", 5, 1, 1, 0), ("dense", 7)]
-assert agree(
-    count_net((45, 38, 2), net),
-    expected,
-    "a net on an image that is not square",
-)
+assert agree(count_net((45, 38, 2), net), expected, "a net on an image that is not square")
 ### END HIDDEN TESTS
 print("passed: VGG16, to the last parameter")
 

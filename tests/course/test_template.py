@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux 
 
 DRAWS = (
     "import random, numpy as np, matplotlib.pyplot as plt\nfrom utils import plots, results, session\nsession.start(3)",
-    "print(np.random.rand(3), random.random())\n_ = plt.plot([1, 3, 2])",  # the figure is left open, as in our notebooks
+    "print(np.random.rand(3), random.random())\n_ = plt.plot([1, 3, 2])",  # the figure is left open
     "results.record(total=np.random.rand())\nimport sys, os\nprint(sys.argv[0].split('/')[-1], sys.path[0], "
     "os.getcwd())",
 )

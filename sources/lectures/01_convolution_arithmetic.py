@@ -950,7 +950,8 @@ plots.number_matrix(nine, title="wanted", shade="RdBu_r", ax=axes[0])
 for ax, (name, (w, errors)) in zip(axes[1:], learned.items()):
     plots.number_matrix(w.round(1) + 0.0, title=f"from {name}", shade="RdBu_r", ax=ax)
     axes[3].plot(np.array(errors) / errors[0], label=name)
-axes[3].set(yscale="log", xlabel="step", title="error, share of the first")
+axes[3].set(yscale="log", ylim=(1e-6, 2), xlabel="step")
+axes[3].set_title("error, share of the first")
 axes[3].legend(fontsize=8)
 distances = {name: np.abs(w - nine).max() for name, (w, _) in learned.items()}
 for name, (_, errors) in learned.items():

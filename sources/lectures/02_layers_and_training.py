@@ -982,10 +982,9 @@ record(
 )
 
 # %% [markdown]
-# In full runs the pixels from 0 to 255 teach nothing: the first steps are so long that all hidden units die, and the loss
-# stays at log 10. Standardised inputs gain about one point over inputs from 0 to 1 in these steps, and their loss is less
-# than half as high. Standardising helps plain SGD most. Adam, or a batch norm behind the first layer, makes the scale of
-# the inputs less important.
+# In full runs the network learns nothing from pixels between 0 and 255: the loss ends at log 10. A likely reason: the first
+# steps are so long that the hidden units die. Standardised inputs gain about one point over inputs from 0 to 1 in these
+# steps, and their loss is less than half as high.
 #
 # ### Mini-batches
 #

@@ -128,8 +128,8 @@ def own_work(function, *arguments):
 # Write `output_size(n, f, s=1, p=0, d=1)`, all ints: the number of positions along one axis of a filter of size `f`
 # on an input of `n` pixels, with stride `s`, `p` zeros on either side and dilation `d`. With dilation, the filter's
 # taps stand `d` pixels apart, so the whole filter is `d * (f - 1) + 1` pixels wide. A position where the filter would
-# hang over the edge of the padded input does not count. If there is no position at all, raise a `ValueError` that
-# says why.
+# hang over the edge of the padded input does not count. Return an int. If there is no position at all, raise a
+# `ValueError` that says why.
 #
 # The check tries whole and broken divisions, padding, dilation, and a filter that does not fit.
 
@@ -194,11 +194,19 @@ for sizes in nothing_fits:
 print("passed: a filter that does not fit")
 
 # %% [markdown]
-# Here is one of the cases of the check, with your answer in the title. The last zero stays unread.
+# One of the cases of the check, drawn with as many windows as you say. The zero on the right stays unread.
 
 # %%
-title = f"n = 32, f = 5, s = 2, p = 1: you say {output_size(32, 5, 2, 1)}"
-plots.window_positions(32, 5, 2, 1, title=title)
+n, f, s, p = 32, 5, 2, 1
+figure, ax = plt.subplots(figsize=(8, 2.6))
+ax.axvspan(0.5, n + 0.5, color=plots.GREY, alpha=0.2)
+for place in range(output_size(n, f, s, p)):
+    pixels = np.arange(place * s, place * s + f) - p + 1  # the first pixel is 1
+    colour = plots.PALETTE[place % 2]
+    ax.plot(pixels, [place + 1] * f, "o-", color=colour, markersize=3)
+ax.set(xlabel="pixel; 0 and 33 are padding", ylabel="window", xlim=(-0.5, n + 1.5))
+ax.set_title(f"n = {n}, f = {f}, s = {s}, p = {p}: you say {output_size(n, f, s, p)}")
+ax.invert_yaxis()
 
 # %% [markdown]
 # ## 2. A convolution with loops (3 points)
@@ -326,8 +334,8 @@ for shape, f, k, s, p in [((8, 5, 3), 3, 2, 1, 0), ((7, 9, 1), 2, 3, 3, 2), ((5,
 print("passed: channels, several filters, images that are not square")
 
 # %% [markdown]
-# Your loops on the photograph: three filters over three channels. The first likes edges from dark to bright, the
-# second from top to bottom, the third is one that no textbook has: what is redder than it is blue.
+# Your loops on the photograph: three filters over three channels. The first answers to edges from left to right, the
+# second to edges from top to bottom. The third stands in no textbook: it answers where there is more red than blue.
 
 # %% tags=["thumbnail"]
 sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -539,8 +547,8 @@ for shape, f, s in [((3, 5), 4, 2), ((4, 2), 3, 3), ((1, 6), 5, 1)]:
 print("passed: padding, and the transpose of the matrix")
 
 # %% [markdown]
-# Enlarged by your function, from 32 × 32 pixels: with a tent (bilinear interpolation), and with a 3 × 3 filter at
-# stride 2, which leaves a checkerboard.
+# Your function enlarges 32 × 32 pixels: with a tent (bilinear interpolation), and with a 3 × 3 filter at stride 2, which
+# leaves a checkerboard.
 
 # %%
 tent = np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25])
@@ -564,10 +572,10 @@ for ax, shown, title in zip(axes, (tiny, smooth, chequered), titles):
 # - `above`: (h, w) array, the gradient of the loss with respect to each number of y.
 # - Returns the gradient of the loss with respect to the filter, an (f, f) array.
 #
-# No formula this time: work it out. Take one weight, say the one at the top left of the filter. Which pixel does it
-# meet when the filter stands at the first place? And at the next one? If this weight grows by a little, by how much
-# does each output grow, and what does that do to the loss? A weight is used at every place, so its gradient has a
-# share from every place.
+# The lecture has a formula for stride 1 without padding. Work out what holds for every stride and padding. Take one
+# weight, say the one at the top left of the filter. Which pixel does it meet when the filter stands at the first place?
+# And at the next one? If this weight grows by a little, by how much does each output grow, and what does that do to the
+# loss? A weight is used at every place, so its gradient has a share from every place.
 #
 # The check works a small example by hand, then moves each weight and compares.
 
@@ -591,7 +599,9 @@ def by_moving(x, above, f, s, p):
     for weight in np.ndindex(f, f):
         unit = np.zeros((f, f))
         unit[weight] = 1
-        gradient[weight] = np.sum(above * arithmetic.conv2d(x, unit, s, p))
+        padded, unit = np.pad(x, p)[None, ..., None], unit[..., None, None]
+        output = ops.convert_to_numpy(ops.conv(padded, unit, strides=s))[0, ..., 0]
+        gradient[weight] = np.sum(above * output)
     return gradient
 
 
@@ -630,9 +640,9 @@ for shape, f, s, p in [((9, 5), 4, 3, 2), ((5, 8), 1, 2, 0), ((7, 7), 5, 1, 2)]:
 print("passed: stride, padding, and images that are not square")
 
 # %% [markdown]
-# Now a filter is learned, by your `conv2d` and your gradient. Somebody filtered a picture of random pixels with a
-# filter that you do not know. Gradient descent starts at a filter of zeros, and has the two pictures and nothing else:
-# in each step it compares, and moves the filter against the gradient of the mean squared error.
+# Now your `conv2d` and your gradient learn a filter. Somebody has filtered a picture of random pixels with a secret
+# filter. Gradient descent gets the two pictures and starts at a filter of zeros. In each step it compares its own output
+# with the filtered picture, and moves the filter against the gradient of the mean squared error.
 
 # %%
 secret = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2.0]])
@@ -662,10 +672,10 @@ for ax, (title, shown) in zip(axes, {**drawn, "secret": secret}.items()):
 #   in pixels between the fields of two neighbouring units, and the centre of the first unit's field. The centre of the
 #   first pixel lies at 0.5.
 #
-# Find the rule by drawing. For the pixels themselves size and jump are 1 and start is 0.5. A layer's filter, with its
-# dilation, is e = d · (f − 1) + 1 units of the layer below wide. How many pixels does its first unit see more than
-# one unit below? Where is the middle of what it sees, if p of those units are padding? How far apart are its own
-# units?
+# The lecture has the rule in a table; find it again by drawing before you look it up. For the pixels themselves size and
+# jump are 1 and start is 0.5. A layer's filter, with its dilation, is e = d · (f − 1) + 1 units of the layer below wide.
+# How many pixels more does its first unit see than a unit of the layer below? Where is the middle of what it sees, if the
+# first p units are padding? How far apart are two neighbours of its own units, in pixels?
 #
 # The check follows two and three 3 × 3 filters, a strided and a dilated chain, and VGG16 up to its last pooling.
 

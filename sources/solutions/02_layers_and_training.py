@@ -15,7 +15,7 @@
 # - say what batch normalisation and dropout do in training and what they do at test time;
 # - train a small network with validation, and judge it on images that had no part in it.
 #
-# Plan two and a half hours for it. There are eight gaps and two questions, 27 points. Use NumPy in the first seven
+# It takes about two and a half hours to solve. There are eight gaps and two questions, 27 points. Use NumPy in the first seven
 # gaps. The lab runs in a minute.
 
 # %% tags=["setup"]
@@ -346,11 +346,10 @@ print("passed: large logits, and rows of different size")
 # In: `x`, a batch of maps (N, H, W, C); `gamma`, `beta` and the running `mean` and `variance`, arrays (C,). Out:
 # three arrays, the output (N, H, W, C) and the new running mean and variance (C,).
 #
-# In training, each channel is normalised with its mean and variance over the batch *and* over all places (N, H and W;
-# the variance is the mean of the squared deviations, as `np.var` has it), and the running values move: new = momentum
-# · old + (1 − momentum) · batch. At test time, each channel is normalised with the running values, and they stay.
-# Normalised means (x − mean) / √(variance + epsilon); times gamma, plus beta. The arrays that come in stay as they
-# are.
+# Each channel becomes (x − mean) / √(variance + epsilon), times gamma, plus beta. In training, mean and variance are those
+# of the channel over the batch *and* over all places (N, H and W; `np.var` is right). The running values move then: new =
+# momentum · old + (1 − momentum) · batch. At test time, mean and variance are the running values, which do not change.
+# Leave the arrays that come in as they are.
 #
 # The check looks at means and variances, at both modes, and compares with Keras's layer.
 
@@ -464,7 +463,7 @@ scale = figure.colorbar(drawn, ax=axes, label="output")
 # You will find no formula in this course: work it out.
 #
 # - Begin with `beta` and `gamma`. Which outputs does each of them touch, and how strongly?
-# - One value of `x` reaches the loss by three ways. It moves its own output. It moves the mean of its channel, and so
+# - One value of `x` acts on the loss in three ways. It moves its own output. It moves the mean of its channel, and so
 #   all outputs of the channel. It moves the variance, and so all outputs again.
 # - Two properties help you to find mistakes. If you add the same number to all values of a channel, no output changes.
 #   So the gradient sums up to 0 over the channel. And if epsilon is 0 and you double all distances to the mean, no
@@ -584,7 +583,8 @@ ax.set(xlabel="the ten values of x", ylabel="step", title="The others move again
 # NumPy generator: `random.random(x.shape)` gives numbers between 0 and 1. `x` is an array of any shape, and `p` lies
 # in [0, 1).
 #
-# The check counts zeros, looks at what became of the others, and at the mean.
+# The first check counts zeros and looks at what became of the other values. The second draws many masks and looks whether
+# each value is dropped on its own.
 
 
 # %% gap="dropout" stub="return x with some values set to zero and the others scaled, or x itself at test time"
@@ -912,7 +912,7 @@ plots.bars(bars, "accuracy on validation images")
 #   (`keras.optimizers.schedules.CosineDecay`, or `keras.callbacks.ReduceLROnPlateau`) are enough.
 #
 # Choose filters, rate and regulariser by the accuracy on the validation images: that is what they are for. The check
-# expects the share `floor` of them to be right. The test images stay in their drawer until you have chosen.
+# expects the share `floor` of them to be right. Nobody looks at the test images until you have chosen.
 
 
 # %% gap="network" stub="build, compile and fit a small network; return it and its history"
@@ -1053,7 +1053,8 @@ record(
 #    Compare with `utils.layers.MaxNorm`. *Hint: the units are the last axis, of dense and of convolutional kernels.*
 # 4. (medium) Put your `dropout` into `two_layers`, and train on all images. Does it gain over five seeds, or do the
 #    seeds differ by more? *Hint: the lecture says in which setting to look.*
-# 5. (hard) Reach the floor with less than 3,000 parameters. *Hint: global max pooling in the place of `Flatten`.*
+# 5. (hard) How few parameters reach the floor? Six thousand are enough. *Hint: global max pooling in the place of
+#    `Flatten`.*
 #
 # ## Further reading
 #

@@ -29,8 +29,8 @@ from typing import Any
 
 MODULES = (
     *("papermill.engines", "papermill.clientwrap", "papermill.parameterize", "nbformat", "psutil"),
-    # Not matplotlib_inline.backend_inline: only where it is imported inside a kernel does it show the figures that a cell
-    # leaves open.
+    # Not matplotlib_inline.backend_inline: imported before there is a kernel, it never shows figures that a cell leaves
+    # open.
     *("ipykernel.kernelapp", "ipykernel.zmqshell", "ipywidgets"),
     *("numpy", "pandas", "scipy.signal", "matplotlib.pyplot", "PIL.Image", "sklearn", "skimage", "tensorflow_datasets"),
     *("tensorflow", "keras"),

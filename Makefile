@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 PROFILE ?= smoke
-# JAX and PyTorch are installed by `make backends` alone: neither is in the lock.
+# JAX and PyTorch are installed by `make backends` alone, nbgrader by `make nbgrader`: none is in the lock.
 JAX ?= jax==0.10.2
 TORCH ?= torch==2.13.0
+NBGRADER ?= nbgrader==0.9.6
 # Two tests at a time, each file in one process: its fixtures are made once.
 WORKERS ?= --numprocesses 2 --dist loadfile
 
@@ -15,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup course test lint unit folders grading backends lab build lock clean
+.PHONY: help setup course test lint unit folders grading nbgrader backends lab build lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +54,15 @@ unit: .venv/ready ## the unit tests alone
 folders: .venv/ready ## every notebook with a data parameter on folders of strangers, in every layout
 	$(BIN)/python -m pytest -m folders tests/test_strangers.py
 
-grading: .venv/ready ## every lab through the grader: solutions, wrong answers, a cluster; about half an hour
+.venv/nbgrader: .venv/ready
+	@echo "Adding nbgrader"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock "$(NBGRADER)"
+	@touch $@
+
+nbgrader: .venv/nbgrader ## a lab's marks held against those of nbgrader itself
+	$(BIN)/python -m pytest tests/course/test_build.py tests/grading/test_nbgrader.py -k nbgrader
+
+grading: .venv/nbgrader ## every lab through the grader: solutions, wrong answers, a cluster; about half an hour
 	$(BIN)/python -m pytest -m grading tests/grading
 
 .venv/backends: .venv/ready

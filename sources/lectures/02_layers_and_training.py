@@ -1960,9 +1960,14 @@ moves |= {
     "snow": zoo["snow"],
     "crop": augmentation.Crop((64, 64), seed=seed),
 }
-moved = [example]
-for layer in moves.values():
-    moved.append({key: np.asarray(part) for key, part in layer(example).items()})
+moved, on = [example], example["masks"].any(axis=0)  # where the objects are
+for name, layer in moves.items():
+    draws = []
+    for _ in range(8 if name == "cutout" else 1):
+        draws.append({key: np.asarray(part) for key, part in layer(example).items()})
+    if name == "cutout":  # the draw that hides most of the objects
+        draws.sort(key=lambda one: (one["image"][on] != example["image"][on]).sum())
+    moved.append(draws[-1])
 parts = [[one[key] for one in moved] for key in ("image", "boxes", "labels", "masks")]
 plots.show_objects(
     *parts,

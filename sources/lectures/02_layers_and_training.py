@@ -1960,6 +1960,8 @@ moves |= {
     "snow": zoo["snow"],
     "crop": augmentation.Crop((64, 64), seed=seed),
 }
+
+# %%
 moved, on = [example], example["masks"].any(axis=0)  # where the objects are
 for name, layer in moves.items():
     draws = []

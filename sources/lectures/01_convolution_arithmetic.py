@@ -13,10 +13,15 @@
 # - work a convolution by hand, over several channels and with several filters, and check it against Keras;
 # - say how large the output is for any filter, stride, padding and dilation, and see which pixels are never read;
 # - write a convolution as a matrix, and read from its transpose the gradient and the transposed convolution;
+# - compute the gradient of a filter, and learn a filter from pairs of images;
 # - follow what a unit sees through a network, in theory and in fact;
 # - count the parameters, the multiply-accumulates and the memory of a network, and find the errors in printed counts.
 #
 # It takes about ninety minutes to read and less than two minutes to run.
+#
+# Boxes that begin with **What the slide says** quote widely used lecture decks, whose figures and sentences are copied
+# from course to course. Each box gives the words as they are printed, computes what is right, and says where the
+# mistake lies.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -40,8 +45,8 @@ _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
-image: str = "coffee"  # {astronaut, chelsea, coffee, rocket} the photograph, one of those that scikit-image carries
-inputs: int = 100  # [1, 1000] random inputs over which the effective receptive field is averaged
+image: str = "coffee"  # {astronaut, chelsea, coffee, rocket} the photograph
+inputs: int = 100  # [1, 1000] random inputs for the effective receptive field
 
 # %%
 import keras
@@ -66,13 +71,15 @@ picture = getattr(data, image)()
 side = min(picture.shape[:2])
 top, left = (np.array(picture.shape[:2]) - side) // 2
 square = picture[top : top + side, left : left + side]
-photo = transform.resize(square, (384, 384), anti_aliasing=True).astype("float32")  # (384, 384, 3)
+photo = transform.resize(square, (384, 384), anti_aliasing=True).astype(
+    "float32",
+)  # (384, 384, 3)
 grey = photo @ np.array([0.2125, 0.7154, 0.0721], "float32")  # (384, 384)
 
 # %% [markdown]
-# Now the nine numbers. The small matrix is laid on every 3 × 3 window of the grey picture; what lies under it is
-# multiplied by it, number by number, and the nine products are added. Red: it gets brighter from left to right; blue:
-# darker; white: no change.
+# Now the nine numbers. We lay the small matrix on every 3 × 3 window of the grey picture, multiply each pixel by the
+# number above it, and add the nine products. Red means that the picture gets brighter from left to right, blue that it
+# gets darker, white that it does not change.
 
 # %% tags=["thumbnail"]
 nine = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -106,21 +113,29 @@ plots.timeline(
 
 # %% [markdown]
 # **1957.** Rosenblatt's perceptron forms one weighted sum and compares it with a threshold. When it errs, the input
-# is added to the weights or taken from them. Let it tell a vertical bar from a horizontal one in a 3 × 3 window. If
-# the bars always cross the centre, it should succeed at once. If they may stand anywhere, it cannot: the three
-# vertical bars add up to the same picture as the three horizontal ones (all ones), so one weighted sum cannot lie
-# above the threshold for all of the former and below it for all of the latter. We expect 0 errors, then at least 1.
+# is added to the weights or subtracted from them. Let it tell a vertical bar from a horizontal one in a 3 × 3 window.
+# If the bars always cross the centre, it should succeed at once. If they may stand anywhere, it cannot. The reason: the
+# three vertical bars add up to a picture of ones, and so do the three horizontal ones. So the three weighted sums of
+# the vertical bars have the same total as those of the horizontal bars. They cannot all lie above the threshold while
+# the others all lie below it. We expect 0 errors, then at least 1.
 
 
 # %%
 def perceptron(patches, answers, passes=100):
-    """Rosenblatt's rule on patches (N, 3, 3) with answers +1 or -1; returns the weights (3, 3) and the errors of the last pass."""
+    """Rosenblatt's rule: weights (3, 3), and the errors of the last pass.
+
+    Patches (N, 3, 3) with answers +1 or -1.
+    """
     weights, bias = np.zeros((3, 3)), 0
     for _ in range(passes):
         errors = 0
         for patch, answer in zip(patches, answers):
             if answer * ((weights * patch).sum() + bias) <= 0:
-                weights, bias, errors = weights + answer * patch, bias + answer, errors + 1
+                weights, bias, errors = (
+                    weights + answer * patch,
+                    bias + answer,
+                    errors + 1,
+                )
     return weights, errors
 
 
@@ -130,7 +145,12 @@ bars = np.concatenate([rows.transpose(0, 2, 1), rows])  # three vertical ones fi
 answers = np.array([1, 1, 1, -1, -1, -1])
 
 weights, errors = perceptron(bars[[1, 4]], answers[[1, 4]])
-print("through the centre:", errors, "errors in the last pass, weights", weights.astype(int).tolist())
+print(
+    "through the centre:",
+    errors,
+    "errors in the last pass, weights",
+    weights.astype(int).tolist(),
+)
 print("anywhere:          ", perceptron(bars, answers)[1], "errors in the last pass")
 
 # %%
@@ -143,42 +163,49 @@ plots.number_matrix(weights, title="weights found", shade="RdBu_r", ax=axes[6])
 # %% [markdown]
 # **1959.** Hubel and Wiesel found cells in the cat's visual cortex that answer to a bar of one orientation at one
 # place. Such a *simple* cell is a weighted sum again, set to zero where it is negative. **1980.** Fukushima's
-# NeoCognitron puts many copies of one simple cell side by side, each looking at another place, and a *complex* cell
-# above them, which answers when any of them does. Filter, then pool: with that, the bars that defeated the perceptron
-# are told apart wherever they stand. We expect 6 of 6.
+# NeoCognitron puts many copies of one simple cell side by side, and each looks at another place. Above them stands a
+# *complex* cell, which answers when any of them does. Filter, then pool: this tells the bars apart wherever they stand.
+# We expect 6 of 6.
 
 
 # %% tags=["nbval-check-output"]
 def complex_cell(patch, simple):
-    """Largest rectified response of a simple cell (height, width) over all places of a patch."""
+    """Largest rectified response of a simple cell over all places of a patch."""
     responses = arithmetic.conv2d(patch, simple)
     return np.maximum(responses, 0).max()
 
 
-vertical = np.array([[1], [1], [1]])  # a column of three pixels: the simple cell for vertical bars
-decisions = [np.sign(complex_cell(bar, vertical) - complex_cell(bar, vertical.T)).astype(int).item() for bar in bars]
+vertical = np.array(
+    [[1], [1], [1]],
+)  # a column of three pixels: the simple cell for vertical bars
+decisions = []
+for bar in bars:
+    difference = complex_cell(bar, vertical) - complex_cell(bar, vertical.T)
+    decisions.append(int(np.sign(difference)))
 print(decisions, "right:", sum(decisions == answers), "of 6")
 
 # %% [markdown]
-# The two kinds of cell on a finer bar. Turned away from its own orientation, the simple cell falls silent. Moved
-# sideways, the simple cell falls silent too, and the complex cell, which takes the largest of nine shifted copies,
-# hardly notices.
+# The two kinds of cell on a finer bar. If the bar turns away from the cell's own orientation, the simple cell falls
+# silent. If the bar moves sideways, the simple cell falls silent, too. The complex cell takes the largest answer of
+# nine shifted copies, so it hardly changes.
 
 
 # %%
 def bar(angle, offset=0.0, size=25):
-    """A bright bar (size, size) turned by `angle` degrees and moved sideways by `offset` pixels."""
+    """A bright bar (size, size), turned by degrees and moved sideways by pixels."""
     y, x = np.mgrid[:size, :size] - size // 2
     distance = x * np.sin(np.radians(angle)) - y * np.cos(np.radians(angle)) - offset
     return np.exp(-((distance / 1.5) ** 2)) * (np.hypot(x, y) <= size // 2)
 
 
-cell = bar(90) - bar(90).mean()  # likes a vertical bar through the centre, dislikes uniform light
+cell = bar(90) - bar(90).mean()  # likes a vertical bar, dislikes uniform light
 shifted = [np.roll(cell, step, axis=1) for step in range(-4, 5)]
 angles, offsets = np.arange(0, 181, 5), np.arange(-4, 4.5, 0.5)
 tuning = np.array([max((cell * bar(angle)).sum(), 0) for angle in angles])
 simple = np.array([max((cell * bar(90, offset)).sum(), 0) for offset in offsets])
-pooled = np.array([max((one * bar(90, offset)).sum() for one in shifted) for offset in offsets])
+pooled = np.array(
+    [max((one * bar(90, offset)).sum() for one in shifted) for offset in offsets],
+)
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.6), width_ratios=(1, 1.4, 1.4))
@@ -186,7 +213,11 @@ axes[0].imshow(cell, cmap="RdBu_r", vmin=-1, vmax=1)
 axes[0].set_title("the simple cell's weights")
 axes[0].set_axis_off()
 axes[1].plot(angles, tuning / tuning.max(), color=plots.BLUE)
-axes[1].set(xlabel="angle of the bar, degrees", ylabel="response", xticks=[0, 45, 90, 135, 180])
+axes[1].set(
+    xlabel="angle of the bar, degrees",
+    ylabel="response",
+    xticks=[0, 45, 90, 135, 180],
+)
 axes[2].plot(offsets, simple / simple.max(), color=plots.BLUE, label="simple")
 axes[2].plot(offsets, pooled / simple.max(), color=plots.VERMILLION, label="complex")
 axes[2].set(xlabel="place of the bar, pixels", ylim=(-0.05, 1.25))
@@ -229,7 +260,11 @@ bank = {
     "diagonal edges": np.array([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]]),
     "spots (Laplace)": np.array([[1, 1, 1], [1, -8, 1], [1, 1, 1]]),
 }
-kernels = np.stack(list(bank.values()), axis=-1)[:, :, None]  # (3, 3, 1, 6), Keras's layout
+kernels = np.stack(list(bank.values()), axis=-1)[
+    :,
+    :,
+    None,
+]  # (3, 3, 1, 6), Keras's layout
 maps = arithmetic.conv2d(grey[..., None], kernels)  # (382, 382, 6)
 
 # %%
@@ -237,7 +272,12 @@ figure, axes = plt.subplots(2, 6, figsize=(8, 3), height_ratios=(1, 1.6))
 for index, name in enumerate(bank):
     plots.number_matrix(bank[name], title=name, shade="RdBu_r", ax=axes[0, index])
     signed = index > 1  # a response that may be negative
-    axes[1, index].imshow(maps[96:288, 96:288, index], cmap="RdBu_r" if signed else "gray", vmin=-signed, vmax=1)
+    axes[1, index].imshow(
+        maps[96:288, 96:288, index],
+        cmap="RdBu_r" if signed else "gray",
+        vmin=-signed,
+        vmax=1,
+    )
     axes[1, index].set_axis_off()
 
 # %% [markdown]
@@ -249,8 +289,9 @@ for index, name in enumerate(bank):
 #
 # *Convolution* has $x[i - a, j - b]$: the filter is turned by 180 degrees before it is laid on the image. A single
 # bright pixel tells them apart: convolution answers with the filter as it is, correlation with the filter turned
-# round. Keras's `Conv2D`, like every deep-learning library, computes the correlation and calls it convolution. Since
-# the filters are learned, the network does not care; whoever copies a filter from a textbook should.
+# round. Keras's `Conv2D` computes the correlation and calls it convolution, and so do TensorFlow, PyTorch and JAX.
+# (Theano, an early library, turned the filter round by default.) A network learns its filters, so for a network the
+# difference does not matter. It matters if you copy a filter from a textbook.
 
 # %%
 from scipy.signal import convolve2d
@@ -258,18 +299,23 @@ from scipy.signal import convolve2d
 letter = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
 point = np.zeros((5, 5))
 point[2, 2] = 1
-correlated = ops.convert_to_numpy(ops.conv(point[None, :, :, None], letter[:, :, None, None].astype("float64")))[
-    0, ..., 0
-]
+correlated = ops.convert_to_numpy(
+    ops.conv(point[None, :, :, None], letter[:, :, None, None].astype("float64")),
+)[0, ..., 0]
 convolved = convolve2d(point, letter, mode="valid")
 plots.number_equation(
     [point, "and", letter, ":", correlated, "or", convolved],
-    titles={0: "one bright pixel", 2: "filter", 4: "Keras's conv", 6: "SciPy's convolve2d"},
+    titles={
+        0: "one bright pixel",
+        2: "filter",
+        4: "Keras's conv",
+        6: "SciPy's convolve2d",
+    },
 )
 
 # %% [markdown]
-# Convolution in the strict sense does not care which of the two arrays is called the filter, and correlation does. In
-# full size (every overlap counts), we expect True, then False.
+# In a strict convolution the image and the filter may change places; in a correlation they may not. In full size
+# (every overlap counts), we expect True, then False.
 
 
 # %% tags=["nbval-check-output"]
@@ -280,7 +326,10 @@ def full_correlation(x, w):
 
 a, b = letter, np.array([[0, 1, 0], [2, 0, 0], [0, 0, 3]])
 print("convolution commutes:", np.array_equal(convolve2d(a, b), convolve2d(b, a)))
-print("correlation commutes:", np.array_equal(full_correlation(a, b), full_correlation(b, a)))
+print(
+    "correlation commutes:",
+    np.array_equal(full_correlation(a, b), full_correlation(b, a)),
+)
 
 # %% [markdown]
 # ### Equivariance to shifts
@@ -294,10 +343,9 @@ print("correlation commutes:", np.array_equal(full_correlation(a, b), full_corre
 
 # %%
 def shift_difference(shift, stride):
-    """|filter(shifted image) - shifted filter(image)| on a 128 x 128 view, with zero padding."""
-    still, moved = (
-        arithmetic.conv2d(grey[100:228, column : column + 128], nine, s=stride, p=1) for column in (100, 100 + shift)
-    )
+    """|filter(shifted image) - shifted filter(image)|, 128 x 128, with zero padding."""
+    views = (grey[100:228, column : column + 128] for column in (100, 100 + shift))
+    still, moved = (arithmetic.conv2d(view, nine, s=stride, p=1) for view in views)
     steps = shift // stride
     return np.abs(still[:, steps:] - moved[:, : moved.shape[1] - steps])
 
@@ -308,7 +356,10 @@ for stride in (1, 2):
         difference = shift_difference(shift, stride)
         inside = "equal" if difference[1:-1, 1:-1].max() == 0 else "different"
         border = "equal" if difference.max() == 0 else "different"
-        print(f"stride {stride}, shift {shift}: inside {inside:9}  with the border {border}")
+        print(
+            f"stride {stride}, shift {shift}:",
+            f"inside {inside:9}  with the border {border}",
+        )
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.9))
@@ -319,14 +370,18 @@ for ax, (stride, shift) in zip(axes, [(1, 3), (2, 2), (2, 1)]):
 scale = figure.colorbar(drawn, ax=axes, label="difference", shrink=0.8)
 
 # %% [markdown]
-# > **What the slide says.** "Convolution is translation *invariant*." Invariant would mean that the output stays the
-# > same when the image moves. It does not: it moves along, which is *equivariance*. Invariance comes later, from
-# > pooling: the mean of the whole map hardly notices the shift. We compute the change of both, as a share of the
-# > map's own size.
+# > **What the slide says.** "Translation invariant." Invariant would mean that the output stays the same when the
+# > image moves. It does not: the output moves along, which is *equivariance*. Invariance comes later, from pooling: the
+# > mean of the whole map hardly changes with the shift. We compute the change of both, as a share of the map's own
+# > size.
 
 # %%
-still, moved = (arithmetic.conv2d(grey[100:228, column : column + 128], nine) for column in (100, 104))
-print(f"the map changes by       {np.abs(still - moved).mean() / np.abs(still).mean():.0%}")
+views = (grey[100:228, column : column + 128] for column in (100, 104))
+still, moved = (arithmetic.conv2d(view, nine) for view in views)
+map_change = np.abs(still - moved).mean() / np.abs(still).mean()
+print(
+    f"the map changes by       {map_change:.0%}",
+)
 strength, strength_moved = np.abs(still).mean(), np.abs(moved).mean()
 print(f"its mean size changes by {abs(strength - strength_moved) / strength:.1%}")
 
@@ -340,11 +395,19 @@ print(f"its mean size changes by {abs(strength - strength_moved) / strength:.1%}
 
 # %%
 window, outputs_ = 5 * 5 * 3, 28 * 28 * 6
-ways = {"dense": 32 * 32 * 3 * outputs_, "local": outputs_ * window, "local and shared": 6 * window}
+ways = {
+    "dense": 32 * 32 * 3 * outputs_,
+    "local": outputs_ * window,
+    "local and shared": 6 * window,
+}
 figure, ax = plt.subplots(figsize=(8, 1.8))
 drawn = ax.barh(list(ways), list(ways.values()), color=plots.PALETTE[:3])
 ax.bar_label(drawn, [f"{count:,}" for count in ways.values()], padding=4)
-ax.set(xscale="log", xlim=(100, 3e8), xlabel="weights, each grid line ten times the one before")
+ax.set(
+    xscale="log",
+    xlim=(100, 3e8),
+    xlabel="weights, each grid line ten times the one before",
+)
 ax.set_title("32 × 32 × 3 in, 28 × 28 × 6 out")
 ax.invert_yaxis()
 
@@ -357,10 +420,23 @@ ax.invert_yaxis()
 row, column = np.unravel_index(np.argmax(np.abs(edges)), edges.shape)
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.6), width_ratios=(1, 0.8, 1.6))
 axes[0].imshow(grey, vmin=0, vmax=1)
-axes[0].add_patch(plt.Rectangle((column - 10, row - 10), 23, 23, fill=False, edgecolor=plots.ORANGE, linewidth=2))
+axes[0].add_patch(
+    plt.Rectangle(
+        (column - 10, row - 10),
+        23,
+        23,
+        fill=False,
+        edgecolor=plots.ORANGE,
+        linewidth=2,
+    )
+)
 axes[0].set_title("where")
 axes[0].set_axis_off()
-plots.number_matrix(grey[row : row + 3, column : column + 3], title="the 3 × 3 pixels", ax=axes[1])
+plots.number_matrix(
+    grey[row : row + 3, column : column + 3],
+    title="the 3 × 3 pixels",
+    ax=axes[1],
+)
 axes[2].barh(list(bank), maps[row, column], color=plots.BLUE)
 axes[2].invert_yaxis()
 axes[2].set(title="one column of outputs", xlabel="response")
@@ -397,21 +473,38 @@ products = patch * weights  # (channel, 3, 3)
 figure, axes = plt.subplots(3, 3, figsize=(7, 5.4))
 for channel, name in enumerate(["red", "green", "blue"]):
     plots.number_matrix(patch[channel], title=f"{name}: pixels", ax=axes[channel, 0])
-    plots.number_matrix(weights[channel], title="weights", shade="RdBu_r", ax=axes[channel, 1])
+    plots.number_matrix(
+        weights[channel],
+        title="weights",
+        shade="RdBu_r",
+        ax=axes[channel, 1],
+    )
     total = products[channel].sum()
     plots.number_matrix(
-        products[channel], title=f"products, sum {total}".replace("-", "−"), shade="RdBu_r", ax=axes[channel, 2]
+        products[channel],
+        title=f"products, sum {total}".replace("-", "−"),
+        shade="RdBu_r",
+        ax=axes[channel, 2],
     )
 
 # %% [markdown]
 # The sum over all three, written as a contraction, and once more by Keras, which wants the channels last:
 
 # %% tags=["nbval-check-output"]
-print("by channel:", products.sum(axis=(1, 2)).tolist(), " with the bias:", products.sum() + 1)
+print(
+    "by channel:",
+    products.sum(axis=(1, 2)).tolist(),
+    " with the bias:",
+    products.sum() + 1,
+)
 print("contracted:", np.einsum("cab,cab->", patch, weights) + 1)
 
-x = np.moveaxis(patch, 0, -1)[None].astype("float32")  # (1, 3, 3, 3): batch, row, column, channel
-w = np.moveaxis(weights, 0, -1)[..., None].astype("float32")  # (3, 3, 3, 1): row, column, channel, filter
+x = np.moveaxis(patch, 0, -1)[None].astype(
+    "float32",
+)  # (1, 3, 3, 3): batch, row, column, channel
+w = np.moveaxis(weights, 0, -1)[..., None].astype(
+    "float32",
+)  # (3, 3, 3, 1): row, column, channel, filter
 print("Keras:     ", int(ops.conv(x, w)[0, 0, 0, 0]) + 1)
 
 # %% [markdown]
@@ -438,8 +531,9 @@ plots.show_feature_maps(volume, image=small, columns=7)
 
 # %%
 def matrices(text):
-    """Matrices written as rows parted by / and channels parted by |, stacked with the channel last."""
-    channels = [[list(map(int, row.split())) for row in part.split("/")] for part in text.split("|")]
+    """Matrices from text: rows parted by /, channels by |; the channel comes last."""
+    parted = [part.split("/") for part in text.split("|")]
+    channels = [[list(map(int, row.split())) for row in part] for part in parted]
     return np.moveaxis(np.array(channels), 0, -1)
 
 
@@ -448,8 +542,12 @@ x = matrices(
     "1 0 0 1 0 / 1 0 0 0 1 / 0 0 1 2 0 / 0 1 0 1 0 / 1 1 1 1 2 |"
     "0 0 2 2 2 / 1 2 2 2 0 / 1 1 1 1 0 / 1 2 0 0 0 / 2 2 2 1 0"
 )  # (5, 5, 3)
-w0 = matrices("0 0 -1 / -1 0 0 / -1 -1 -1 | 1 1 -1 / 0 0 0 / -1 1 1 | -1 -1 -1 / 0 1 1 / 0 -1 0")
-w1 = matrices("-1 0 0 / 1 -1 -1 / 0 0 -1 | -1 0 1 / 1 -1 1 / -1 0 1 | -1 -1 -1 / -1 1 -1 / 0 1 -1")
+w0 = matrices(
+    "0 0 -1 / -1 0 0 / -1 -1 -1 | 1 1 -1 / 0 0 0 / -1 1 1 | -1 -1 -1 / 0 1 1 / 0 -1 0",
+)
+w1 = matrices(
+    "-1 0 0 / 1 -1 -1 / 0 0 -1 | -1 0 1 / 1 -1 1 / -1 0 1 |-1 -1 -1 / -1 1 -1 / 0 1 -1",
+)
 w, biases = np.stack([w0, w1], axis=-1), np.array([1, 0])  # (3, 3, 3, 2), (2,)
 
 # %% tags=["nbval-check-output"]
@@ -464,8 +562,8 @@ layer.set_weights([w, biases])
 print("Keras agrees:", np.array_equal(layer(padded)[0], output))
 
 # %% [markdown]
-# The window on its way, first all nine positions of filter 0 beside one another: the three channels of the input
-# above (zeros white), the output as it fills below.
+# We follow the window. First all nine positions of filter 0 side by side: above, the three channels of the input (zeros
+# are white); below, the output that fills step by step.
 
 # %%
 plots.window_strip(x, output[..., 0], f=3, s=2, p=1)
@@ -493,7 +591,8 @@ plots.moving_window(x, w, biases, s=2, p=1)
 for n, f, s in [(6, 3, 2), (7, 3, 3), (5, 3, 2)]:
     starts = list(range(0, n - f + 1, s))
     print(
-        f"n {n}, f {f}, s {s}: {(n - f) / s + 1:.2f} -> {arithmetic.output_size(n, f, s)} outputs, starting at {starts}"
+        f"n {n}, f {f}, s {s}: {(n - f) / s + 1:.2f} ->",
+        f"{arithmetic.output_size(n, f, s)} outputs, starting at {starts}",
     )
 
 # %%
@@ -510,12 +609,19 @@ for ax, (n, f, s) in zip(axes, [(6, 3, 2), (7, 3, 3), (5, 3, 2)]):
 #
 # Keras knows two kinds of padding by name. *valid*: none. *same*: as many zeros as make the output $\lceil n / s
 # \rceil$ long. At stride 1 and odd f that is (f − 1)/2 on both sides. At stride 2 the number of zeros may be odd, and
-# the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. "Padding 1" in the manner of
-# other libraries and of most papers gives as many outputs, in other places.
+# the odd one goes to the end: a 3-filter on 6 pixels gets none before and one after. Most papers and some libraries pad
+# by 1 on both sides instead. This gives the same number of outputs, at other places.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2), width_ratios=(9.5, 10.5))
-plots.window_positions(6, 3, 2, arithmetic.same_padding(6, 3, 2), title='Keras, "same": 0 before, 1 after', ax=axes[0])
+plots.window_positions(
+    6,
+    3,
+    2,
+    arithmetic.same_padding(6, 3, 2),
+    title='Keras, "same": 0 before, 1 after',
+    ax=axes[0],
+)
 plots.window_positions(6, 3, 2, 1, title="padding 1: 1 before, 1 after", ax=axes[1])
 
 # %% [markdown]
@@ -530,34 +636,45 @@ for name, array, padding in [
     ("same", pixels, "same"),
     ("padding 1", np.pad(pixels, ((0, 0), (1, 1), (0, 0))), "valid"),
 ]:
-    values = ops.convert_to_numpy(ops.conv(array, ones, strides=2, padding=padding)).ravel()
+    values = ops.convert_to_numpy(
+        ops.conv(array, ones, strides=2, padding=padding),
+    ).ravel()
     print(f"{name:10}", values.astype(int).tolist())
 
 # %% [markdown]
 # ### Down, not up
 #
 # One deck's text rounds the fraction *up*. Its example, 5 × 5 with k 3, p 1, s 2, hides the mistake: (5 + 2 − 3)/2 =
-# 2 is whole. With 32 × 32, k 5, p 1, s 2 the fraction is 14.5, and the two rules part: 15 or 16. We let Keras decide;
-# it should say 3 and 15.
+# 2 is whole. With 32 × 32, k 5, p 1, s 2 the fraction is 14.5, and the two rules give 15 and 16. We let Keras decide; it
+# should say 3 and 15.
 
 
 # %% tags=["nbval-check-output"]
 def keras_size(n, f, s, p, filters=1):
-    """Shape that Keras gives for an n x n x 3 input, padded by p zeros on every side."""
-    model = keras.Sequential([keras.Input((n, n, 3)), layers.ZeroPadding2D(p), layers.Conv2D(filters, f, strides=s)])
+    """Shape that Keras gives for an n x n x 3 input with p zeros on every side."""
+    model = keras.Sequential(
+        [
+            keras.Input((n, n, 3)),
+            layers.ZeroPadding2D(p),
+            layers.Conv2D(filters, f, strides=s),
+        ]
+    )
     return model.output_shape[1:]
 
 
 for n, f, s, p in [(5, 3, 2, 1), (32, 5, 2, 1)]:
     fraction = (n + 2 * p - f) / s
     up, down = int(np.ceil(fraction)) + 1, int(np.floor(fraction)) + 1
-    print(f"{n} x {n}, k {f}, p {p}, s {s}: rounded up {up}, down {down}, Keras {keras_size(n, f, s, p)[0]}")
+    print(
+        f"{n} x {n}, k {f}, p {p}, s {s}:",
+        f"rounded up {up}, down {down}, Keras {keras_size(n, f, s, p)[0]}",
+    )
 
 # %%
 plots.window_positions(32, 5, 2, 1)
 
 # %% [markdown]
-# The right zero and nothing else is left over: a sixteenth window would need one more.
+# Only the zero on the right is left over. A sixteenth window would need one pixel more.
 #
 # > **What the slide says.** "32 × 32 × 3, 12 filters of 5 × 5, padding 1, stride 2: output 12 × 12 × 12." Putting the
 # > *number* of filters where the formula wants their *size* gives it: (32 + 2 − 12)/2 + 1 = 12. With f = 5 it is 15 ×
@@ -588,8 +705,8 @@ plots.window_positions(7, 3, 2, 1, ax=axes[1])
 
 # %% [markdown]
 # A formula is a claim about every case, so we count positions in a thousand cases and compare. We also go forth and
-# back: of the sizes that a stride of $s$ maps to one output size there are $s$, and output padding 0, 1, ..., $s - 1$
-# reaches each of them.
+# back. With a stride of $s$, $s$ different input sizes give the same output size. On the way back, the output padding
+# 0, 1, ..., $s - 1$ chooses between them.
 
 # %% tags=["nbval-check-output"]
 from itertools import product
@@ -602,28 +719,43 @@ for n, f, s, p, d in product(range(5, 21), (1, 2, 3, 5), (1, 2, 3), (0, 1, 2), (
     size = arithmetic.output_size(n, f, s, p, d)
     assert size == places
     checked += 1
-    sizes_back = [arithmetic.transposed_output_size(size, f, s, p, d, extra) for extra in range(s)]
-    returned += n in sizes_back
+    back = arithmetic.transposed_output_size
+    returned += n in [back(size, f, s, p, d, extra) for extra in range(s)]
 print(f"{checked} cases agree; {returned} of them are found again on the way back")
 
 # %% tags=["nbval-check-output"]
 up = keras.Sequential([keras.Input((7, 7, 1)), layers.Conv2DTranspose(1, 4, strides=2)])
-print("7 -> f 4, s 2, p 0:", arithmetic.transposed_output_size(7, 4, 2), " Keras:", up.output_shape[1])
+print(
+    "7 -> f 4, s 2, p 0:",
+    arithmetic.transposed_output_size(7, 4, 2),
+    " Keras:",
+    up.output_shape[1],
+)
 print("7 -> f 4, s 2, p 1:", arithmetic.transposed_output_size(7, 4, 2, 1))
-print("13 and 14 both give", [arithmetic.output_size(n, 3, 2, 1) for n in (13, 14)], "with f 3, s 2, p 1;")
-print("back to", [arithmetic.transposed_output_size(7, 3, 2, 1, output_padding=extra) for extra in (0, 1)])
+print(
+    "13 and 14 both give",
+    [arithmetic.output_size(n, 3, 2, 1) for n in (13, 14)],
+    "with f 3, s 2, p 1;",
+)
+print(
+    "back to",
+    [back(7, 3, 2, 1, output_padding=extra) for extra in (0, 1)],
+)
 
 # %% [markdown]
 # **Typical sizes.** Filters are 3, 5 or 7 wide: odd, so that there is a centre and the padding (f − 1)/2 is whole.
-# Strides are 1 (keep the size) or 2 (halve it, rounded up). Larger strides skip pixels; larger filters are better
-# built from small ones, as we shall see.
+# Strides are 1 (keep the size) or 2 (halve it, rounded up). A stride larger than the filter skips pixels. Larger
+# filters are better built from small ones, as we shall see.
 
 # %%
 sizes = [
     {
         "f": f,
         "p": (f - 1) // 2,
-        **{f"n {n}, s {s}": arithmetic.output_size(n, f, s, (f - 1) // 2) for n in (224, 55) for s in (1, 2)},
+        **{
+            f"n {n}, s {s}": arithmetic.output_size(n, f, s, (f - 1) // 2)
+            for n, s in product((224, 55), (1, 2))  # size, stride
+        },
     }
     for f in (1, 3, 5, 7)
 ]
@@ -637,7 +769,14 @@ pd.DataFrame(sizes).set_index("f")
 # this is a still picture.
 
 # %%
-plots.explore(plots.window_sizes, n=(8, 1, 16), f=(3, 1, 7), s=(2, 1, 4), p=(1, 0, 3), d=(1, 1, 3))
+plots.explore(
+    plots.window_sizes,
+    n=(8, 1, 16),
+    f=(3, 1, 7),
+    s=(2, 1, 4),
+    p=(1, 0, 3),
+    d=(1, 1, 3),
+)
 
 # %% [markdown]
 # And what it looks like when nothing fits: a filter of 3 at dilation 4 reaches over 9 pixels.
@@ -657,7 +796,12 @@ kernel = np.array([[1, 4, 1], [1, 4, 3], [3, 3, 1]])
 U = arithmetic.convolution_matrix(kernel, (4, 4))  # (4 outputs, 16 inputs)
 figure, axes = plt.subplots(1, 2, figsize=(8, 1.7), width_ratios=(3, 16))
 plots.number_matrix(kernel, title="filter", shade="RdBu_r", ax=axes[0])
-plots.number_matrix(U, title="U: one row for each output, one column for each pixel", shade="RdBu_r", ax=axes[1])
+plots.number_matrix(
+    U,
+    title="U: one row for each output, one column for each pixel",
+    shade="RdBu_r",
+    ax=axes[1],
+)
 
 # %% [markdown]
 # Multiplying by $U$ must be the same as moving the window:
@@ -677,7 +821,11 @@ numbered = np.arange(1, 10).reshape(3, 3)
 figure, axes = plt.subplots(3, 1, figsize=(8, 9.6), height_ratios=(16, 36, 9))
 for ax, (s, p) in zip(axes, [(1, 0), (1, 1), (2, 1)]):
     pattern = arithmetic.convolution_matrix(numbered, (6, 6), s, p)
-    plots.weight_pattern(pattern, title=f"6 × 6 pixels, stride {s}, padding {p}: {pattern.shape}", ax=ax)
+    plots.weight_pattern(
+        pattern,
+        title=f"6 × 6 pixels, stride {s}, padding {p}: {pattern.shape}",
+        ax=ax,
+    )
 
 # %% [markdown]
 # Nobody stores this matrix: for one 224 × 224 map it would have 2.5 billion entries, of which 9 in 50,176 are not
@@ -695,7 +843,9 @@ four = np.array([[2, 1], [4, 4]])
 print("U^T y:   ", (U.T @ four.ravel()).tolist())
 print("stamping:", arithmetic.conv2d_transpose(four, kernel).ravel().tolist())
 upward = ops.conv_transpose(
-    four[None, ..., None].astype("float32"), kernel[..., None, None].astype("float32"), strides=1
+    four[None, ..., None].astype("float32"),
+    kernel[..., None, None].astype("float32"),
+    strides=1,
 )
 print("Keras:   ", ops.convert_to_numpy(upward).astype(int).ravel().tolist())
 
@@ -707,8 +857,14 @@ for row, column in np.ndindex(2, 2):
     stamps.append(stamp)
 total = np.nansum(stamps, axis=0)
 frames = {2 * i: [(*divmod(i, 2), 3, 3)] for i in range(4)}
-titles = {2 * i: f"{value} × filter" for i, value in enumerate(four.ravel())} | {8: "sum"}
-plots.number_equation([stamps[0], "+", stamps[1], "+", stamps[2], "+", stamps[3], "=", total], titles, frames)
+titles = {2 * i: f"{value} × filter" for i, value in enumerate(four.ravel())} | {
+    8: "sum",
+}
+plots.number_equation(
+    [stamps[0], "+", stamps[1], "+", stamps[2], "+", stamps[3], "=", total],
+    titles,
+    frames,
+)
 
 # %% [markdown]
 # ### The gradient
@@ -730,12 +886,93 @@ print("numeric gradient:", np.round(numeric).astype(int).tolist())
 print("U^T g:           ", (U.T @ four.ravel()).tolist())
 
 # %% [markdown]
+# ### The gradient of the filter
+#
+# How does the loss change with a weight of the filter? The weight $w[a, b]$ is used at every place: in the output $y[i,
+# j]$ it is multiplied by the pixel $x[i + a, j + b]$. So every place has a share in its gradient:
+#
+# $$\frac{\partial L}{\partial w[a, b]} = \sum_{i, j} g[i, j]\, x[i + a, j + b].$$
+#
+# This is a correlation again: the input is the image, and the output's gradient $g$ is the filter. On the pixels 0 to
+# 15 with $g$ = 2 1 / 4 4, the top left weight meets the pixels 0, 1, 4 and 5, and we expect 2 · 0 + 1 · 1 + 4 · 4 +
+# 4 · 5 = 37. We check by moving each weight.
+
+
+# %% tags=["nbval-check-output"]
+def filter_gradient(x, g, f=3):
+    """Gradient (f, f) of the filter: input x (H, W), gradient g (h, w) of the output."""
+    h, w = g.shape
+    taps = [[x[a : a + h, b : b + w] for b in range(f)] for a in range(f)]
+    return np.array([[(tap * g).sum() for tap in row] for row in taps])
+
+
+print("the sum:    ", filter_gradient(image_, four).ravel().tolist())
+print("correlation:", arithmetic.conv2d(image_, four).ravel().tolist())
+units = np.eye(9).reshape(9, 3, 3)
+moved = [(four * arithmetic.conv2d(image_, unit)).sum() for unit in units]
+print("moving each:", np.array(moved).astype(int).tolist())
+
+# %% [markdown]
+# ### A filter that is learned
+#
+# Nobody has to know Sobel's nine numbers. Give a computer two pictures, the one before the filter and the one after it,
+# and let it find the filter. This is the first learning in this course, and all later ones work like it: compute the
+# output, compare it with what was wanted, move each weight against its gradient. The error is the mean of the squared
+# differences, so its gradient with respect to an output is 2 · difference / number of outputs.
+#
+# We learn twice: from a picture of random pixels, and from a piece of the photograph, both with mean 0 and variance 1.
+# Which one do you expect to teach the filter sooner?
+
+
+# %%
+def learn(x, y, steps, rate=0.1):
+    """A filter (3, 3) that makes y from x, by gradient descent; and the errors."""
+    w, errors = np.random.default_rng(seed).normal(0, 0.1, (3, 3)), []
+    for _ in range(steps):
+        difference = arithmetic.conv2d(x, w) - y
+        errors.append((difference**2).mean())
+        w = w - rate * filter_gradient(x, 2 * difference / difference.size)
+    return w, errors
+
+
+piece = grey[128:256, 128:256].astype("float64")
+before = {
+    "random pixels": np.random.default_rng(seed).normal(size=(64, 64)),
+    "photograph": (piece - piece.mean()) / piece.std(),
+}
+learned = {}
+for name, pixels in before.items():
+    learned[name] = learn(pixels, arithmetic.conv2d(pixels, nine), 100)
+
+# %%
+figure, axes = plt.subplots(1, 4, figsize=(8, 2.3), width_ratios=(1, 1, 1, 2.2))
+plots.number_matrix(nine, title="wanted", shade="RdBu_r", ax=axes[0])
+for ax, (name, (w, errors)) in zip(axes[1:], learned.items()):
+    plots.number_matrix(w.round(1) + 0.0, title=f"from {name}", shade="RdBu_r", ax=ax)
+    axes[3].plot(np.array(errors) / errors[0], label=name)
+axes[3].set(yscale="log", ylim=(1e-6, 2), xlabel="step")
+axes[3].set_title("error, share of the first")
+axes[3].legend(fontsize=8)
+distances = {name: np.abs(w - nine).max() for name, (w, _) in learned.items()}
+for name, (_, errors) in learned.items():
+    print(
+        f"{name:13} error {errors[-1] / errors[0]:.1e} of the first,",
+        f"weights off by at most {distances[name]:.1g}",
+    )
+record(learned_filter_error=distances["random pixels"])
+
+# %% [markdown]
+# The random pixels teach the nine numbers in 100 steps. From the photograph the error falls too, more slowly, and the
+# weights are still far from Sobel's. In a photograph neighbouring pixels are almost equal. So two filters may differ
+# and still give nearly the same picture, and the error hardly says which of them is meant. Here as everywhere, a network
+# learns what its data can tell apart.
+#
 # ### Checkerboards
 #
 # With a stride, the stamps of a transposed convolution lie $s$ pixels apart. If $s$ does not divide $f$, some pixels
 # get more stamps than their neighbours, and the output has a checkerboard in it even when input and filter are
-# constant. Stamping ones counts them. At stride 2 we expect an even ground inside for f 2 and f 4, and a pattern of
-# 1, 2 and 4 for f 3.
+# constant. If we stamp ones, each pixel counts its stamps. At stride 2 we expect one number everywhere inside for f 2 and
+# f 4, and a pattern of 1, 2 and 4 for f 3.
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.4))
@@ -759,7 +996,12 @@ tent = np.array([0.25, 0.75, 0.75, 0.25])
 crop = grey[::8, ::8]  # (48, 48)
 enlarged = {
     "f 2, ones": arithmetic.conv2d_transpose(crop, np.ones((2, 2)), s=2),
-    "f 4, tent: bilinear": arithmetic.conv2d_transpose(crop, np.outer(tent, tent), s=2, p=1),
+    "f 4, tent: bilinear": arithmetic.conv2d_transpose(
+        crop,
+        np.outer(tent, tent),
+        s=2,
+        p=1,
+    ),
     "f 3, ones / 2.25": arithmetic.conv2d_transpose(crop, np.ones((3, 3)) / 2.25, s=2),
 }
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.4), width_ratios=(1, 2, 2, 2))
@@ -772,10 +1014,16 @@ for ax, name, values in zip(axes, ["48 × 48", *enlarged], [crop, *enlarged.valu
 # Keras has both as `UpSampling2D`. Away from the border they must agree with our filters.
 
 # %% tags=["nbval-check-output"]
-for interpolation, name in [("nearest", "f 2, ones"), ("bilinear", "f 4, tent: bilinear")]:
+for interpolation, name in [
+    ("nearest", "f 2, ones"),
+    ("bilinear", "f 4, tent: bilinear"),
+]:
     layer = layers.UpSampling2D(2, interpolation=interpolation)
-    difference = ops.convert_to_numpy(layer(crop[None, ..., None]))[0, ..., 0] - enlarged[name]
-    print(f"{interpolation:9} agrees inside: {np.abs(difference[2:-2, 2:-2]).max() < 1e-5}")
+    by_keras = ops.convert_to_numpy(layer(crop[None, ..., None]))[0, ..., 0]
+    difference = np.abs(by_keras - enlarged[name])[2:-2, 2:-2]
+    print(
+        f"{interpolation:9} agrees inside: {difference.max() < 1e-5}",
+    )
 
 # %% [markdown]
 # ## What does one unit see?
@@ -796,7 +1044,11 @@ for interpolation, name in [("nearest", "f 2, ones"), ("bilinear", "f 4, tent: b
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.4))
 plots.field_cone([(3, 1), (3, 1), (3, 1)], "three 3 × 3 filters: 7 pixels", ax=axes[0])
-plots.field_cone([(3, 1), (2, 2), (3, 1)], "with a pooling of 2 between them: 8 pixels", ax=axes[1])
+plots.field_cone(
+    [(3, 1), (2, 2), (3, 1)],
+    "with a pooling of 2 between them: 8 pixels",
+    ax=axes[1],
+)
 
 # %% tags=["nbval-check-output"]
 for count in (1, 2, 3):
@@ -822,7 +1074,15 @@ for (_, pool), ax, colour in zip(pools.iterrows(), axes[1:], plots.PALETTE):
     unit = (192 - pool["start"]) // pool["jump"]
     corner = int(pool["start"] + unit * pool["jump"] - pool["size"] / 2)
     field = slice(corner, corner + int(pool["size"]))
-    axes[0].add_patch(plt.Rectangle((corner, corner), *[pool["size"]] * 2, fill=False, edgecolor=colour, linewidth=1.8))
+    axes[0].add_patch(
+        plt.Rectangle(
+            (corner, corner),
+            *[pool["size"]] * 2,
+            fill=False,
+            edgecolor=colour,
+            linewidth=1.8,
+        )
+    )
     ax.imshow(photo[field, field])
     ax.set_title(f"{pool['layer'][:6]}: {pool['size']}", color=colour)
 for ax in axes:
@@ -831,18 +1091,18 @@ for ax in axes:
 # %% [markdown]
 # ### Local or global: which one serves for labelling pixels?
 #
-# Suppose that every pixel is to be given a label: cup, table, spoon. The pictures above say that 6 or 16 pixels do
-# not tell what one is looking at: the field must be large. A dense layer sees everything at once. But it has no
-# places: it has one weight for each pair of a pixel and an output, too many to learn, and what it has learned in one
-# corner it does not know in another. We shift the input of both by 4 pixels and compare with the shifted output, on
-# 16 × 16 pixels.
+# Suppose that every pixel needs a label: cup, table, spoon. In the pictures above, 6 or 16 pixels do not show what they
+# belong to, so the field must be large. A dense layer sees everything at once. But it has one weight for each pair of a
+# pixel and an output. These are too many to learn, and what the layer learns in one corner does not help in another. We
+# shift the input of both kinds of layer by 4 pixels and compare with the shifted output, on 16 × 16 pixels.
 
 # %%
 rng = np.random.default_rng(seed)
 dense = rng.normal(size=(256, 256)) / 16  # every output sees every pixel
 view, view_moved = grey[200:216, 200:216], grey[200:216, 204:220]
 out, out_moved = (dense @ v.ravel() for v in (view, view_moved))
-miss = np.abs(out.reshape(16, 16)[:, 4:] - out_moved.reshape(16, 16)[:, :-4]).mean() / np.abs(out).mean()
+out, out_moved = out.reshape(16, 16), out_moved.reshape(16, 16)
+miss = np.abs(out[:, 4:] - out_moved[:, :-4]).mean() / np.abs(out).mean()
 local, local_moved = (arithmetic.conv2d(v, nine, p=1) for v in (view, view_moved))
 local_miss = np.abs(local[:, 5:-1] - local_moved[:, 1:-5]).max()
 print(f"dense: {dense.size:,} weights, off by {miss:.0%} after a shift")
@@ -850,8 +1110,8 @@ print(f"local: {nine.size} weights, off by {local_miss:.0%} inside")
 print(f"dense, 384 x 384 to 3 labels a pixel: {384**2 * 384**2 * 3:,} weights")
 
 # %% [markdown]
-# So labelling pixels wants local layers, stacked until each output sees enough. How to see far *and* keep the
-# resolution is the question of the section after next, and of topic 07.
+# So to label pixels we need local layers, stacked until each output sees enough. How to see far *and* keep the resolution
+# is the question of the section after next, and of topic 07.
 #
 # ### The effective receptive field
 #
@@ -863,17 +1123,34 @@ print(f"dense, 384 x 384 to 3 labels a pixel: {384**2 * 384**2 * 3:,} weights")
 paths = {1: np.ones(3)}
 for depth in range(2, 41):
     paths[depth] = np.convolve(paths[depth - 1], np.ones(3))
-widths = {depth: arithmetic.width_holding(weights[None]) for depth, weights in paths.items()}
+widths = {}
+for depth, weights in paths.items():
+    widths[depth] = arithmetic.width_holding(weights[None])
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
 for depth, colour in zip((2, 5, 10, 20, 40), plots.PALETTE):
     weights = paths[depth] / paths[depth].max()
-    axes[0].plot(np.arange(len(weights)) - depth, weights, color=colour, label=f"{depth} layers")
+    axes[0].plot(
+        np.arange(len(weights)) - depth,
+        weights,
+        color=colour,
+        label=f"{depth} layers",
+    )
 axes[0].set(xlabel="pixels from the centre", ylabel="paths, relative", xlim=(-40, 40))
 axes[0].legend(fontsize=8)
-axes[1].plot(list(paths), [2 * depth + 1 for depth in paths], color=plots.ORANGE, label="theoretical")
-axes[1].plot(list(widths), list(widths.values()), color=plots.BLUE, label="holds 95 % of the paths")
+axes[1].plot(
+    list(paths),
+    [2 * depth + 1 for depth in paths],
+    color=plots.ORANGE,
+    label="theoretical",
+)
+axes[1].plot(
+    list(widths),
+    list(widths.values()),
+    color=plots.BLUE,
+    label="holds 95 % of the paths",
+)
 axes[1].set(xlabel="layers of 3 × 3", ylabel="pixels")
 axes[1].legend(fontsize=8)
 
@@ -889,7 +1166,11 @@ for pool, pixels in [("block2_pool", 28), ("block3_pool", 56), ("block4_pool", 1
     x = cut = keras.Input((pixels, pixels, 3))
     for layer in vgg16.layers[1 : vgg16.layers.index(vgg16.get_layer(pool)) + 1]:
         x = layer(x)
-    blobs[pool] = introspection.effective_receptive_field(keras.Model(cut, x), inputs=inputs, seed=seed)
+    blobs[pool] = introspection.effective_receptive_field(
+        keras.Model(cut, x),
+        inputs=inputs,
+        seed=seed,
+    )
 
 # %%
 theory = dict(zip(fields["layer"], fields["size"]))
@@ -927,11 +1208,17 @@ ways = {
 for name, chain in ways.items():
     sees = arithmetic.receptive_field_chain(chain)
     coefficients = sum(layer[0] ** 2 for layer in chain)
-    print(f"{name:22} sees {sees['size'].iloc[-1]}, jump {sees['jump'].iloc[-1]}, {coefficients:4} coefficients")
+    print(
+        f"{name:22} sees {sees['size'].iloc[-1]}, jump {sees['jump'].iloc[-1]},",
+        f"{coefficients:4} coefficients",
+    )
 print("after each dilated layer:", sees["size"].tolist())
 
 # %%
-plots.field_cone([(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8)], title="four layers see 31 pixels: 3, 7, 15, 31")
+plots.field_cone(
+    [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8)],
+    title="four layers see 31 pixels: 3, 7, 15, 31",
+)
 
 # %% [markdown]
 # 3, 7, 15, 31: the field grows exponentially with the number of layers, where a chain of plain filters grows by 2 a
@@ -948,11 +1235,14 @@ plots.field_cone([(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8)], title="four layer
 
 # %%
 def chain_kernel(first, second):
-    """The one 7 x 7 filter that does what `first` and then `second` at dilation 2 do."""
+    """The 7 x 7 filter that does what `first`, then `second` at dilation 2, do."""
     return arithmetic.conv2d_transpose(second, first, s=2)
 
 
-first, second = np.array([[0, 1, 0], [1, 2, 1], [0, 1, 0]]), np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
+first, second = (
+    np.array([[0, 1, 0], [1, 2, 1], [0, 1, 0]]),
+    np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]]),
+)
 apart = np.zeros((5, 5), int)
 apart[::2, ::2] = second
 plots.number_equation(
@@ -962,27 +1252,35 @@ plots.number_equation(
 )
 
 # %% [markdown]
-# Does it do the same? And are the 18 really free? Doubling the first filter and halving the second changes nothing,
-# so one direction is lost: we expect 17. The Jacobian, the change of the 49 coefficients with each of the 18
-# parameters, says so: the kernel is linear in each filter, so each column is the chain with that filter replaced by a
-# unit filter.
+# Does it do the same? And are the 18 parameters really free? If we double the first filter and halve the second, the 7 ×
+# 7 filter stays the same. So one direction is lost, and we expect 17. We count with the Jacobian: its rank is the number
+# of free directions. Column by column, it says how the 49 coefficients change with one parameter. The kernel is linear in
+# each filter, so we get a column if we replace that filter by a unit filter (a single 1).
 
 # %% tags=["nbval-check-output"]
 rng = np.random.default_rng(7)
 pixels = rng.integers(0, 10, (12, 12))
 two_steps = arithmetic.conv2d(arithmetic.conv2d(pixels, first), second, d=2)
 print(
-    "one filter of 7 does the same:", np.array_equal(two_steps, arithmetic.conv2d(pixels, chain_kernel(first, second)))
+    "one filter of 7 does the same:",
+    np.array_equal(two_steps, arithmetic.conv2d(pixels, chain_kernel(first, second))),
 )
 
 a, b = rng.normal(size=(2, 3, 3))
 units = np.eye(9).reshape(9, 3, 3)
-jacobian = [chain_kernel(unit, b).ravel() for unit in units] + [chain_kernel(a, unit).ravel() for unit in units]
-print("rank of the Jacobian:", np.linalg.matrix_rank(np.array(jacobian).T), "of", len(jacobian), "parameters")
+jacobian = [chain_kernel(unit, b).ravel() for unit in units]
+jacobian += [chain_kernel(a, unit).ravel() for unit in units]
+print(
+    "rank of the Jacobian:",
+    np.linalg.matrix_rank(np.array(jacobian).T),
+    "of",
+    len(jacobian),
+    "parameters",
+)
 
 # %% [markdown]
-# Less freedom is less to learn; and between the two layers of a network there stands an activation, so that the chain
-# can do what no linear filter can.
+# So a chain of small filters has fewer numbers to learn than one large filter. In a network an activation stands between
+# the two layers, and then the chain computes something that no linear filter can.
 #
 # ## 1 × 1 convolutions
 #
@@ -992,11 +1290,16 @@ print("rank of the Jacobian:", np.linalg.matrix_rank(np.array(jacobian).T), "of"
 # expensive layers. (VGG's configuration C and GoogLeNet's modules use it; topics 03 and 04.)
 
 # %%
-mix = np.array([[0.2125, 0.5, 1.0], [0.7154, -0.5, 0.0], [0.0721, 0.0, -1.0]], "float32")  # (channels, filters)
+mix = np.array(
+    [[0.2125, 0.5, 1.0], [0.7154, -0.5, 0.0], [0.0721, 0.0, -1.0]],
+    "float32",
+)  # (channels, filters)
 one_by_one = ops.convert_to_numpy(ops.conv(photo[None], mix[None, None]))[0]
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.2))
 for ax, shown, title in zip(
-    axes, [photo, *np.moveaxis(one_by_one, -1, 0)], ["photograph", "grey", "red − green", "red − blue"]
+    axes,
+    [photo, *np.moveaxis(one_by_one, -1, 0)],
+    ["photograph", "grey", "red − green", "red − blue"],
 ):
     ax.imshow(shown)
     ax.set_title(title)
@@ -1004,32 +1307,43 @@ for ax, shown, title in zip(
 
 # %% tags=["nbval-check-output"]
 by_dense = photo @ mix  # the same dense layer at every pixel
-print("1 x 1 convolution = dense layer on the channels:", np.abs(by_dense - one_by_one).max() < 1e-5)
+print(
+    "1 x 1 convolution = dense layer on the channels:",
+    np.abs(by_dense - one_by_one).max() < 1e-5,
+)
 
 # %% [markdown]
 # ### There is no fully connected layer
 #
 # LeCun remarked in 2015 that convolutional nets have no fully connected layers, only 1 × 1 convolutions with a full
-# table of connections. For VGG16 that means: the last pooling gives 7 × 7 × 512. The first dense layer, fc6 (`fc1` in
-# Keras), has one weight for each of these 25,088 numbers and each of its 4,096 outputs. A valid convolution with
-# 4,096 filters of 7 × 7 × 512 has the same weights, and on 7 × 7 it has one position. Behind it stands a 1 × 1 × 4096
-# volume, so fc7 and fc8 become 1 × 1 convolutions. Only after that does a 1 × 1 convolution replace a dense layer: in
-# the place of fc6 it would give 7 × 7 outputs, each blind to the other 48 places.
+# table of connections. Take VGG16. Its last pooling gives 7 × 7 × 512. The first dense layer, fc6 (`fc1` in Keras), has
+# one weight for each of these 25,088 numbers and each of its 4,096 outputs. A valid convolution with 4,096 filters of 7 ×
+# 7 × 512 has the same weights, and on 7 × 7 it has one position. Its output is 1 × 1 × 4096, so fc7 and fc8 become 1 × 1
+# convolutions. A 1 × 1 convolution cannot replace fc6: it would give 7 × 7 outputs, and none of them would see the
+# other 48 places.
 
 # %%
 pixels = keras.Input((None, None, 3))
 x = pixels
-for layer in vgg16.layers[1:-4]:  # all convolutions and poolings: shared with vgg16, not copied
+for layer in vgg16.layers[1:-4]:  # convolutions and poolings, shared with vgg16
     x = layer(x)
 for name, size in [("fc1", 7), ("fc2", 1), ("predictions", 1)]:
     dense = vgg16.get_layer(name)
-    x = layers.Conv2D(dense.units, size, activation=dense.activation, kernel_initializer="zeros", name=name)(x)
+    x = layers.Conv2D(
+        dense.units,
+        size,
+        activation=dense.activation,
+        kernel_initializer="zeros",
+        name=name,
+    )(x)
 convolutional = keras.Model(pixels, x)
 
 for name in ("fc1", "fc2", "predictions"):
     kernel, bias = vgg16.get_layer(name).weights
     convolution = convolutional.get_layer(name)
-    convolution.kernel.assign(ops.reshape(kernel, convolution.kernel.shape))  # fc1: (25088, 4096) -> (7, 7, 512, 4096)
+    convolution.kernel.assign(
+        ops.reshape(kernel, convolution.kernel.shape),
+    )  # fc1: (25088, 4096) -> (7, 7, 512, 4096)
     convolution.bias.assign(bias)
 
 # %% [markdown]
@@ -1042,20 +1356,23 @@ crop = photo[None, :224, :224]
 dense_scores = ops.convert_to_numpy(vgg16(crop))  # (1, 1000)
 convolution_scores = ops.convert_to_numpy(convolutional(crop))  # (1, 1, 1, 1000)
 score_map = ops.convert_to_numpy(convolutional(photo[None]))  # (1, 6, 6, 1000)
-conversion_error = np.abs(dense_scores - convolution_scores[:, 0, 0]).max() / np.abs(dense_scores).max()
+difference = np.abs(dense_scores - convolution_scores[:, 0, 0]).max()
+conversion_error = difference / np.abs(dense_scores).max()
 assert score_map.shape == (1, 6, 6, 1000)
 print(
-    f"at 224: {dense_scores.shape} and {convolution_scores.shape}, largest difference {conversion_error:.0e} of the largest score"
+    f"at 224: {dense_scores.shape} and {convolution_scores.shape},",
+    f"largest difference {conversion_error:.0e} of the largest score",
 )
 print(f"at 384: {score_map.shape}")
 
 # %%
-strongest = score_map[0].std(axis=(0, 1)).argmax()  # the class whose score changes most over the picture
+strongest = score_map[0].std(axis=(0, 1)).argmax()  # the score that changes most
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6))
 axes[0].imshow(photo)
 for (row, column), colour in zip([(0, 0), (0, 5), (3, 2)], plots.PALETTE):
-    axes[0].add_patch(plt.Rectangle((32 * column, 32 * row), 224, 224, fill=False, edgecolor=colour, linewidth=2))
-    axes[1].add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=3))
+    frame = {"fill": False, "edgecolor": colour, "linewidth": 2.5}
+    axes[0].add_patch(plt.Rectangle((32 * column, 32 * row), 224, 224, **frame))
+    axes[1].add_patch(plt.Rectangle((column - 0.5, row - 0.5), 1, 1, **frame))
 axes[0].set_title("three of 36 windows of 224 × 224, 32 apart")
 axes[1].imshow(score_map[0, :, :, strongest], cmap="viridis")
 axes[1].set_title(f"score of class {strongest} (random weights) in each")
@@ -1064,20 +1381,25 @@ for ax in axes:
 
 # %% [markdown]
 # So the net has been slid over the picture in steps of 32 pixels, in one pass. Cutting out the 36 windows and running
-# the dense net on each would cost many times as much. It would not give quite the same scores: at the edge of a cut
-# window the padded layers read zeros, inside the picture they read its neighbours, and with fields of 212 pixels that
-# reaches every unit. We compare one window, and count multiply-accumulates.
+# the dense net on each would cost many times as much. It would not give quite the same scores. At the edge of a cut
+# window the padded layers read zeros; inside the picture they read the pixels beyond the window. The units of the last
+# pooling see 212 pixels, and of its 7 × 7 units only the one in the middle stays within the 224 pixels of the window.
+# So we expect that 48 of 49 units change. We compare one window, and count multiply-accumulates.
 
 # %%
-alone = ops.convert_to_numpy(vgg16(photo[None, 32:256, 32:256]))[0]  # (1000,): window (1, 1), cut out
+alone = vgg16(photo[None, 32:256, 32:256])  # window (1, 1), cut out
+alone = ops.convert_to_numpy(alone)[0]  # (1000,)
 alike = np.corrcoef(alone, score_map[0, 1, 1])[0, 1]
+centres = 16 + 32 * np.arange(7)  # of the fields of block5_pool; size 212
+inside = ((centres - 106 >= 0) & (centres + 106 <= 224)).sum() ** 2
+print(f"{49 - inside} of 49 fields reach over the edge of the window")
 print(f"window (1, 1) cut out and in place: correlation of the 1000 scores {alike:.3f}")
 
-one_pass, one_window = (
-    arithmetic.totals(net, (side, side, 3))["macs"] for net, side in [(convolutional, 384), (vgg16, 224)]
-)
+one_pass = arithmetic.totals(convolutional, (384, 384, 3))["macs"]
+one_window = arithmetic.totals(vgg16, (224, 224, 3))["macs"]
 print(
-    f"one pass {one_pass / 1e9:.1f} G, 36 windows {36 * one_window / 1e9:.1f} G: {36 * one_window / one_pass:.1f} times as much"
+    f"one pass {one_pass / 1e9:.1f} G, 36 windows {36 * one_window / 1e9:.1f} G:",
+    f"{36 * one_window / one_pass:.1f} times as much",
 )
 
 # %%
@@ -1117,9 +1439,15 @@ kinds = {
     "plain": [layers.Conv2D(128, 3, use_bias=False)],
     "4 groups": [layers.Conv2D(128, 3, groups=4, use_bias=False)],
     "separable": [layers.SeparableConv2D(128, 3, use_bias=False)],
-    "3 x 1, 1 x 3": [layers.Conv2D(128, (3, 1), use_bias=False), layers.Conv2D(128, (1, 3), use_bias=False)],
+    "3 x 1, 1 x 3": [
+        layers.Conv2D(128, (3, 1), use_bias=False),
+        layers.Conv2D(128, (1, 3), use_bias=False),
+    ],
     "7 x 7": [layers.Conv2D(128, 7, use_bias=False)],
-    "7 x 1, 1 x 7": [layers.Conv2D(128, (7, 1), use_bias=False), layers.Conv2D(128, (1, 7), use_bias=False)],
+    "7 x 1, 1 x 7": [
+        layers.Conv2D(128, (7, 1), use_bias=False),
+        layers.Conv2D(128, (1, 7), use_bias=False),
+    ],
 }
 for name, stack in kinds.items():
     model = keras.Sequential([keras.Input((28, 28, 64)), *stack])
@@ -1132,10 +1460,18 @@ for name, stack in kinds.items():
 
 # %%
 figure, axes = plt.subplots(2, 4, figsize=(8, 3.8))
-for (above, below), name in zip(axes.T, ["blur", "vertical edges", "diagonal edges", "spots (Laplace)"]):
+for (above, below), name in zip(
+    axes.T,
+    ["blur", "vertical edges", "diagonal edges", "spots (Laplace)"],
+):
     columns, values, rows = np.linalg.svd(bank[name])
     rank_one = values[0] * np.outer(columns[:, 0], rows[0])
-    plots.number_matrix(bank[name], title=f"{name}: rank {np.linalg.matrix_rank(bank[name])}", shade="RdBu_r", ax=above)
+    plots.number_matrix(
+        bank[name],
+        title=f"{name}: rank {np.linalg.matrix_rank(bank[name])}",
+        shade="RdBu_r",
+        ax=above,
+    )
     plots.number_matrix(
         rank_one.round(2) + 0.0,
         title=f"rank 1 keeps {values[0] ** 2 / (values**2).sum():.0%}",
@@ -1147,7 +1483,10 @@ for (above, below), name in zip(axes.T, ["blur", "vertical edges", "diagonal edg
 column, row = np.array([[1], [2], [1]]), np.array([[-1, 0, 1]])
 pixels = np.random.default_rng(0).integers(0, 256, (20, 20))
 twice = arithmetic.conv2d(arithmetic.conv2d(pixels, column), row)
-print("column, then row = 3 x 3 filter:", np.array_equal(twice, arithmetic.conv2d(pixels, nine)))
+print(
+    "column, then row = 3 x 3 filter:",
+    np.array_equal(twice, arithmetic.conv2d(pixels, nine)),
+)
 
 # %% [markdown]
 # ## Counting
@@ -1176,9 +1515,14 @@ net = keras.Sequential(
 )
 for filters in (1, 16):
     print(
-        filters, "of 3 x 3 x 3:", keras.Sequential([keras.Input((9, 9, 3)), layers.Conv2D(filters, 3)]).count_params()
+        filters,
+        "of 3 x 3 x 3:",
+        keras.Sequential(
+            [keras.Input((9, 9, 3)), layers.Conv2D(filters, 3)],
+        ).count_params(),
     )
-parts = {layer.name: layer.count_params() for layer in net.layers if layer.count_params()}
+parts = {layer.name: layer.count_params() for layer in net.layers}
+parts = {name: count for name, count in parts.items() if count}
 print(parts, " dense together:", parts["dense1"] + parts["dense2"])
 
 # %% [markdown]
@@ -1194,31 +1538,44 @@ arithmetic.layer_table(net)
 # > MACs, not 112.2 million.
 
 # %% tags=["nbval-check-output"]
-alexnet1 = keras.Sequential([keras.Input((227, 227, 3)), layers.Conv2D(96, 11, strides=4)])
+alexnet1 = keras.Sequential(
+    [keras.Input((227, 227, 3)), layers.Conv2D(96, 11, strides=4)],
+)
 out = alexnet1.output_shape[1]
-print(f"counted:     {out} * {out} * 11 * 11 * 3 * 96 = {out * out * 11 * 11 * 3 * 96:,}")
+print(
+    f"counted:     {out} * {out} * 11 * 11 * 3 * 96 = {out * out * 11 * 11 * 3 * 96:,}",
+)
 print(f"utils:       {arithmetic.totals(alexnet1)['macs']:,}")
 print(f"the formula: {(227 * 11 / 4) ** 2 * 3 * 96:,.0f}")
 
 # %% [markdown]
-# > **What the slide says.** "Pooling reduces the number of parameters." A pooling has no parameters and leaves those
+# > **What the slide says.** Pooling "reduces parameters". A pooling has no parameters and leaves those
 # > of the convolutions as they are. It reduces the *activations*, and thereby the parameters of a later dense layer,
 # > if there is one that flattens them.
 
 
 # %% tags=["nbval-check-output"]
 def parameters_with(pooling, top):
-    """Parameters of each layer of a small net, with or without pooling, below a given top."""
+    """Parameters of each layer of a small net, with or without pooling."""
     middle = [layers.MaxPooling2D(2)] if pooling else []
-    stack = [layers.Conv2D(8, 3, padding="same"), *middle, layers.Conv2D(16, 3, padding="same"), *top()]
-    return [layer.count_params() for layer in keras.Sequential([keras.Input((32, 32, 3)), *stack]).layers]
+    stack = [
+        layers.Conv2D(8, 3, padding="same"),
+        *middle,
+        layers.Conv2D(16, 3, padding="same"),
+        *top(),
+    ]
+    small_net = keras.Sequential([keras.Input((32, 32, 3)), *stack])
+    return [layer.count_params() for layer in small_net.layers]
 
 
 for name, top in {
     "flattened": lambda: [layers.Flatten(), layers.Dense(10)],
     "averaged": lambda: [layers.GlobalAveragePooling2D(), layers.Dense(10)],
 }.items():
-    print(f"{name}: without pooling {parameters_with(False, top)}, with pooling {parameters_with(True, top)}")
+    print(
+        f"{name}: without pooling {parameters_with(False, top)},",
+        f"with pooling {parameters_with(True, top)}",
+    )
 
 # %% [markdown]
 # ## VGG16, every layer
@@ -1240,26 +1597,44 @@ print(f"activations {values:,} values, {total['activation_bytes'] / 1e6:.2f} MB"
 
 # %%
 heavy = table[(table["activation_bytes"] > 0)]
-colours = [plots.VERMILLION if t == "Dense" else plots.SKY if "Pool" in t else plots.BLUE for t in heavy["type"]]
+palette = {"Dense": plots.VERMILLION, "MaxPooling2D": plots.SKY}
+colours = [palette.get(kind, plots.BLUE) for kind in heavy["type"]]
 plots.layer_bars(
     ["input", *heavy["layer"][1:]],
-    {"parameters": heavy["params"], "MACs": heavy["macs"], "activation bytes": heavy["activation_bytes"]},
+    {
+        "parameters": heavy["params"],
+        "MACs": heavy["macs"],
+        "activation bytes": heavy["activation_bytes"],
+    },
     colours,
 )
 
 # %% [markdown]
-# Parameters and computation lie at opposite ends, and memory lies with the computation. In numbers:
+# Most parameters lie in the last layers, most of the computation and of the memory in the first ones. In numbers:
 
 # %% tags=["nbval-check-output"]
 is_dense = table["type"] == "Dense"
-dense_params, dense_macs = table.loc[is_dense, "params"].sum(), table.loc[is_dense, "macs"].sum()
-first_two = table["layer"].isin(["block1_conv1", "block1_conv2"])
-print(f"dense layers: {dense_params / 1e6:.1f} M parameters, {dense_params / total['params']:.0%} of all")
-print(f"              {dense_macs / 1e6:.1f} M MACs, {dense_macs / total['macs']:.1%} of all")
-print(
-    f"first two convolutions: {table.loc[first_two, 'activation_bytes'].sum() / total['activation_bytes']:.0%} of the activations"
+dense_params, dense_macs = (
+    table.loc[is_dense, "params"].sum(),
+    table.loc[is_dense, "macs"].sum(),
 )
-print(f"weights: {total['params'] * 4 / 1e6:.1f} MB = {total['params'] * 4 / 2**20:.1f} MiB")
+first_two = table["layer"].isin(["block1_conv1", "block1_conv2"])
+early = table.loc[first_two, "activation_bytes"].sum() / total["activation_bytes"]
+mega, mebi = total["params"] * 4 / 1e6, total["params"] * 4 / 2**20
+print(
+    f"dense layers: {dense_params / 1e6:.1f} M parameters,",
+    f"{dense_params / total['params']:.0%} of all",
+)
+print(
+    f"              {dense_macs / 1e6:.1f} M MACs,",
+    f"{dense_macs / total['macs']:.1%} of all",
+)
+print(
+    f"first two convolutions: {early:.0%} of the activations",
+)
+print(
+    f"weights: {mega:.1f} MB = {mebi:.1f} MiB",
+)
 
 # %% [markdown]
 # > **What the slides say.** Five printed figures for VGG16, beside the table:
@@ -1274,7 +1649,10 @@ print(f"weights: {total['params'] * 4 / 1e6:.1f} MB = {total['params'] * 4 / 2**
 
 # %% tags=["nbval-check-output"]
 print(f"24 M values of 4 bytes: {24e6 * 4 / 1e6:.0f} MB or {24e6 * 4 / 2**20:.1f} MiB")
-print(f"15.2 M values of 4 bytes: {values * 4 / 1e6:.2f} MB or {values * 4 / 2**20:.1f} MiB")
+print(
+    f"15.2 M values of 4 bytes: {values * 4 / 1e6:.2f} MB",
+    f"or {values * 4 / 2**20:.1f} MiB",
+)
 
 # %%
 record(
@@ -1294,6 +1672,7 @@ record(
 # - get an output size by counting positions: floor, never ceil, and the remainder is the number of pixels left
 #   unread;
 # - read a convolution as a banded matrix whose transpose is both the gradient and the transposed convolution;
+# - compute the gradient of a filter, and learn a filter from an image and its filtered form;
 # - tell what a unit can see (size, jump, start) from what it does see, and widen it by depth or dilation;
 # - turn dense layers into convolutions, and split convolutions into cheaper ones;
 # - count parameters, MACs and activations, and know that in VGG16 they lie in different layers.
@@ -1304,8 +1683,8 @@ record(
 #    padding, and what changes at 224? *Hint: is (224 − 11)/4 whole? Draw it with `plots.window_positions`.*
 # 2. (easy) How many parameters and MACs has a 3 × 3 convolution from 256 to 256 channels on 14 × 14 ("same"), and how
 #    many its depthwise separable form? *Hint: build both in Keras and call `arithmetic.layer_table`.*
-# 3. (medium) Find f, s, p for a transposed convolution that turns 7 into 14 without a checkerboard. How many answers
-#    with f up to 6 are there? *Hint: s must divide f; use `arithmetic.transposed_output_size` in a loop.*
+# 3. (medium) Find all (f, s, p) for a transposed convolution that turns 7 into 14 without a checkerboard, with f up to 6
+#    and p smaller than f. There are four. *Hint: s must divide f; use `arithmetic.transposed_output_size` in a loop.*
 # 4. (medium) Draw `plots.field_cone` for three 3 × 3 filters all at dilation 2, then for dilations 1, 2, 5. Which
 #    pixels are never read? State a rule for dilations without holes. *Hint: compare each dilation with the field of
 #    the layers below it.*

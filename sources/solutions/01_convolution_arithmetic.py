@@ -4,15 +4,17 @@
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/01_convolution_arithmetic.ipynb)
 #
 # **How much of a network can you rebuild with loops and whole numbers?** In this lab you write the arithmetic of
-# convolutions yourself: the size of the output, the convolution (with loops, and as a matrix), its transpose, what a
-# unit sees, and what a network costs. Each function is checked against numbers worked by hand and against Keras, and
-# then put to work on a photograph. By the end, your own code counts VGG16.
+# convolutions yourself: the size of the output, the convolution (with loops, and as a matrix), its transpose, the
+# gradient with which a filter is learned, what a unit sees, and what a network costs. Each function is checked against
+# numbers worked by hand and against Keras, and then put to work on a photograph. By the end, your own code counts
+# VGG16.
 #
 # You will be able to write each of these from memory, and to find the mistake when two libraries disagree by one
 # pixel.
 #
-# Seven gaps and two questions, 22 points. It takes about two hours to solve and a minute to run. Use NumPy and plain
-# Python in the gaps; `utils.arithmetic` has most of these functions, and the checks compare yours with them.
+# Seven gaps and two questions, 23 points. It takes about two and a half hours to solve and a minute to run. Use NumPy
+# and plain Python in the gaps. `utils.arithmetic` has most of these functions: the checks compare yours with them, and
+# an answer that calls them does not count.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -36,10 +38,13 @@ _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
-image: str = "coffee"  # {astronaut, chelsea, coffee, rocket} the photograph, one of those that scikit-image carries
+image: str = "coffee"  # {astronaut, chelsea, coffee, rocket} the photograph
 size: int = 128  # [64, 384] side of the photograph in pixels
 
 # %%
+from numbers import Integral
+from pathlib import Path
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -56,9 +61,8 @@ start(seed)
 picture = getattr(data, image)()
 side = min(picture.shape[:2])
 top, left = (np.array(picture.shape[:2]) - side) // 2
-photo = transform.resize(
-    picture[top : top + side, left : left + side], (size, size), anti_aliasing=True
-)  # (size, size, 3)
+square = picture[top : top + side, left : left + side]
+photo = transform.resize(square, (size, size), anti_aliasing=True)  # (size, size, 3)
 grey = photo @ np.array([0.2125, 0.7154, 0.0721])  # (size, size)
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.6))
 for ax, shown in zip(axes, (photo, grey)):
@@ -66,20 +70,55 @@ for ax, shown in zip(axes, (photo, grey)):
     ax.set_axis_off()
 
 # %% [markdown]
-# The checks use one helper. It compares shapes first, then values, and says where the first difference lies.
+# The checks use two helpers. The first compares shapes, then values, and says where the first difference lies. The
+# second looks whether a function calls `utils.arithmetic`.
 
 
 # %%
-def agree(got, expected, hint):
-    """True where `got` has the shape and the values of `expected`; otherwise an AssertionError that says what differs."""
-    assert got is not None, "the function returned nothing: has it a return?"
-    got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
-    assert got.shape == expected.shape, f"expected the shape {expected.shape}, got {got.shape}: {hint}"
+def agree(got, expected, hint, mistakes=()):
+    """True where `got` equals `expected`; else an AssertionError says what differs.
+
+    `mistakes`: pairs of a known mistake, in words, and the values that it gives.
+    """
+    expected = np.asarray(expected, "float64")
+    assert got is not None, "the function returned None: has it a return?"
+    try:
+        got = np.asarray(got, "float64")
+    except (TypeError, ValueError):
+        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
+        raise AssertionError(text) from None
+    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
+    assert got.shape == expected.shape, shape
     wrong = np.argwhere(~np.isclose(got, expected, rtol=0, atol=1e-4))
     if len(wrong):
+        for name, values in mistakes:
+            hint = name if np.allclose(got, values, atol=1e-4) else hint
         place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:g}, got {got[place]:g}" + (f" at {place}" if place else "")
-        raise AssertionError(f"{len(wrong)} of {got.size} numbers differ: {first}. {hint}")
+        first = f"expected {expected[place]:g}, got {got[place]:g}"
+        first += f" at {place}" if place else ""
+        count = f"{len(wrong)} of {got.size} numbers differ: " if got.ndim else ""
+        raise AssertionError(f"{count}{first}. {hint}")
+    return True
+
+
+# %%
+def own_work(function, *arguments):
+    """True unless a call of `function` runs through `utils.arithmetic`."""
+    folder, used = str(Path(arithmetic.__file__).parent), set()
+
+    def watch(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(folder):
+            used.update({code.co_name} & set(arithmetic.__all__))
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        function(*arguments)
+    finally:
+        sys.setprofile(before)
+    text = f"your function calls {', '.join(sorted(used))} of utils.arithmetic"
+    assert not used, f"{text}: write it yourself"
     return True
 
 
@@ -89,8 +128,8 @@ def agree(got, expected, hint):
 # Write `output_size(n, f, s=1, p=0, d=1)`, all ints: the number of positions along one axis of a filter of size `f`
 # on an input of `n` pixels, with stride `s`, `p` zeros on either side and dilation `d`. With dilation, the filter's
 # taps stand `d` pixels apart, so the whole filter is `d * (f - 1) + 1` pixels wide. A position where the filter would
-# hang over the edge of the padded input does not count. If there is no position at all, raise a `ValueError` that
-# says why.
+# hang over the edge of the padded input does not count. Return an int. If there is no position at all, raise a
+# `ValueError` that says why.
 #
 # The check tries whole and broken divisions, padding, dilation, and a filter that does not fit.
 
@@ -100,24 +139,45 @@ def output_size(n, f, s=1, p=0, d=1):
     ### BEGIN SOLUTION
     room = n + 2 * p - (d * (f - 1) + 1)
     if room < 0:
-        raise ValueError(f"a filter of {d * (f - 1) + 1} pixels does not fit an input of {n} with padding {p}")
+        raise ValueError(f"{d * (f - 1) + 1} pixels do not fit {n} with padding {p}")
     return room // s + 1
     ### END SOLUTION
 
 
+# %%
+def asked(expected, sizes, hint):
+    """Compare one output size; `sizes` are n, f, s, p, d."""
+    call = f"output_size{sizes}"
+    try:
+        got = output_size(*sizes)
+    except ValueError as error:
+        text = f"{call} is {expected}, yours raised a ValueError ({error}): {hint}"
+        raise AssertionError(text) from None
+    text = f"{call} must be an int, yours returned {got!r}: sizes are whole numbers"
+    assert isinstance(got, Integral), text
+    assert got == expected, f"{call} is {expected}, yours returned {got}: {hint}"
+    return True
+
+
 # %% check="output-size" points=1
-assert output_size(5, 3) == 3, "a filter of 3 fits an input of 5 at positions 0, 1 and 2"
-assert output_size(5, 3, 2) == 2, "(5 - 3) / 2 + 1: the filter's own size must be taken off first"
-assert output_size(6, 3, 2) == 2, "3 / 2 is not whole: a third filter would hang over the edge"
-assert output_size(5, 3, p=1) == 5, "one zero on either side keeps the size for f = 3"
-assert output_size(32, 5, 2, 1) == 15, "29 / 2 is not whole: the last position would hang over, so round down"
-assert output_size(7, 3, d=2) == 3, "at dilation 2 a filter of 3 is 5 pixels wide"
+for expected, sizes, hint in [
+    (3, (5, 3), "a filter of 3 fits an input of 5 at positions 0, 1 and 2"),
+    (2, (5, 3, 2), "(5 - 3) / 2 + 1: subtract the filter's own size first"),
+    (2, (6, 3, 2), "3 / 2 is not whole: a third filter would hang over the edge"),
+    (5, (5, 3, 1, 1), "one zero on either side keeps the size for f = 3"),
+    (15, (32, 5, 2, 1), "29 / 2 is not whole, so round down"),
+    (3, (7, 3, 1, 0, 2), "at dilation 2 a filter of 3 is 5 pixels wide"),
+    (2, (2, 3, 1, 1), "with its zeros the input is 4 wide: the filter fits twice"),
+]:
+    assert asked(expected, sizes, hint)
+assert own_work(output_size, 7, 3)
 ### BEGIN HIDDEN TESTS
 for f, s, p, d in [(1, 2, 0, 1), (2, 2, 0, 1), (3, 2, 1, 1), (5, 3, 2, 1), (3, 1, 0, 2), (2, 3, 1, 3), (11, 4, 2, 1)]:
-    for n in range(11, 30):
+    for n in range(max(1, d * (f - 1) + 1 - 2 * p), 30):
         positions = len(range(0, n + 2 * p - d * (f - 1), s))
-        assert output_size(n, f, s, p, d) == positions, f"n {n}, f {f}, s {s}, p {p}, d {d}"
+        assert asked(positions, (n, f, s, p, d), "count the positions by hand")
 ### END HIDDEN TESTS
+print("passed: whole and broken divisions, padding, dilation")
 
 # %% check="output-size" points=1
 nothing_fits = [(3, 5), (4, 3, 1, 0, 2)]
@@ -129,13 +189,24 @@ for sizes in nothing_fits:
         answer = output_size(*sizes)
     except ValueError as error:
         answer = error
-    assert isinstance(answer, ValueError), f"output_size{sizes} gave {answer}, but nothing fits: raise a ValueError"
+    text = f"output_size{sizes} returned {answer}, but nothing fits: raise a ValueError"
+    assert isinstance(answer, ValueError), text
+print("passed: a filter that does not fit")
 
 # %% [markdown]
-# Here is one of the cases of the check, with your answer in the title. The last zero stays unread.
+# One of the cases of the check, drawn with as many windows as you say. The zero on the right stays unread.
 
 # %%
-plots.window_positions(32, 5, 2, 1, title=f"n = 32, f = 5, s = 2, p = 1: you say {output_size(32, 5, 2, 1)}")
+n, f, s, p = 32, 5, 2, 1
+figure, ax = plt.subplots(figsize=(8, 2.6))
+ax.axvspan(0.5, n + 0.5, color=plots.GREY, alpha=0.2)
+for place in range(output_size(n, f, s, p)):
+    pixels = np.arange(place * s, place * s + f) - p + 1  # the first pixel is 1
+    colour = plots.PALETTE[place % 2]
+    ax.plot(pixels, [place + 1] * f, "o-", color=colour, markersize=3)
+ax.set(xlabel="pixel; 0 and 33 are padding", ylabel="window", xlim=(-0.5, n + 1.5))
+ax.set_title(f"n = {n}, f = {f}, s = {s}, p = {p}: you say {output_size(n, f, s, p)}")
+ax.invert_yaxis()
 
 # %% [markdown]
 # ## 2. A convolution with loops (3 points)
@@ -162,10 +233,15 @@ def conv2d(x, kernel, bias, s=1, p=0):
     height, width, _ = x.shape
     f, _, _, filters = kernel.shape
     padded = np.pad(x, ((p, p), (p, p), (0, 0)))
-    output = np.zeros((output_size(height, f, s, p), output_size(width, f, s, p), filters))
+    output = np.zeros(
+        (output_size(height, f, s, p), output_size(width, f, s, p), filters),
+    )
     for row in range(output.shape[0]):
         for column in range(output.shape[1]):
-            window = padded[row * s : row * s + f, column * s : column * s + f]  # (f, f, C)
+            window = padded[
+                row * s : row * s + f,
+                column * s : column * s + f,
+            ]  # (f, f, C)
             for k in range(filters):
                 output[row, column, k] = np.sum(window * kernel[..., k]) + bias[k]
     return output
@@ -179,8 +255,9 @@ def conv2d(x, kernel, bias, s=1, p=0):
 
 # %%
 def matrices(text):
-    """Matrices written as rows parted by / and channels parted by |, stacked with the channel last."""
-    channels = [[list(map(int, row.split())) for row in part.split("/")] for part in text.split("|")]
+    """Matrices from text: rows parted by /, channels by |; the channel comes last."""
+    parted = [part.split("/") for part in text.split("|")]
+    channels = [[list(map(int, row.split())) for row in part] for part in parted]
     return np.moveaxis(np.array(channels), 0, -1)
 
 
@@ -189,52 +266,89 @@ example_x = matrices(
     "1 0 0 1 0 / 1 0 0 0 1 / 0 0 1 2 0 / 0 1 0 1 0 / 1 1 1 1 2 |"
     "0 0 2 2 2 / 1 2 2 2 0 / 1 1 1 1 0 / 1 2 0 0 0 / 2 2 2 1 0"
 )
-filter_0 = matrices("0 0 -1 / -1 0 0 / -1 -1 -1 | 1 1 -1 / 0 0 0 / -1 1 1 | -1 -1 -1 / 0 1 1 / 0 -1 0")
-filter_1 = matrices("-1 0 0 / 1 -1 -1 / 0 0 -1 | -1 0 1 / 1 -1 1 / -1 0 1 | -1 -1 -1 / -1 1 -1 / 0 1 -1")
+filter_0 = matrices(
+    "0 0 -1 / -1 0 0 / -1 -1 -1 | 1 1 -1 / 0 0 0 / -1 1 1 | -1 -1 -1 / 0 1 1 / 0 -1 0",
+)
+filter_1 = matrices(
+    "-1 0 0 / 1 -1 -1 / 0 0 -1 | -1 0 1 / 1 -1 1 / -1 0 1 |-1 -1 -1 / -1 1 -1 / 0 1 -1",
+)
 example_kernel, example_bias = np.stack([filter_0, filter_1], axis=-1), np.array([1, 0])
 example_y = matrices("-3 -1 4 / -2 -7 -4 / 1 -1 1 | -7 3 1 / -7 -11 -1 / -4 -2 -4")
 
-# %% check="conv2d" points=1
-one = np.arange(9.0).reshape(3, 3, 1)
-corner = np.zeros((2, 2, 1, 1))
-corner[0, 0] = 1
+# %%
+image_9 = np.arange(9.0).reshape(3, 3, 1)  # 0 1 2 / 3 4 5 / 6 7 8
+digits = np.array([[1, 10], [100, 1000]])  # says which pixel met which weight
 none, ten = np.zeros(1), np.array([10.0])
-hint = "this filter copies the top left pixel of its window: is the filter turned round?"
-assert agree(conv2d(one, corner, none), one[:2, :2], hint)
-assert agree(conv2d(one, corner, ten), one[:2, :2] + 10, "is the bias added once to each output?")
-assert agree(conv2d(one, corner, none, p=1), np.pad(one, ((1, 0), (1, 0), (0, 0))), "zeros go on all four sides")
-assert agree(conv2d(one, corner, none, s=2), one[:1, :1], "at stride 2, one window fits")
+
+
+def by_digits(kernel):
+    """The four outputs of a 2 x 2 filter on `image_9`, by hand."""
+    corners = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    sums = [np.sum(image_9[i : i + 2, j : j + 2, 0] * kernel) for i, j in corners]
+    return np.reshape(sums, (2, 2, 1))
+
+
+mistakes = [
+    (
+        "the filter is turned round by 180 degrees: do not turn it",
+        by_digits(digits[::-1, ::-1]),
+    ),
+    ("rows and columns of the filter are swapped", by_digits(digits.T)),
+    ("the filter is upside down", by_digits(digits[::-1])),
+    ("the filter is mirrored", by_digits(digits[:, ::-1])),
+]
+
+# %% check="conv2d" points=1
+kernel, expected = digits[:, :, None, None], by_digits(digits)
+hint = "a filter of 2 × 2 stands at 2 × 2 places; pixel times weight, all added up"
+assert agree(conv2d(image_9, kernel, none), expected, hint, mistakes)
+hint = "the bias of 10 is added once to each output"
+assert agree(conv2d(image_9, kernel, ten), expected + 10, hint)
+corner = np.array([[1.0, 0], [0, 0]])[:, :, None, None]  # copies the top left pixel
+expected = np.pad(image_9, ((1, 0), (1, 0), (0, 0)))
+hint = "one zero on each of the four sides; this filter copies the top left pixel"
+assert agree(conv2d(image_9, corner, none, p=1), expected, hint)
+hint = "at stride 2, one window fits; this filter copies its top left pixel"
+assert agree(conv2d(image_9, corner, none, s=2), image_9[:1, :1], hint)
+assert own_work(conv2d, image_9, corner, none)
+print("passed: one channel, one filter, with bias, padding and stride")
 
 # %% check="conv2d" points=2
 hint = "the example of the lecture: three channels summed, one bias for each filter"
-assert agree(conv2d(example_x, example_kernel, example_bias, s=2, p=1), example_y, hint)
+got = conv2d(example_x, example_kernel, example_bias, s=2, p=1)
+assert agree(got, example_y, hint)
 wide = np.arange(6 * 9 * 2.0).reshape(6, 9, 2)
 kernel = np.arange(3 * 3 * 2 * 4.0).reshape(3, 3, 2, 4) - 30
 hint = "6 rows and 9 columns: 2 and 4 positions"
-assert agree(conv2d(wide, kernel, np.zeros(4), s=2), arithmetic.conv2d(wide, kernel, s=2), hint)
+expected = arithmetic.conv2d(wide, kernel, s=2)
+assert agree(conv2d(wide, kernel, np.zeros(4), s=2), expected, hint)
 ### BEGIN HIDDEN TESTS
 random = np.random.default_rng(11)
 for shape, f, k, s, p in [((8, 5, 3), 3, 2, 1, 0), ((7, 9, 1), 2, 3, 3, 2), ((5, 5, 4), 5, 1, 1, 1)]:
-    x, kernel, bias = (random.normal(size=sizes) for sizes in [shape, (f, f, shape[-1], k), k])
+    shapes = shape, (f, f, shape[-1], k), k
+    x, kernel, bias = (random.normal(size=sizes) for sizes in shapes)
     padded = np.pad(x, ((p, p), (p, p), (0, 0)))
     expected = ops.convert_to_numpy(ops.conv(padded[None], kernel, strides=s))[0] + bias
     assert agree(conv2d(x, kernel, bias, s, p), expected, f"input {shape}, {k} filters of {f}, s {s}, p {p}")
 ### END HIDDEN TESTS
+print("passed: channels, several filters, images that are not square")
 
 # %% [markdown]
-# Your loops on the photograph: three filters over three channels. The first likes edges from dark to bright, the
-# second from top to bottom, the third is one that no textbook has: what is redder than it is blue.
+# Your loops on the photograph: three filters over three channels. The first answers to edges from left to right, the
+# second to edges from top to bottom. The third stands in no textbook: it answers where there is more red than blue.
 
 # %% tags=["thumbnail"]
 sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 colour = np.zeros((3, 3, 3))
 colour[1, 1] = [1, 0, -1]
-trio = np.stack([np.repeat(sobel[..., None], 3, -1) / 3, np.repeat(sobel.T[..., None], 3, -1) / 3, colour], axis=-1)
-maps = conv2d(photo, trio, np.zeros(3), p=1)  # (size, size, 3)
+across, down = (np.repeat(edge[..., None], 3, -1) / 3 for edge in (sobel, sobel.T))
+trio = np.stack([across, down, colour], axis=-1)
+maps = np.asarray(conv2d(photo, trio, np.zeros(3), p=1))  # (size, size, 3)
 
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.3))
 axes[0].imshow(photo)
-for ax, title, shown in zip(axes[1:], ["left to right", "top to bottom", "red − blue"], np.moveaxis(maps, -1, 0)):
+titles = ["left to right", "top to bottom", "red − blue"]
+for ax, title, shown in zip(axes[1:], titles, np.moveaxis(maps, -1, 0)):
     ax.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1)
     ax.set_title(title)
 for ax in axes:
@@ -251,8 +365,13 @@ for ax in axes:
 view, moved = photo[8:56, 8:56], photo[8:56, 9:57]
 differences = {}
 for stride in (1, 2):
-    before, after = (conv2d(v, trio[..., :1], np.zeros(1), s=stride, p=1)[..., 0] for v in (view, moved))
-    differences[stride] = np.abs(before[:, 1:] - after[:, :-1]) if stride == 1 else np.abs(before - after)
+    before, after = (
+        np.asarray(conv2d(v, trio[..., :1], np.zeros(1), s=stride, p=1))[..., 0]
+        for v in (view, moved)  # one after the other
+    )
+    if stride == 1:
+        before, after = before[:, 1:], after[:, :-1]
+    differences[stride] = np.abs(before - after)
 figure, axes = plt.subplots(1, 2, figsize=(5.4, 2.6))
 for ax, (stride, difference) in zip(axes, differences.items()):
     drawn = ax.imshow(difference, cmap="viridis", vmin=0, vmax=1)
@@ -316,12 +435,19 @@ U = [
     [0, 0, 0, 0, 1, 4, 1, 0, 1, 4, 3, 0, 3, 3, 1, 0],
     [0, 0, 0, 0, 0, 1, 4, 1, 0, 1, 4, 3, 0, 3, 3, 1],
 ]
+by_columns = np.reshape(U, (2, 2, 4, 4)).transpose(0, 1, 3, 2).reshape(4, 16)
+mistakes = [
+    ("the filter is turned round by 180 degrees", np.array(U)[::-1, ::-1]),
+    ("the pixels are counted column by column, not row by row", by_columns),
+]
 hint = "one row for each output, one column for each pixel, both counted row by row"
-assert agree(convolution_matrix(kernel, 4), U, hint)
+assert agree(convolution_matrix(kernel, 4), U, hint, mistakes)
+assert own_work(convolution_matrix, kernel, 4)
+print("passed: the matrix of the lecture")
 
 # %% check="matrix" points=2
 for n, s, p in [(5, 1, 1), (5, 2, 1), (6, 2, 0)]:
-    hint = f"n = {n}, s = {s}, p = {p}: are weights on the padding left out, and do the windows move by s?"
+    hint = f"n = {n}, s = {s}, p = {p}: leave out weights on the padding; move by s"
     expected = arithmetic.convolution_matrix(kernel, (n, n), s, p)
     assert agree(convolution_matrix(kernel, n, s, p), expected, hint)
 ### BEGIN HIDDEN TESTS
@@ -333,15 +459,17 @@ for n, f, s, p in [(6, 2, 1, 0), (7, 3, 3, 2), (5, 5, 1, 2), (8, 1, 2, 0)]:
     assert agree(np.shape(matrix), (expected.size, n * n), f"the shape of the matrix for {hint}")
     assert agree(np.asarray(matrix) @ x.ravel(), expected.ravel(), hint)
 ### END HIDDEN TESTS
+print("passed: padding, stride, and products with images")
 
 # %% [markdown]
 # Your matrix, with each of the nine weights in a colour of its own, and what it does when it is multiplied with 32 ×
 # 32 pixels.
 
 # %%
-numbered = convolution_matrix(np.arange(1, 10).reshape(3, 3), 6, p=1)
+numbered = np.asarray(convolution_matrix(np.arange(1, 10).reshape(3, 3), 6, p=1))
 tiny = transform.resize(grey, (32, 32), anti_aliasing=True)
-filtered = (convolution_matrix(sobel, 32, p=1) @ tiny.ravel()).reshape(32, 32)
+as_matrix = np.asarray(convolution_matrix(sobel, 32, p=1))
+filtered = (as_matrix @ tiny.ravel()).reshape(32, 32)
 figure, axes = plt.subplots(1, 3, figsize=(8, 2.9))
 plots.weight_pattern(numbered, "6 × 6 pixels, padding 1", axes[0])
 axes[1].imshow(tiny)
@@ -375,7 +503,8 @@ def conv2d_transpose(y, kernel, s=1, p=0):
     output = np.zeros(((height - 1) * s + f, (width - 1) * s + f))
     for row in range(height):
         for column in range(width):
-            output[row * s : row * s + f, column * s : column * s + f] += y[row, column] * kernel
+            top, left = row * s, column * s
+            output[top : top + f, left : left + f] += y[row, column] * kernel
     return output[p : output.shape[0] - p, p : output.shape[1] - p]
     ### END SOLUTION
 
@@ -383,22 +512,30 @@ def conv2d_transpose(y, kernel, s=1, p=0):
 # %% check="transposed" points=1
 kernel = np.array([[1, 4, 1], [1, 4, 3], [3, 3, 1]])
 one = np.array([[0, 1], [0, 0]])
-hint = "one number of y stamps the filter as it is, s pixels further on, and nothing else"
-assert agree(conv2d_transpose(one, kernel, s=2), np.pad(kernel, ((0, 2), (2, 0))), hint)
+expected = np.pad(kernel, ((0, 2), (2, 0)))
+turned = np.pad(kernel[::-1, ::-1], ((0, 2), (2, 0)))
+hint = "one number of y stamps the filter, s pixels further on, and nothing else"
+mistakes = [("the filter is turned round by 180 degrees", turned)]
+assert agree(conv2d_transpose(one, kernel, s=2), expected, hint, mistakes)
 four = np.array([[2, 1], [4, 4]])
 expected = [[2, 9, 6, 1], [6, 29, 30, 7], [10, 29, 33, 13], [12, 24, 16, 4]]
-assert agree(conv2d_transpose(four, kernel), expected, "the example of the lecture: overlapping stamps add up")
+hint = "the example of the lecture: overlapping stamps add up"
+assert agree(conv2d_transpose(four, kernel), expected, hint)
+assert own_work(conv2d_transpose, four, kernel)
+print("passed: stamps, and where they overlap")
 
 # %% check="transposed" points=2
 y = np.arange(12.0).reshape(3, 4)
 hint = "stride 2, and one row and column cut off on every side"
-assert agree(conv2d_transpose(y, kernel, 2, 1), arithmetic.conv2d_transpose(y, kernel, 2, 1), hint)
+expected = arithmetic.conv2d_transpose(y, kernel, 2, 1)
+assert agree(conv2d_transpose(y, kernel, 2, 1), expected, hint)
 for n, s, p in [(5, 1, 1), (5, 2, 0), (7, 2, 1)]:
     matrix = arithmetic.convolution_matrix(kernel, (n, n), s, p)
     m = arithmetic.output_size(n, 3, s, p)
     y = np.arange(m * m).reshape(m, m) % 5 - 1
     hint = f"the transpose of the matrix for n = {n}, s = {s}, p = {p}"
-    assert agree(conv2d_transpose(y, kernel, s, p), (matrix.T @ y.ravel()).reshape(n, n), hint)
+    expected = (matrix.T @ y.ravel()).reshape(n, n)
+    assert agree(conv2d_transpose(y, kernel, s, p), expected, hint)
 ### BEGIN HIDDEN TESTS
 random = np.random.default_rng(13)
 for shape, f, s in [((3, 5), 4, 2), ((4, 2), 3, 3), ((1, 6), 5, 1)]:
@@ -407,32 +544,138 @@ for shape, f, s in [((3, 5), 4, 2), ((4, 2), 3, 3), ((1, 6), 5, 1)]:
     hint = f"y {shape}, f {f}, s {s}"
     assert agree(conv2d_transpose(y, weights, s), ops.convert_to_numpy(expected)[0, ..., 0], hint)
 ### END HIDDEN TESTS
+print("passed: padding, and the transpose of the matrix")
 
 # %% [markdown]
-# Enlarged by your function, from 32 × 32 pixels: with a tent (bilinear interpolation), and with a 3 × 3 filter at
-# stride 2, which leaves a checkerboard.
+# Your function enlarges 32 × 32 pixels: with a tent (bilinear interpolation), and with a 3 × 3 filter at stride 2, which
+# leaves a checkerboard.
 
 # %%
 tent = np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25])
-smooth, chequered = conv2d_transpose(tiny, tent, s=2, p=1), conv2d_transpose(tiny, np.full((3, 3), 1 / 2.25), s=2)
+smooth = conv2d_transpose(tiny, tent, s=2, p=1)
+chequered = conv2d_transpose(tiny, np.full((3, 3), 1 / 2.25), s=2)
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.8), width_ratios=(1, 2, 2))
-for ax, shown, title in zip(axes, (tiny, smooth, chequered), ("32 × 32", "f 4, tent", "f 3, constant")):
+titles = "32 × 32", "f 4, tent", "f 3, constant"
+for ax, shown, title in zip(axes, (tiny, smooth, chequered), titles):
     ax.imshow(shown, vmin=0, vmax=1)
     ax.set_title(title)
     ax.set_axis_off()
 
 # %% [markdown]
-# ## 5. What a unit sees (2 points)
+# ## 5. The gradient of the filter (3 points)
+#
+# So far the filters were given. A network learns them, and for that it needs to know how the loss changes with each
+# weight. Write `filter_gradient(x, above, f, s=1, p=0)` for one channel and one filter.
+#
+# - `x`: (H, W) array, the input. The output was y = the convolution of `x` with an f × f filter, stride `s`, `p` zeros
+#   on every side.
+# - `above`: (h, w) array, the gradient of the loss with respect to each number of y.
+# - Returns the gradient of the loss with respect to the filter, an (f, f) array.
+#
+# The lecture has a formula for stride 1 without padding. Work out what holds for every stride and padding. Take one
+# weight, say the one at the top left of the filter. Which pixel does it meet when the filter stands at the first place?
+# And at the next one? If this weight grows by a little, by how much does each output grow, and what does that do to the
+# loss? A weight is used at every place, so its gradient has a share from every place.
+#
+# The check works a small example by hand, then moves each weight and compares.
+
+
+# %% gap="filter-gradient" stub="return the gradient with respect to the filter, (f, f)"
+def filter_gradient(x, above, f, s=1, p=0):
+    ### BEGIN SOLUTION
+    padded = np.pad(x, p)
+    gradient = np.zeros((f, f))
+    for row, column in np.ndindex(*above.shape):
+        window = padded[row * s : row * s + f, column * s : column * s + f]
+        gradient += above[row, column] * window
+    return gradient
+    ### END SOLUTION
+
+
+# %%
+def by_moving(x, above, f, s, p):
+    """The gradient, one weight at a time: y is linear in the filter."""
+    gradient = np.zeros((f, f))
+    for weight in np.ndindex(f, f):
+        unit = np.zeros((f, f))
+        unit[weight] = 1
+        padded, unit = np.pad(x, p)[None, ..., None], unit[..., None, None]
+        output = ops.convert_to_numpy(ops.conv(padded, unit, strides=s))[0, ..., 0]
+        gradient[weight] = np.sum(above * output)
+    return gradient
+
+
+# %% check="filter-gradient" points=1
+x, above = np.arange(9.0).reshape(3, 3), np.array([[1, 10], [100, 1000]])
+expected = [[4310, 5421], [7643, 8754]]
+hint = "the top left weight meets 0, 1, 3, 4 and gets 1·0 + 10·1 + 100·3 + 1000·4"
+mistakes = [
+    ("the answer is turned round by 180 degrees", np.array(expected)[::-1, ::-1]),
+    (
+        "divided by the number of places: the shares are added up",
+        np.array(expected) / 4,
+    ),
+    ("only the last place is left: the shares are added up", 1000 * x[1:, 1:]),
+]
+assert agree(filter_gradient(x, above, 2), expected, hint, mistakes)
+assert own_work(filter_gradient, x, above, 2)
+print("passed: the example by hand")
+
+# %% check="filter-gradient" points=2
+x = np.arange(42.0).reshape(6, 7) % 5
+for f, s, p in [(3, 1, 0), (3, 2, 0), (3, 1, 1), (2, 2, 1)]:
+    shape = arithmetic.output_size(6, f, s, p), arithmetic.output_size(7, f, s, p)
+    above = np.arange(shape[0] * shape[1]).reshape(shape) % 4 - 1
+    hint = f"f = {f}, s = {s}, p = {p}: each weight was moved, and the loss compared"
+    expected = by_moving(x, above, f, s, p)
+    assert agree(filter_gradient(x, above, f, s, p), expected, hint)
+### BEGIN HIDDEN TESTS
+random = np.random.default_rng(14)
+for shape, f, s, p in [((9, 5), 4, 3, 2), ((5, 8), 1, 2, 0), ((7, 7), 5, 1, 2)]:
+    x = random.normal(size=shape)
+    above = random.normal(size=[arithmetic.output_size(n, f, s, p) for n in shape])
+    expected, hint = by_moving(x, above, f, s, p), f"input {shape}, f {f}, s {s}, p {p}"
+    assert agree(filter_gradient(x, above, f, s, p), expected, hint)
+### END HIDDEN TESTS
+print("passed: stride, padding, and images that are not square")
+
+# %% [markdown]
+# Now your `conv2d` and your gradient learn a filter. Somebody has filtered a picture of random pixels with a secret
+# filter. Gradient descent gets the two pictures and starts at a filter of zeros. In each step it compares its own output
+# with the filtered picture, and moves the filter against the gradient of the mean squared error.
+
+# %%
+secret = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2.0]])
+noise = np.random.default_rng(seed).normal(size=(16, 16, 1))
+target = np.asarray(conv2d(noise, secret[..., None, None], np.zeros(1)))[..., 0]
+learned, steps = np.zeros((3, 3)), {0: np.zeros((3, 3))}
+for step in range(1, 31):
+    output = np.asarray(conv2d(noise, learned[..., None, None], np.zeros(1)))[..., 0]
+    error = output - target
+    gradient = np.asarray(filter_gradient(noise[..., 0], 2 * error / error.size, 3))
+    learned = learned - 0.2 * gradient
+    steps[step] = learned
+filter_error = np.abs(learned - secret).max()
+
+figure, axes = plt.subplots(1, 5, figsize=(8, 1.9))
+drawn = {f"step {step}": steps[step].round(1) + 0.0 for step in (0, 1, 5, 30)}
+for ax, (title, shown) in zip(axes, {**drawn, "secret": secret}.items()):
+    plots.number_matrix(shown, title=title, shade="RdBu_r", ax=ax)
+
+# %% [markdown]
+# ## 6. What a unit sees (2 points)
 #
 # Write `receptive_fields(layers)` for a chain of layers.
 #
 # - `layers`: list of (f, s, p, d), from the pixels upward; pooling counts like a convolution.
 # - Returns a list with one tuple (size, jump, start) for each layer: the width of the field in pixels, the distance
-#   in pixels between the fields of two neighbouring units, and the centre of the first unit's field. The first
-#   pixel's centre lies at 0.5.
+#   in pixels between the fields of two neighbouring units, and the centre of the first unit's field. The centre of the
+#   first pixel lies at 0.5.
 #
-# Before the first layer, size and jump are 1 and start is 0.5. With e = d · (f − 1) + 1, each layer adds (e − 1) ·
-# jump to the size and ((e − 1)/2 − p) · jump to the start, and *then* multiplies the jump by s.
+# The lecture has the rule in a table; find it again by drawing before you look it up. For the pixels themselves size and
+# jump are 1 and start is 0.5. A layer's filter, with its dilation, is e = d · (f − 1) + 1 units of the layer below wide.
+# How many pixels more does its first unit see than a unit of the layer below? Where is the middle of what it sees, if the
+# first p units are padding? How far apart are two neighbours of its own units, in pixels?
 #
 # The check follows two and three 3 × 3 filters, a strided and a dilated chain, and VGG16 up to its last pooling.
 
@@ -453,90 +696,52 @@ def receptive_fields(layers):
 
 
 # %% check="receptive-field" points=2
-hint = "three 3 x 3 filters see 3, 5 and 7 pixels"
-assert agree(receptive_fields([(3, 1, 1, 1)] * 3), [(3, 1, 0.5), (5, 1, 0.5), (7, 1, 0.5)], hint)
+hint = "three 3 × 3 filters see 3, 5 and 7 pixels"
+expected = [(3, 1, 0.5), (5, 1, 0.5), (7, 1, 0.5)]
+assert agree(receptive_fields([(3, 1, 1, 1)] * 3), expected, hint)
 hint = "a stride widens the steps of the layers above it, not of its own"
-assert agree(receptive_fields([(3, 2, 0, 1), (3, 1, 0, 1)]), [(3, 2, 1.5), (7, 2, 3.5)], hint)
+got = receptive_fields([(3, 2, 0, 1), (3, 1, 0, 1)])
+assert agree(got, [(3, 2, 1.5), (7, 2, 3.5)], hint)
 dilated = [(3, 1, 0, d) for d in (1, 2, 4, 8)]
-assert agree(receptive_fields(dilated)[-1], (31, 1, 15.5), "dilations 1, 2, 4, 8 see 31 pixels")
-vgg16_chain = [layer for n in (2, 2, 3, 3, 3) for layer in [(3, 1, 1, 1)] * n + [(2, 2, 0, 1)]]
+hint = "dilations 1, 2, 4, 8 see 31 pixels"
+assert agree(receptive_fields(dilated)[-1], (31, 1, 15.5), hint)
+vgg16_chain = []
+for convolutions in (2, 2, 3, 3, 3):
+    vgg16_chain += [(3, 1, 1, 1)] * convolutions + [(2, 2, 0, 1)]
 hint = "VGG16's last pooling: 212 pixels, 32 apart, the first around 16"
 assert agree(receptive_fields(vgg16_chain)[-1], (212, 32, 16), hint)
+assert own_work(receptive_fields, dilated)
 ### BEGIN HIDDEN TESTS
 alexnet = [(11, 4, 0, 1), (3, 2, 0, 1), (5, 1, 2, 1), (3, 2, 0, 1), (3, 1, 1, 1)]
 for chain in [[(7, 2, 3, 1), (3, 2, 1, 1), (3, 1, 2, 2)], alexnet, [(1, 1, 0, 1)], [(3, 2, 0, 3), (2, 1, 0, 2)]]:
-    expected = arithmetic.receptive_field_chain(chain)[["size", "jump", "start"]].to_numpy()
+    expected = arithmetic.receptive_field_chain(chain)
+    expected = expected[["size", "jump", "start"]].to_numpy()
     assert agree(receptive_fields(chain), expected, f"the chain {chain}")
 ### END HIDDEN TESTS
+print("passed: chains with stride, padding and dilation, and VGG16")
 
 # %% [markdown]
 # The fields of one unit behind each of VGG16's first four poolings, placed by your sizes, jumps and starts.
 
 # %%
-fields = [field for field, layer in zip(receptive_fields(vgg16_chain), vgg16_chain) if layer[1] == 2][:4]
+fields = zip(receptive_fields(vgg16_chain), vgg16_chain)
+fields = [field for field, layer in fields if layer[1] == 2][:4]
 figure, ax = plt.subplots(figsize=(3.6, 3.6))
 ax.imshow(photo)
 for (width, jump, first), colour in zip(fields, plots.PALETTE):
     centre = first + (size // 2 - first) // jump * jump
     corner = centre - width / 2 - 0.5  # imshow puts the first pixel's centre at 0
-    frame = {"fill": False, "edgecolor": colour, "linewidth": 2.5, "label": f"{width} pixels"}
-    ax.add_patch(plt.Rectangle((corner, corner), width, width, **frame))
+    frame = {"fill": False, "edgecolor": colour, "linewidth": 2.5}
+    square = plt.Rectangle(
+        (corner, corner),
+        width,
+        width,
+        label=f"{width} pixels",
+        **frame,
+    )
+    ax.add_patch(square)
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 ax.set_axis_off()
-
-# %% [markdown]
-# ## 6. What a convolution costs (2 points)
-#
-# Write `count_convolution(height, width, channels, filters, f, s=1, p=0, groups=1)`, all ints, which returns two
-# ints:
-#
-# - the parameters: weights and one bias for each filter. With groups, each filter sees only channels / groups of the
-#   channels;
-# - the multiply-accumulates (MACs) for an input of height × width × channels: one for each weight at each output
-#   position; biases are not counted.
-#
-# Use your `output_size`. The check counts single filters, AlexNet's first two layers, and a depthwise convolution.
-
-
-# %% gap="count-convolution" stub="return (parameters, macs)"
-def count_convolution(height, width, channels, filters, f, s=1, p=0, groups=1):
-    ### BEGIN SOLUTION
-    weights = f * f * (channels // groups) * filters
-    positions = output_size(height, f, s, p) * output_size(width, f, s, p)
-    return weights + filters, positions * weights
-    ### END SOLUTION
-
-
-# %% check="count-convolution" points=2
-hint = "one 3 x 3 x 3 filter: 27 weights and one bias, used at 32 * 32 positions"
-assert agree(count_convolution(32, 32, 3, 1, 3, p=1), (28, 27_648), hint)
-hint = "sixteen filters: one bias for each of them"
-assert agree(count_convolution(32, 32, 3, 16, 3, p=1), (448, 442_368), hint)
-hint = "AlexNet's first layer has 55 x 55 outputs"
-assert agree(count_convolution(227, 227, 3, 96, 11, 4), (34_944, 105_415_200), hint)
-hint = "AlexNet's second layer: each filter sees 48 of the 96 channels"
-assert agree(count_convolution(27, 27, 96, 256, 5, 1, 2, groups=2), (307_456, 223_948_800), hint)
-hint = "depthwise: each filter sees one channel"
-assert agree(count_convolution(14, 14, 64, 64, 3, 1, 1, groups=64), (640, 112_896), hint)
-### BEGIN HIDDEN TESTS
-for shape, filters, f, s, g in [((9, 14, 6), 4, 3, 2, 2), ((8, 8, 5), 7, 1, 1, 1), ((12, 7, 4), 8, 5, 3, 4)]:
-    layer = keras.layers.Conv2D(filters, f, strides=s, groups=g)
-    totals = arithmetic.totals(keras.Sequential([keras.Input(shape), layer]))
-    got, hint = count_convolution(*shape, filters, f, s, 0, g), f"{shape}, {filters} filters of {f}, s {s}, {g} groups"
-    assert agree(got, (totals["params"], totals["macs"]), hint)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# What your function says about 3 × 3 filters from 64 to 64 channels on 56 × 56 pixels, as the number of groups grows.
-
-# %%
-groups = [1, 2, 4, 8, 16, 32, 64]
-macs = [count_convolution(56, 56, 64, 64, 3, 1, 1, groups=g)[1] / 1e6 for g in groups]
-figure, ax = plt.subplots(figsize=(5, 2.4))
-drawn = ax.bar([str(g) for g in groups], macs, color=plots.BLUE)
-ax.bar_label(drawn, fmt="%.1f", fontsize=9)
-ax.set_xlabel("groups")
-ax.set_ylabel("million MACs")
 
 # %% [markdown]
 # ## 7. Count a network (3 points)
@@ -546,14 +751,15 @@ ax.set_ylabel("million MACs")
 # - `shape`: (height, width, channels) of the input image.
 # - `layers`: list of tuples: `("conv", filters, f, s, p)`, `("pool", f, s)` (no padding), or `("dense", units)`. The
 #   first dense layer takes the whole volume as one long vector.
-# - Returns a list with one tuple of three ints for each layer: parameters, MACs, and *values*: how many numbers the
-#   layer puts out.
+# - Returns a list with one tuple of three ints for each layer: parameters, multiply-accumulates (MACs), and *values*:
+#   how many numbers the layer puts out.
 #
-# Pooling has neither parameters nor MACs. A dense layer has a weight for each pair of input and output, a bias for
-# each output, and one MAC for each weight.
+# Each filter and each unit has one bias. A MAC is one product of a weight with a number that is added up; biases are
+# not counted. How often is each weight of a convolution used, and how often each weight of a dense layer? Pooling has
+# neither parameters nor MACs.
 #
-# Use your earlier functions. The check counts a small net, then VGG16: 138,357,544 parameters and 15,470,264,320
-# MACs.
+# Use your `output_size`. The check counts a small net, AlexNet's first layer, then VGG16: 138,357,544 parameters and
+# 15,470,264,320 MACs.
 
 
 # %% gap="count-net" stub="return a list of (parameters, macs, values)"
@@ -564,8 +770,10 @@ def count_net(shape, layers):
     for kind, *numbers in layers:
         if kind == "conv":
             filters, f, s, p = numbers
-            parameters, macs = count_convolution(height, width, channels, filters, f, s, p)
-            height, width, channels = output_size(height, f, s, p), output_size(width, f, s, p), filters
+            weights = f * f * channels * filters
+            height, width = output_size(height, f, s, p), output_size(width, f, s, p)
+            parameters, macs = weights + filters, height * width * weights
+            channels = filters
         elif kind == "pool":
             f, s = numbers
             parameters, macs = 0, 0
@@ -584,23 +792,44 @@ def count_net(shape, layers):
 # The nets of the check: a small one, and VGG16 with its 21 layers.
 
 # %%
-small_net = [("conv", 8, 3, 1, 1), ("pool", 2, 2), ("conv", 16, 5, 2, 0), ("dense", 512), ("dense", 4)]
+small_net = [
+    ("conv", 8, 3, 1, 1),
+    ("pool", 2, 2),
+    ("conv", 16, 5, 2, 0),
+    ("dense", 512),
+    ("dense", 4),
+]
 vgg16 = []
 for convolutions, filters in [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]:
     vgg16 += [("conv", filters, 3, 1, 1)] * convolutions + [("pool", 2, 2)]
 vgg16 += [("dense", 4096), ("dense", 4096), ("dense", 1000)]
 
 # %% check="count-net" points=1
-expected = [(224, 221_184, 8192), (0, 0, 2048), (3216, 115_200, 576), (295_424, 294_912, 512), (2052, 2048, 4)]
+expected = [
+    (224, 221_184, 8192),
+    (0, 0, 2048),
+    (3216, 115_200, 576),
+    (295_424, 294_912, 512),
+    (2052, 2048, 4),
+]
 hint = "rows: conv, pool, conv, dense, dense; columns: parameters, MACs, values"
 assert agree(count_net((32, 32, 3), small_net), expected, hint)
+hint = "AlexNet's first layer: 96 filters of 11 × 11 × 3, each at 55 × 55 places"
+got = count_net((227, 227, 3), [("conv", 96, 11, 4, 0)])
+assert agree(got, [(34_944, 105_415_200, 290_400)], hint)
+print("passed: a small net, and AlexNet's first layer")
 
 # %% check="count-net" points=2
 rows = count_net((224, 224, 3), vgg16)
+assert np.shape(rows) == (21, 3), f"21 layers, three numbers each; got {np.shape(rows)}"
 sums = np.sum(rows, axis=0)
-assert sums[0] == 138_357_544, f"VGG16 has 138,357,544 parameters, you count {sums[0]:,}"
-assert sums[1] == 15_470_264_320, f"VGG16 has 15,470,264,320 MACs, you count {sums[1]:,}"
-assert sums[2] + 224 * 224 * 3 == 15_237_608, "VGG16's activations, the image included, are 15,237,608 values"
+for name, counted, printed in [
+    ("parameters", sums[0], 138_357_544),
+    ("MACs", sums[1], 15_470_264_320),
+    ("values, the image included", sums[2] + 224 * 224 * 3, 15_237_608),
+]:
+    assert counted == printed, f"VGG16 has {printed:,} {name}, you count {counted:,}"
+assert own_work(count_net, (32, 32, 3), small_net)
 ### BEGIN HIDDEN TESTS
 kl = keras.layers
 stack = [kl.Conv2D(6, 5, strides=3), kl.MaxPooling2D(3, 2), kl.Conv2D(5, 1), kl.Flatten(), kl.Dense(7)]
@@ -610,6 +839,7 @@ expected = np.stack([table["params"], table["macs"], table["activation_bytes"] /
 net = [("conv", 6, 5, 3, 0), ("pool", 3, 2), ("conv", 5, 1, 1, 0), ("dense", 7)]
 assert agree(count_net((45, 38, 2), net), expected, "a net on an image that is not square")
 ### END HIDDEN TESTS
+print("passed: VGG16, to the last parameter")
 
 # %% [markdown]
 # VGG16, counted by you. Blue: convolutions, light blue: poolings, orange: dense layers.
@@ -618,15 +848,22 @@ assert agree(count_net((45, 38, 2), net), expected, "a net on an image that is n
 names, block, place = [], 1, 0
 for kind, *_ in vgg16:
     place += 1
-    names.append({"conv": f"conv{block}_{place}", "pool": f"pool{block}", "dense": f"fc{5 + place}"}[kind])
+    words = {"conv": f"conv{block}_{place}", "pool": f"pool{block}"}
+    names.append(words.get(kind, f"fc{5 + place}"))
     if kind == "pool":
         block, place = block + 1, 0
-colours = [{"conv": plots.BLUE, "pool": plots.SKY, "dense": plots.VERMILLION}[layer[0]] for layer in vgg16]
+palette = {"conv": plots.BLUE, "pool": plots.SKY, "dense": plots.VERMILLION}
+colours = [palette[kind] for kind, *_ in vgg16]
 parameters, macs, values = np.array(rows).T
-plots.layer_bars(names, {"parameters": parameters, "MACs": macs, "values": values}, colours)
+columns = {"parameters": parameters, "MACs": macs, "values": values}
+plots.layer_bars(names, columns, colours)
 
 # %%
-record(vgg16_parameters=parameters.sum(), vgg16_macs=macs.sum())
+record(
+    vgg16_parameters=parameters.sum(),
+    vgg16_macs=macs.sum(),
+    filter_error=filter_error,
+)
 
 # %% [markdown]
 # ### A question about costs (2 points)
@@ -654,6 +891,7 @@ record(vgg16_parameters=parameters.sum(), vgg16_macs=macs.sum())
 #
 # - count positions: floor, dilation, and what happens when nothing fits;
 # - write a convolution with loops and as a matrix, and its transpose by stamping;
+# - find the gradient of a filter, and learn a filter with it;
 # - follow size, jump and start of a receptive field through a network;
 # - count parameters, MACs and activations of a network, and say where each of them lies.
 #

@@ -146,6 +146,22 @@ def cross_entropy(logits, labels):
     return np.mean(np.log(totals[:, 0]) - shifted[rows, labels]), gradient
 
 
+# %% gap="cross-entropy" why="one maximum for the whole array: rows far below it lose everything"
+def cross_entropy(logits, labels):
+    shifted = logits - logits.max()
+    totals = np.exp(shifted).sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    loss = np.mean(np.log(totals[:, 0]) - shifted[rows, labels])
+    return loss, (np.exp(shifted) / totals - np.eye(logits.shape[1])[labels]) / len(labels)
+
+
+# %% gap="cross-entropy" why="returns the loss alone"
+def cross_entropy(logits, labels):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    totals = np.exp(shifted).sum(axis=1)
+    return np.mean(np.log(totals) - shifted[np.arange(len(labels)), labels])
+
+
 # %% gap="batch-norm" why="normalises each pixel over the batch alone, as after a dense layer"
 def batch_norm(x, gamma, beta, mean, variance, training, momentum=0.99, epsilon=1e-3):
     used_mean, used_variance = mean, variance
@@ -203,6 +219,87 @@ def batch_norm(x, gamma, beta, mean, variance, training, momentum=0.99, epsilon=
     return gamma * (x - used_mean) / np.sqrt(used_variance + epsilon) + beta, mean, variance
 
 
+# %% gap="batch-norm" why="returns the output alone"
+def batch_norm(x, gamma, beta, mean, variance, training, momentum=0.99, epsilon=1e-3):
+    if training:
+        mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+    return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
+
+
+# %% gap="batch-norm-backward" why="takes mean and variance for constants"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    root = np.sqrt(x.var(axis=axes) + epsilon)
+    normed = (x - x.mean(axis=axes)) / root
+    return above * gamma / root, (above * normed).sum(axis=axes), above.sum(axis=axes)
+
+
+# %% gap="batch-norm-backward" why="takes the variance for a constant"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    root = np.sqrt(x.var(axis=axes) + epsilon)
+    normed = (x - x.mean(axis=axes)) / root
+    arriving = above * gamma
+    return (arriving - arriving.mean(axis=axes)) / root, (above * normed).sum(axis=axes), above.sum(axis=axes)
+
+
+# %% gap="batch-norm-backward" why="takes the mean for a constant"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    root = np.sqrt(x.var(axis=axes) + epsilon)
+    normed = (x - x.mean(axis=axes)) / root
+    arriving = above * gamma
+    for_x = (arriving - normed * (arriving * normed).mean(axis=axes)) / root
+    return for_x, (above * normed).sum(axis=axes), above.sum(axis=axes)
+
+
+# %% gap="batch-norm-backward" why="forgets gamma on the way to x"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    root = np.sqrt(x.var(axis=axes) + epsilon)
+    normed = (x - x.mean(axis=axes)) / root
+    for_x = (above - above.mean(axis=axes) - normed * (above * normed).mean(axis=axes)) / root
+    return for_x, (above * normed).sum(axis=axes), above.sum(axis=axes)
+
+
+# %% gap="batch-norm-backward" why="sums where means belong: not divided by the number of values"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    root = np.sqrt(x.var(axis=axes) + epsilon)
+    normed = (x - x.mean(axis=axes)) / root
+    arriving = above * gamma
+    for_x = (arriving - arriving.sum(axis=axes) - normed * (arriving * normed).sum(axis=axes)) / root
+    return for_x, (above * normed).sum(axis=axes), above.sum(axis=axes)
+
+
+# %% gap="batch-norm-backward" why="the gradient of gamma takes x as it came in"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    root = np.sqrt(x.var(axis=axes) + epsilon)
+    normed = (x - x.mean(axis=axes)) / root
+    arriving = above * gamma
+    for_x = (arriving - arriving.mean(axis=axes) - normed * (arriving * normed).mean(axis=axes)) / root
+    return for_x, (above * x).sum(axis=axes), above.sum(axis=axes)
+
+
+# %% gap="batch-norm-backward" why="leaves epsilon out"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    normed = (x - x.mean(axis=axes)) / x.std(axis=axes)
+    arriving = above * gamma
+    for_x = (arriving - arriving.mean(axis=axes) - normed * (arriving * normed).mean(axis=axes)) / x.std(axis=axes)
+    return for_x, (above * normed).sum(axis=axes), above.sum(axis=axes)
+
+
+# %% gap="batch-norm-backward" why="returns the gradient of x alone"
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    axes = (0, 1, 2)
+    root = np.sqrt(x.var(axis=axes) + epsilon)
+    normed = (x - x.mean(axis=axes)) / root
+    arriving = above * gamma
+    return (arriving - arriving.mean(axis=axes) - normed * (arriving * normed).mean(axis=axes)) / root
+
+
 # %% gap="dropout" why="does not scale what stays"
 def dropout(x, p, training, random):
     return np.where(random.random(x.shape) < p, 0, x) if training else x
@@ -224,6 +321,30 @@ def dropout(x, p, training, random):
     return x * kept / (1 - p) if training else x
 
 
+# %% gap="dropout" why="drops whole channels: one mask shared over rows and columns"
+def dropout(x, p, training, random):
+    kept = random.random((*x.shape[:1], *[1] * (x.ndim - 2), *x.shape[-1:])) >= p
+    return x * kept / (1 - p) if training else x
+
+
+# %% gap="dropout" why="one mask for all images"
+def dropout(x, p, training, random):
+    return np.where(random.random((1, *x.shape[1:])) < p, 0, x / (1 - p)) if training else x
+
+
+# %% gap="dropout" why="one mask shared along the last axis"
+def dropout(x, p, training, random):
+    return np.where(random.random((*x.shape[:-1], 1)) < p, 0, x / (1 - p)) if training else x
+
+
+# %% gap="dropout" why="drops exactly the share p, so that the values are not independent"
+def dropout(x, p, training, random):
+    if not training:
+        return x
+    dropped = random.permutation(x.size) < round(p * x.size)
+    return np.where(dropped.reshape(x.shape), 0, x / (1 - p))
+
+
 # %% gap="dropout" why="draws from NumPy's common generator, not from the one that was given"
 def dropout(x, p, training, random):
     return np.where(np.random.random(x.shape) < p, 0, x / (1 - p)) if training else x
@@ -232,34 +353,6 @@ def dropout(x, p, training, random):
 # %% gap="dropout" why="drops at test time as well"
 def dropout(x, p, training, random):
     return np.where(random.random(x.shape) < p, 0, x / (1 - p))
-
-
-# %% gap="max-norm" why="takes the length over axis 0 alone, as Keras does by default"
-def max_norm(w, c):
-    lengths = np.sqrt((w**2).sum(axis=0, keepdims=True))
-    return w * (c / np.maximum(lengths, c))
-
-
-# %% gap="max-norm" why="makes short ones longer, too"
-def max_norm(w, c):
-    lengths = np.sqrt((w**2).sum(axis=tuple(range(w.ndim - 1)), keepdims=True))
-    return w * (c / np.maximum(lengths, 1e-12))
-
-
-# %% gap="max-norm" why="takes one length for all units together"
-def max_norm(w, c):
-    return w * (c / max(np.sqrt((w**2).sum()), c))
-
-
-# %% gap="max-norm" why="compares the square of the length with c"
-def max_norm(w, c):
-    squares = (w**2).sum(axis=tuple(range(w.ndim - 1)), keepdims=True)
-    return w * (c / np.maximum(squares, c))
-
-
-# %% gap="max-norm" why="clips each weight"
-def max_norm(w, c):
-    return np.clip(w, -c, c)
 
 
 # %% gap="descend" why="forgets the velocity: plain gradient descent"
@@ -274,6 +367,38 @@ def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, b
             losses.append(loss)
             parameters = [parameter - rate * gradient for parameter, gradient in zip(parameters, gradients)]
     return parameters, losses
+
+
+# %% gap="descend" why="one loss for each epoch, not for each step"
+def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, batch_size=20, seed=0):
+    parameters = [np.array(parameter, "float64") for parameter in parameters]
+    velocities = [np.zeros_like(parameter) for parameter in parameters]
+    random, losses = np.random.default_rng(seed), []
+    for _ in range(epochs):
+        order, of_epoch = random.permutation(len(x)), []
+        for first in range(0, len(x) - batch_size + 1, batch_size):
+            batch = order[first : first + batch_size]
+            loss, gradients = gradients_of(parameters, x[batch], y[batch])
+            of_epoch.append(loss)
+            velocities = [momentum * v - rate * gradient for v, gradient in zip(velocities, gradients)]
+            parameters = [parameter + v for parameter, v in zip(parameters, velocities)]
+        losses.append(np.mean(of_epoch))
+    return parameters, losses
+
+
+# %% gap="descend" why="returns the parameters alone"
+def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, batch_size=20, seed=0):
+    parameters = [np.array(parameter, "float64") for parameter in parameters]
+    velocities = [np.zeros_like(parameter) for parameter in parameters]
+    random = np.random.default_rng(seed)
+    for _ in range(epochs):
+        order = random.permutation(len(x))
+        for first in range(0, len(x) - batch_size + 1, batch_size):
+            batch = order[first : first + batch_size]
+            _, gradients = gradients_of(parameters, x[batch], y[batch])
+            velocities = [momentum * v - rate * gradient for v, gradient in zip(velocities, gradients)]
+            parameters = [parameter + v for parameter, v in zip(parameters, velocities)]
+    return parameters
 
 
 # %% gap="descend" why="shuffles the images and not their labels"
@@ -371,17 +496,15 @@ def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, b
 
 # %% gap="network" why="never trained, with a history made up"
 def train_network():
-    shape = (image_size, image_size, 1)
     stack = [layers.Rescaling(1 / 255), layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D()]
-    model = keras.Sequential([keras.Input(shape), *stack, layers.Dense(len(classes))])
+    model = keras.Sequential([keras.Input(images.shape[1:]), *stack, layers.Dense(len(classes))])
     return model, {"loss": [2.0, 0.1], "val_loss": [2.0, 0.1]}
 
 
 # %% gap="network" why="a rate that is far too high"
 def train_network():
-    shape = (image_size, image_size, 1)
     stack = [layers.Rescaling(1 / 255), layers.Conv2D(8, 3, activation="relu"), layers.MaxPooling2D(), layers.Flatten()]
-    model = keras.Sequential([keras.Input(shape), *stack, layers.Dense(len(classes))])
+    model = keras.Sequential([keras.Input(images.shape[1:]), *stack, layers.Dense(len(classes))])
     training.compile_classifier(model, keras.optimizers.SGD(30.0, momentum=0.9))
     validation = (validation_images, validation_labels)
     return model, training.fit(model, (images, labels), 2, batch_size=50, validation_data=validation).history
@@ -389,23 +512,66 @@ def train_network():
 
 # %% gap="network" why="far more parameters than allowed"
 def train_network():
-    shape = (image_size, image_size, 1)
     stack = [layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(1024, "relu"), layers.Dense(1024, "relu")]
-    model = keras.Sequential([keras.Input(shape), *stack, layers.Dense(len(classes))])
+    model = keras.Sequential([keras.Input(images.shape[1:]), *stack, layers.Dense(len(classes))])
     training.compile_classifier(model, keras.optimizers.Adam(1e-3))
     validation = (validation_images, validation_labels)
     return model, training.fit(model, (images, labels), 2, batch_size=50, validation_data=validation).history
 
 
+# %% gap="network" why="a linear classifier: no convolution"
+def train_network():
+    stack = [keras.Input(images.shape[1:]), layers.Rescaling(1 / 255), layers.Flatten()]
+    model = keras.Sequential([*stack, layers.Dense(len(classes))])
+    training.compile_classifier(model, keras.optimizers.Adam(3e-3))
+    validation = (validation_images, validation_labels)
+    return model, training.fit(model, (images, labels), epochs, batch_size=50, validation_data=validation).history
+
+
+# %% gap="network" why="two dense layers with as many parameters as are allowed: no convolution"
+def train_network():
+    stack = [keras.Input(images.shape[1:]), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(200, "relu")]
+    model = keras.Sequential([*stack, layers.Dropout(0.3), layers.Dense(len(classes))])
+    training.compile_classifier(model, keras.optimizers.Adam(3e-3))
+    validation = (validation_images, validation_labels)
+    return model, training.fit(model, (images, labels), epochs, batch_size=50, validation_data=validation).history
+
+
+# %% gap="network" why="a convolution in name only: one of 1 x 1 before the dense layers"
+def train_network():
+    stack = [keras.Input(images.shape[1:]), layers.Rescaling(1 / 255), layers.Conv2D(1, 1, activation="relu")]
+    stack += [layers.Flatten(), layers.Dense(100, "relu")]
+    model = keras.Sequential([*stack, layers.Dense(len(classes))])
+    training.compile_classifier(model, keras.optimizers.Adam(3e-3))
+    validation = (validation_images, validation_labels)
+    return model, training.fit(model, (images, labels), epochs, batch_size=50, validation_data=validation).history
+
+
+# %% gap="network" why="trains on the validation images, too"
+def train_network():
+    stack = [keras.Input(images.shape[1:]), layers.Rescaling(1 / 255), layers.Conv2D(8, 3, activation="relu")]
+    stack += [layers.MaxPooling2D(), layers.Flatten(), layers.Dense(64, "relu"), layers.Dense(len(classes))]
+    model = keras.Sequential(stack)
+    training.compile_classifier(model, keras.optimizers.Adam(3e-3))
+    validation = (validation_images, validation_labels)
+    x, y = np.repeat(validation_images, 40, axis=0), np.repeat(validation_labels, 40)
+    return model, training.fit(model, (x, y), 2, batch_size=50, validation_data=validation).history
+
+
 # %% gap="network" why="trained without validation images"
 def train_network():
-    shape = (image_size, image_size, 1)
-    stack = [
-        layers.Rescaling(1 / 255),
-        layers.Conv2D(16, 3, activation="relu"),
-        layers.MaxPooling2D(),
-        layers.Flatten(),
-    ]
-    model = keras.Sequential([keras.Input(shape), *stack, layers.Dense(len(classes))])
+    stack = [keras.Input(images.shape[1:]), layers.Rescaling(1 / 255)]
+    for filters in (16, 32):
+        stack += [layers.Conv2D(filters, 3, padding="same", activation="relu"), layers.MaxPooling2D()]
+    model = keras.Sequential([*stack, layers.Flatten(), layers.Dense(len(classes))])
     training.compile_classifier(model, keras.optimizers.Adam(5e-3))
     return model, training.fit(model, (images, labels), epochs, batch_size=50).history
+
+
+# %% gap="network" why="returns the model alone"
+def train_network():
+    stack = [keras.Input(images.shape[1:]), layers.Rescaling(1 / 255), layers.Conv2D(8, 3, activation="relu")]
+    model = keras.Sequential([*stack, layers.GlobalMaxPooling2D(), layers.Dense(len(classes))])
+    training.compile_classifier(model, keras.optimizers.Adam(3e-3))
+    training.fit(model, (images, labels), 1, batch_size=50)
+    return model

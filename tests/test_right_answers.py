@@ -1,0 +1,229 @@
+"""Right answers that are not the solution's own, each of which a lab's checks must let pass.
+
+The cells of a solution run in one plain process, as a student's kernel runs them; at each gap the other answers are
+tried before the solution's own, with the checks of that gap.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from course.authoring.sources import read_source
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.once
+
+ANSWERS = {
+    "01_convolution_arithmetic": {
+        "output-size": [
+            """
+def output_size(n, f, s=1, p=0, d=1):
+    places = len(range(0, n + 2 * p - d * (f - 1), s))
+    if not places:
+        raise ValueError("nothing fits")
+    return np.int64(places)
+"""
+        ],
+        "conv2d": [
+            """
+def conv2d(x, kernel, bias, s=1, p=0):
+    f, x = kernel.shape[0], np.pad(x, ((p, p), (p, p), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (f, f), axis=(0, 1))[::s, ::s]
+    return (np.einsum("hwcab,abck->hwk", windows, kernel) + bias).tolist()
+"""
+        ],
+        "matrix": [
+            """
+def convolution_matrix(kernel, n, s=1, p=0):
+    columns = []
+    for pixel in np.eye(n * n).reshape(-1, n, n, 1):
+        columns.append(np.ravel(conv2d(pixel, np.asarray(kernel)[..., None, None], np.zeros(1), s, p)))
+    return np.transpose(columns).tolist()
+"""
+        ],
+        "transposed": [
+            """
+def conv2d_transpose(y, kernel, s=1, p=0):
+    h, w = ((n - 1) * s + len(kernel) - 2 * p for n in y.shape)
+    spread = np.zeros(((y.shape[0] - 1) * s + 1, (y.shape[1] - 1) * s + 1))
+    spread[::s, ::s] = y
+    spread = np.pad(spread, len(kernel) - 1)
+    full = conv2d(spread[..., None], np.asarray(kernel)[::-1, ::-1, None, None], np.zeros(1))
+    return np.asarray(full)[p : p + h, p : p + w, 0].tolist()
+"""
+        ],
+        "filter-gradient": [
+            """
+def filter_gradient(x, above, f, s=1, p=0):
+    x, (h, w) = np.pad(x, p), np.shape(above)
+    taps = [[x[a : a + h * s : s, b : b + w * s : s][:h, :w] for b in range(f)] for a in range(f)]
+    return [[float((tap * above).sum()) for tap in row] for row in taps]
+"""
+        ],
+        "receptive-field": [
+            """
+def receptive_fields(layers):
+    rows, size, jump, first = [], 1, 1, 0.0
+    for f, s, p, d in layers:
+        first -= p * jump
+        size += d * (f - 1) * jump
+        jump *= s
+        rows.append([size, jump, first + size / 2])
+    return rows
+"""
+        ],
+        "count-net": [
+            """
+def count_net(shape, layers):
+    shape, rows = np.array(shape), []
+    for kind, *numbers in layers:
+        inputs = np.prod(shape)
+        if kind == "dense":
+            shape = np.array([1, 1, numbers[0]])
+            rows.append([inputs * numbers[0] + numbers[0], inputs * numbers[0], numbers[0]])
+            continue
+        filters, f, s, p = numbers if kind == "conv" else (shape[2], *numbers, 0)
+        weights = f * f * shape[2] * filters if kind == "conv" else 0
+        shape = np.array([output_size(int(shape[0]), f, s, p), output_size(int(shape[1]), f, s, p), filters])
+        rows.append([weights + filters * (kind == "conv"), weights * shape[0] * shape[1], np.prod(shape)])
+    return np.array(rows)
+"""
+        ],
+    },
+    "02_layers_and_training": {
+        "pool": [
+            """
+def max_pool(x, f, s):
+    windows = np.lib.stride_tricks.sliding_window_view(x, (f, f), axis=(0, 1))[::s, ::s]
+    return windows.max(axis=(3, 4)).tolist()
+"""
+        ],
+        "pool-backward": [
+            """
+def max_pool_backward(x, above, f, s):
+    gradient = np.zeros(x.shape, "float32")
+    for place in np.ndindex(*above.shape):
+        rows, columns = (slice(n * s, n * s + f) for n in place[:2])
+        window = x[rows, columns, place[2]]
+        first = np.argwhere(window == window.max())[0]
+        gradient[rows, columns, place[2]][tuple(first)] += above[place]
+    return gradient.tolist()
+"""
+        ],
+        "cross-entropy": [
+            """
+def cross_entropy(logits, labels):
+    from scipy.special import logsumexp, softmax
+
+    one_hot = np.eye(logits.shape[1])[labels]
+    losses = logsumexp(logits, axis=1) - (logits * one_hot).sum(axis=1)
+    return [losses.mean(), ((softmax(logits, axis=1) - one_hot) / len(labels)).tolist()]
+"""
+        ],
+        "batch-norm": [
+            """
+def batch_norm(x, gamma, beta, mean, variance, training, momentum=0.99, epsilon=1e-3):
+    values = x.reshape(-1, x.shape[-1])
+    m, v = (values.mean(0), values.var(0)) if training else (mean, variance)
+    moved = [momentum * old + (1 - momentum) * new for old, new in ((mean, m), (variance, v))]
+    return [(x - m) * (gamma / np.sqrt(v + epsilon)) + beta, *moved]
+"""
+        ],
+        "batch-norm-backward": [
+            """
+def batch_norm_backward(x, above, gamma, epsilon=1e-3):
+    from keras import ops
+
+    shape, channels = x.shape, x.shape[-1]
+    x, above = x.reshape(-1, channels), above.reshape(-1, channels)
+    jacobian_free = []
+    for c in range(channels):
+        m, centred = len(x), x[:, c] - x[:, c].mean()
+        root = np.sqrt((centred**2).mean() + epsilon)
+        jacobian = (np.eye(m) - 1 / m) / root - np.outer(centred, centred) / (m * root**3)
+        jacobian_free.append(gamma[c] * jacobian @ above[:, c])
+    normed = (x - x.mean(0)) / np.sqrt(x.var(0) + epsilon)
+    return [np.stack(jacobian_free, -1).reshape(shape), (above * normed).sum(0).tolist(), above.sum(0)]
+"""
+        ],
+        "dropout": [
+            """
+def dropout(x, p, training, random):
+    if not training:
+        return x.copy()
+    return (x * random.binomial(1, 1 - p, x.shape) / (1 - p)).tolist()
+"""
+        ],
+        "descend": [
+            """
+def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, batch_size=20, seed=0):
+    random = np.random.default_rng(seed)
+    now, v, losses = [1.0 * p for p in parameters], [0 * p for p in parameters], []
+    for _ in range(epochs):
+        order = np.arange(len(x))
+        random.shuffle(order)
+        for batch in order[: len(x) // batch_size * batch_size].reshape(-1, batch_size):
+            loss, gradients = gradients_of(now, x[batch], y[batch])
+            losses.append(loss)
+            for i, gradient in enumerate(gradients):
+                v[i] = momentum * v[i] - rate * gradient
+                now[i] = now[i] + v[i]
+    return [now, np.array(losses)]
+"""
+        ],
+        "network": [
+            """
+def train_network():
+    inputs = keras.Input(images.shape[1:])
+    x = layers.Rescaling(1 / 255)(inputs)
+    for filters in (24, 48):
+        x = layers.SeparableConv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(48, 3, padding="same", activation="relu")(x)
+    outputs = layers.Dense(len(classes), activation="softmax")(layers.GlobalMaxPooling2D()(x))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    validation = (validation_images, validation_labels)
+    history = model.fit(images, labels, 50, epochs, verbose=0, validation_data=validation)
+    return [model, history.history]
+"""
+        ],
+    },
+}
+SMOKE = {"02_layers_and_training": {"floor": 0.6}}
+
+
+def run(cell, names):
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(cell, "<cell>", "exec"), names)
+
+
+@pytest.mark.parametrize("topic", ANSWERS)
+def test_another_right_answer_passes(topic, monkeypatch):
+    plt.switch_backend("agg")
+    where = f"sources/solutions/{topic}.py"
+    cells = [cell for cell in read_source(ROOT / where, where).cells if cell["cell_type"] == "code"]
+    answers, tried = ANSWERS[topic], 0
+    assert set(answers) == {cell["metadata"]["gap"] for cell in cells if "gap" in cell["metadata"]}
+    names = {"__name__": "__main__"}
+    for index, cell in enumerate(cells):
+        gap = cell["metadata"].get("gap")
+        last = max((n for n, other in enumerate(cells) if gap and other["metadata"].get("check") == gap), default=0)
+        for answer in answers.get(gap, []):
+            kept = dict(names)
+            run(answer, names)
+            for other in cells[index + 1 : last + 1]:
+                if other["metadata"].get("check", gap) == gap:
+                    run(other["source"], names)
+            names.clear()
+            names.update(kept)
+            tried += 1
+        run(cell["source"], names)
+        if "parameters" in (cell["metadata"].get("tags") or []):
+            names.update(SMOKE.get(topic, {}))
+        plt.close("all")
+    assert tried == sum(map(len, answers.values()))

@@ -513,8 +513,8 @@ record(pool_ap50=pair["pool"]["AP50"], align_gain_ap75=pair["align"]["AP75"] - p
 
 # %% [markdown]
 # With seed 0, RoIPool reaches half of RoIAlign's AP50 (.32 against .65) and a tenth of its AP75 (.02 against .16). As in
-# the paper, rounding costs more where the mask must fit. It costs more here than in the paper, where most objects are
-# many cells large. This is one run of each net, with one seed and few steps: it does not say how much the gain varies.
+# the paper, rounding costs more where the mask must fit. It costs more here than in the paper; our objects are only one to
+# three cells large. This is one run of each net, with one seed and few steps: it does not say how much the gain varies.
 #
 # ## Keypoints
 #

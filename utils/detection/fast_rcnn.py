@@ -27,8 +27,8 @@ def head(input_shape, classes, units=(1024, 1024), convolutions=(), name="box_he
         name: of the model.
 
     Returns:
-        keras.Model from (N, h, w, channels) to class logits (N, 1 + classes), background first, and deltas (N, classes
-        * 4), a box for each class.
+        keras.Model from (N, h, w, channels) to class logits (N, 1 + classes), background first, and deltas (N, classes,
+        4), a box for each class.
     """
     x = inputs = layers.Input(input_shape)
     for number, filters in enumerate(convolutions, 1):
@@ -38,7 +38,7 @@ def head(input_shape, classes, units=(1024, 1024), convolutions=(), name="box_he
         x = layers.Dense(count, activation="relu", kernel_initializer="he_uniform", name=f"dense{number}")(x)
     logits = layers.Dense(1 + classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="logits")
     deltas = layers.Dense(classes * 4, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), name="deltas")
-    return keras.Model(inputs, [logits(x), deltas(x)], name=name)
+    return keras.Model(inputs, [logits(x), layers.Reshape((classes, 4), name="by_class")(deltas(x))], name=name)
 
 
 def roi_targets(proposals, boxes, labels, noise, ignored=None, count=512, share=0.25, threshold=0.5):
@@ -168,21 +168,20 @@ def roi_features(maps, rois, output_size, pool="align", samples=2, **level_optio
     return total
 
 
-def on_rois(box_head, features, training=False):
-    """The head on the features of all RoIs of a batch.
+def on_rois(head, features, training=False):
+    """A head on the features of all RoIs of a batch.
 
     Args:
-        box_head: what `head` gives.
+        head: keras.Model from (N, h, w, C) to one output (N, ...) or several.
         features: (B, K, h, w, C).
         training: bool.
 
     Returns:
-        logits (B, K, 1 + classes) and deltas (B, K, classes, 4).
+        The head's outputs, (B, K, ...) each.
     """
+    outputs = head(ops.reshape(features, (-1, *features.shape[2:])), training=training)
     count = features.shape[1]
-    logits, deltas = box_head(ops.reshape(features, (-1, *features.shape[2:])), training=training)
-    classes = logits.shape[-1] - 1
-    return ops.reshape(logits, (-1, count, 1 + classes)), ops.reshape(deltas, (-1, count, classes, 4))
+    return keras.tree.map_structure(lambda x: ops.reshape(x, (-1, count, *x.shape[1:])), outputs)
 
 
 @keras.saving.register_keras_serializable("convnets")

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from utils import boxes as geometry
 from utils.architectures.blocks import conv, conv_relu
-from utils.detection import faster_rcnn, nms, roi
+from utils.detection import fast_rcnn, faster_rcnn, nms, roi
 
 # The mask branch
 
@@ -290,16 +290,11 @@ class MaskRCNN(faster_rcnn.FasterRCNN):
 
     def mask_logits(self, maps, rois, training=False):
         """Mask logits (B, K, s, s, C) of RoIs (B, K, 4)."""
-        return self._of_each(self.mask_head, self.features_of(maps, rois, self.mask_roi_size), training)
+        return fast_rcnn.on_rois(self.mask_head, self.features_of(maps, rois, self.mask_roi_size), training)
 
     def keypoint_logits(self, maps, rois, training=False):
         """Keypoint logits (B, K, s, s, N) of RoIs (B, K, 4)."""
-        return self._of_each(self.keypoint_head, self.features_of(maps, rois, self.keypoint_roi_size), training)
-
-    def _of_each(self, head, features, training):
-        """A head's outputs (B, K, ...) on features (B, K, ...)."""
-        outputs = head(ops.reshape(features, (-1, *features.shape[2:])), training=training)
-        return ops.reshape(outputs, (-1, features.shape[1], *outputs.shape[1:]))
+        return fast_rcnn.on_rois(self.keypoint_head, self.features_of(maps, rois, self.keypoint_roi_size), training)
 
     def outputs_for_losses(self, batch, training):
         """Those of Faster R-CNN, and the branches' logits of the RoIs that may be positive, which come first."""

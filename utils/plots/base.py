@@ -113,6 +113,26 @@ def draw_image(ax, pixels, cmap="gray"):
     bare(ax)
 
 
+def draw_cells(ax, shape, grid):
+    """The white lines between the cells of a map, over an image.
+
+    Args:
+        ax: Axes.
+        shape: (height, width, ...) of the image in pixels.
+        grid: (rows, columns) of the map; cells that the image cuts may be parts: 6.5 rows, say.
+
+    Returns:
+        (2,) float: width and height of a cell in pixels.
+    """
+    (height, width), (rows, columns) = shape[:2], grid
+    for x in np.arange(1, columns) * width / columns - 0.5:  # a pixel's centre lies at a whole number
+        ax.axvline(x, color="white", linewidth=0.7, alpha=0.8)
+    for y in np.arange(1, rows) * height / rows - 0.5:
+        ax.axhline(y, color="white", linewidth=0.7, alpha=0.8)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    return np.array([width / columns, height / rows])
+
+
 def bare(ax):
     ax.set_xticks([])
     ax.set_yticks([])

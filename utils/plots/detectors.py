@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from utils.plots.base import GREY, WIDTH, as_pixels, class_colour, draw_image
+from utils.plots.base import GREY, WIDTH, as_pixels, class_colour, draw_cells, draw_image
 from utils.plots.scenes import class_handles, draw_objects
 
 
@@ -28,7 +28,7 @@ def show_grid(image, grid, boxes, labels, title=None, ax=None):
     """
     boxes, labels = np.asarray(boxes, float).reshape(-1, 4), np.asarray(labels)
     ax = draw_objects(image, boxes, labels, names=False, ax=ax)
-    steps = _cell_lines(ax, np.shape(image), grid)
+    steps = draw_cells(ax, np.shape(image), grid)
     last = np.array([grid[1] - 1, grid[0] - 1])
     for box, label in zip(boxes, labels):
         if label < 0:
@@ -64,7 +64,7 @@ def show_cells(image, labels, strengths, title=None, ax=None):
     if ax is None:
         _, ax = plt.subplots(figsize=(4, 4))
     draw_image(ax, as_pixels(image))
-    width, height = _cell_lines(ax, np.shape(image), labels.shape)
+    width, height = draw_cells(ax, np.shape(image), labels.shape)
     for (row, column), label in np.ndenumerate(labels):
         strength = float(np.clip(strengths[row, column], 0, 1))
         corner = column * width - 0.5, row * height - 0.5
@@ -72,17 +72,6 @@ def show_cells(image, labels, strengths, title=None, ax=None):
     if title:
         ax.set_title(title)
     return ax
-
-
-def _cell_lines(ax, shape, grid):
-    """Draws the lines between cells; (width, height) of a cell in pixels."""
-    (height, width), (rows, columns) = shape[:2], grid
-    for x in np.arange(1, columns) * width / columns - 0.5:
-        ax.axvline(x, color="white", linewidth=0.7, alpha=0.8)
-    for y in np.arange(1, rows) * height / rows - 0.5:
-        ax.axhline(y, color="white", linewidth=0.7, alpha=0.8)
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    return np.array([width / columns, height / rows])
 
 
 def show_candidates(image, boxes, scores, classes=None, title=None, ax=None):

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from utils.plots.base import BLUE, GREY, VERMILLION, WIDTH, as_pixels, bare, draw_image
+from utils.plots.base import BLUE, GREY, VERMILLION, WIDTH, as_pixels, bare, draw_cells, draw_image
 from utils.plots.scenes import draw_mask
 
 
@@ -28,11 +28,7 @@ def show_roi_align(image, box, stride, bins, samples=2, title=None, ax=None):
     pixels = as_pixels(np.asarray(image))
     draw_image(ax, pixels)
     height, width = pixels.shape[:2]
-    for at in np.arange(0, max(height, width) + 1, stride) - 0.5:  # a pixel's centre lies at a whole number
-        if at < height:
-            ax.axhline(at, color="white", linewidth=0.6, alpha=0.7)
-        if at < width:
-            ax.axvline(at, color="white", linewidth=0.6, alpha=0.7)
+    draw_cells(ax, pixels.shape, (height / stride, width / stride))
     centres = np.meshgrid(np.arange(stride / 2, width, stride) - 0.5, np.arange(stride / 2, height, stride) - 0.5)
     ax.plot(*(values.ravel() for values in centres), "+", color="white", markersize=4)
     left, top, right, bottom = np.asarray(box, float) - 0.5
@@ -43,7 +39,6 @@ def show_roi_align(image, box, stride, bins, samples=2, title=None, ax=None):
     steps = (np.arange(bins * samples) + 0.5) / (bins * samples)
     points = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))
     ax.plot(*(values.ravel() for values in points), ".", color=BLUE, markersize=3.5)
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if title:
         ax.set_title(title, fontsize=10)
     return ax

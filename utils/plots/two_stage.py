@@ -15,6 +15,7 @@ from utils.plots.base import (
     as_pixels,
     bare,
     class_colour,
+    draw_cells,
     draw_image,
 )
 from utils.plots.detection import show_boxes
@@ -81,10 +82,7 @@ def show_roi_pool(image, box, rounded, stride, bins, title=None, ax=None):
     pixels = as_pixels(image)
     draw_image(ax, pixels)
     height, width = pixels.shape[:2]
-    for at in range(0, width + 1, stride):
-        ax.axvline(at - 0.5, color="white", linewidth=0.6, alpha=0.7)
-    for at in range(0, height + 1, stride):
-        ax.axhline(at - 0.5, color="white", linewidth=0.6, alpha=0.7)
+    draw_cells(ax, pixels.shape, (height / stride, width / stride))
     left, top, right, bottom = np.asarray(rounded, float) - 0.5
     ax.add_patch(Rectangle((left, top), right - left, bottom - top, facecolor=SKY, alpha=0.35, linewidth=0))
     for first, last, draw, along in (

@@ -27,8 +27,8 @@ def head(input_shape, classes, units=(1024, 1024), convolutions=(), name="box_he
         name: of the model.
 
     Returns:
-        keras.Model from (N, h, w, channels) to class logits (N, 1 + classes), background first, and deltas (N, classes,
-        4), a box for each class.
+        keras.Model from (N, h, w, channels) to class logits (N, 1 + classes), background first, and deltas (N, classes
+        * 4), a box for each class.
     """
     x = inputs = layers.Input(input_shape)
     for number, filters in enumerate(convolutions, 1):
@@ -38,7 +38,7 @@ def head(input_shape, classes, units=(1024, 1024), convolutions=(), name="box_he
         x = layers.Dense(count, activation="relu", kernel_initializer="he_uniform", name=f"dense{number}")(x)
     logits = layers.Dense(1 + classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="logits")
     deltas = layers.Dense(classes * 4, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), name="deltas")
-    return keras.Model(inputs, [logits(x), layers.Reshape((classes, 4), name="by_class")(deltas(x))], name=name)
+    return keras.Model(inputs, [logits(x), deltas(x)], name=name)
 
 
 def roi_targets(proposals, boxes, labels, noise, ignored=None, count=512, share=0.25, threshold=0.5):
@@ -184,6 +184,16 @@ def on_rois(head, features, training=False):
     return keras.tree.map_structure(lambda x: ops.reshape(x, (-1, count, *x.shape[1:])), outputs)
 
 
+def class_outputs(box_head, features, training=False):
+    """What the box head says of all RoIs of a batch: arguments as for `on_rois`, with what `head` gives.
+
+    Returns:
+        logits (B, K, 1 + classes) and deltas (B, K, classes, 4).
+    """
+    logits, deltas = on_rois(box_head, features, training)
+    return logits, ops.reshape(deltas, (-1, *deltas.shape[1:-1], deltas.shape[-1] // 4, 4))
+
+
 @keras.saving.register_keras_serializable("convnets")
 class FastRCNN(Detector):
     """Fast R-CNN on proposals that are given, such as those of selective search. As it stands it is the paper's largest
@@ -265,7 +275,7 @@ class FastRCNN(Detector):
     def second_stage(self, features, rois, training=False):
         """Class logits (B, K, 1 + C) and deltas (B, K, C, 4) of RoIs (B, K, 4)."""
         cut = roi_features({self.level: features}, rois, self.roi_size, self.pool)
-        return on_rois(self.box_head, cut, training)
+        return class_outputs(self.box_head, cut, training)
 
     def losses_of(self, batch, outputs):
         """The multi-task loss, its two terms apart."""

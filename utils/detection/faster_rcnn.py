@@ -152,7 +152,7 @@ class FasterRCNN(Detector):
 
     def second_stage(self, maps, rois, training=False):
         """Class logits (B, K, 1 + C) and deltas (B, K, C, 4) of RoIs (B, K, 4)."""
-        return fast_rcnn.on_rois(self.box_head, self.features_of(maps, rois, self.roi_size), training)
+        return fast_rcnn.class_outputs(self.box_head, self.features_of(maps, rois, self.roi_size), training)
 
     def features_of(self, maps, rois, size):
         """Features (B, K, size, size, C) of RoIs."""

@@ -772,11 +772,11 @@ plots.bars(used, xlabel="CPU seconds of training")
 # %%
 milli = {name: time_of(net) + searching * (name == "Fast R-CNN") for name, net in nets.items()}
 stages = {name: "one stage" if name in one_stage else "two stages" for name in nets}
-_, axes = plt.subplots(1, 2, figsize=(10, 4))
+_, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 for ax, key in zip(axes, ("AP50", "AP")):
     points = {name: (milli[name], scores[name][key]) for name in nets}
-    time_axis = "CPU milliseconds an image"
-    plots.accuracy_and_time(points, stages, xlabel=time_axis, ylabel=key, ax=ax)
+    time_axis, last = "CPU milliseconds an image", key == "AP"
+    plots.speed_accuracy(points, stages, time_axis, key, legend=last, ax=ax)
 for name in ("Faster R-CNN, pyramid", *one_stage):
     scores.setdefault(name, {"AP": 0.0, "AP50": 0.0})  # left out
 record(

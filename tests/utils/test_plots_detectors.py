@@ -71,3 +71,9 @@ def test_each_detector_is_a_point_of_speed_and_accuracy():
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines] == [(20, 0.5), (150, 0.3)]
     assert ax.get_xscale() == "log" and [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "two"]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["20", "50", "100", "200"]
+    points = {"a": (2.0, 0.5), "b": (20.0, 0.7), "c": (10.0, 0.6)}
+    ax = plots.speed_accuracy(points, {"a": "one", "b": "two", "c": "two"})
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a (one)", "b (two)", "c (two)"]
+    one, *two = [line.get_marker() for line in ax.lines]
+    assert two == [two[0]] * 2 and one != two[0] and len({line.get_color() for line in ax.lines}) == 3
+    assert plots.speed_accuracy(points, legend=False).get_legend() is None

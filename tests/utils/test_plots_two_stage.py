@@ -75,12 +75,3 @@ def test_times_lie_end_to_end_and_add_up():
     assert [text.get_text().strip() for text in ax.texts] == ["40.0", "4.0"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["proposals", "net"]
     assert ax.get_title() == "t"
-
-
-def test_accuracy_over_time():
-    points = {"a": (2.0, 0.5), "b": (20.0, 0.7), "c": (10.0, 0.6)}
-    ax = plots.accuracy_and_time(points, {"a": "one", "b": "two", "c": "two"})
-    one, two = ax.lines
-    assert one.get_xydata().tolist() == [[2, 0.5]] and two.get_xydata().tolist() == [[20, 0.7], [10, 0.6]]
-    assert {text.get_text(): text.get_ha() for text in ax.texts} == {"a": "left", "b": "right", "c": "right"}
-    assert plots.accuracy_and_time(points).get_legend() is None

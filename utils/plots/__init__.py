@@ -52,7 +52,6 @@ from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, 
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
 from utils.plots.segmentation import show_label_maps
 from utils.plots.two_stage import (
-    accuracy_and_time,
     pipelines,
     show_anchor_labels,
     show_roi_pool,
@@ -72,7 +71,6 @@ __all__ = [
     "VERMILLION",
     "WIDTH",
     "YELLOW",
-    "accuracy_and_time",
     "bars",
     "block_diagram",
     "block_diagrams",

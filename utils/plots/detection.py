@@ -217,7 +217,7 @@ def proposal_recall(counts, recalls, iou=0.5, title=None, ax=None):
         ax.plot(counts, values, marker="os^vDPX*"[index % 8], markersize=4, color=class_colour(index), label=name)
     ax.set_xscale("log")
     ax.set(xlabel="proposals an image", ylabel=f"objects found (IoU at least {iou:g})", ylim=(0, 1.04))
-    ax.legend()
+    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, a curve runs through it
     if title:
         ax.set_title(title)
     return ax

@@ -146,12 +146,14 @@ def error_bars(counts, kinds=("right", "doubled", "badly placed", "confused", "b
     return ax
 
 
-def speed_accuracy(points, xlabel="images a second", ylabel="AP", ax=None):
-    """Draw accuracy against speed, a named point for each detector.
+def speed_accuracy(points, groups=None, xlabel="images a second", ylabel="AP", legend=True, ax=None):
+    """Draw accuracy against speed, a point for each detector.
 
     Args:
         points: dict of name -> (speed, accuracy).
-        xlabel, ylabel: of the axes; the speed's is logarithmic.
+        groups: dict of name -> group, told by a marker for each and in the legend; None: a marker for each name.
+        xlabel, ylabel: of the axes; the speed's, which may be a time too, is logarithmic.
+        legend: whether the names stand beside the axes: inside they would cover one another where points are near.
         ax: Axes to draw on; None for a new figure.
 
     Returns:
@@ -159,8 +161,11 @@ def speed_accuracy(points, xlabel="images a second", ylabel="AP", ax=None):
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(5.6, 3.6))
+    kinds = list(dict.fromkeys((groups or {name: name for name in points})[name] for name in points))
     for place, (name, (speed, accuracy)) in enumerate(points.items()):
-        ax.plot(speed, accuracy, "os^vDPX*"[place % 8], color=class_colour(place), markersize=9, label=name)
+        kind = groups[name] if groups else name
+        marker, label = "os^vDPX*"[kinds.index(kind) % 8], f"{name} ({kind})" if groups else name
+        ax.plot(speed, accuracy, marker, color=class_colour(place), markersize=9, label=label)
     speeds = [speed for speed, _ in points.values()]
     ax.set_xscale("log")
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(min(speeds) / 1.5, max(speeds) * 1.5), ylim=(0, 1.02))
@@ -168,5 +173,6 @@ def speed_accuracy(points, xlabel="images a second", ylabel="AP", ax=None):
     ticks = [tick for tick in ticks if min(speeds) / 1.5 < tick < max(speeds) * 1.5]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    if legend:
+        ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return ax

@@ -129,7 +129,8 @@ def _copy_own(layer, other):
     for one, two in zip(_own_variables(layer), _own_variables(other), strict=True):
         if tuple(one.shape) != tuple(two.shape):
             raise ValueError(f"layer {layer.name!r}: weights of shape {tuple(one.shape)} do not fit {tuple(two.shape)}")
-        two.assign(one)
+        # Through NumPy: two variables of JAX would share one buffer, which a training step of either gives away.
+        two.assign(keras.ops.convert_to_numpy(one).copy())
     if hasattr(layer, "load_assets"):  # a lookup's vocabulary
         with tempfile.TemporaryDirectory() as folder:
             layer.save_assets(folder)

@@ -87,6 +87,19 @@ def test_a_copy_shares_nothing_with_the_model():
     assert not np.array_equal(output(copy), before)
 
 
+@pytest.mark.parametrize("trained", ["model", "copy"])
+def test_a_copy_and_its_model_are_trained_apart(trained):
+    """JAX gives the buffers of what it trains away: a copy that shares them would lose its weights."""
+    model = normalised()
+    before = output(model)
+    copy = transfer.clone(model)
+    one, other = (model, copy) if trained == "model" else (copy, model)
+    one.compile("sgd", "mse")
+    one.fit(IMAGES, np.zeros((8, 4, 4, 4)), verbose=0)
+    np.testing.assert_array_equal(output(other), before)
+    assert not np.array_equal(output(one), before)
+
+
 def test_random_states_go_with_a_copy():
     model = normalised()
     model(IMAGES, training=True)  # the state moves on

@@ -1,4 +1,4 @@
-"""The command line: `course build | check | run | test | grade | report | doctor`.
+"""The command line: `course build | check | run | test | grade | report | compare | doctor`.
 
 Only typer is imported here. Each command imports what it needs, so that help, misuse and a broken course.toml are told
 within a second. Every mistake of the user's is one line on stderr: exit code 2 for misuse and bad input, 1 for a course
@@ -471,6 +471,35 @@ def report(
 
     manifest = _manifest(root)
     _say(str(write_report(manifest, manifest.profile(profile).name)))
+
+
+@app.command(short_help="Hold two runs against each other.")
+def compare(
+    before: Annotated[
+        str, typer.Argument(metavar="BEFORE", help="A folder of runs, such as a copy of build/run/smoke.")
+    ],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Another one.")],
+    profile: Annotated[str, typer.Option("--profile", metavar="NAME", help="Whose bands count.")] = "cpu",
+    root: Root = None,
+) -> None:
+    """Hold two runs against each other: metrics, time, memory, pictures side by side (build/compare/index.html).
+
+    Exit code 1 when a notebook passed before and does not now.
+
+    \b
+    Examples:
+      cp -r build/run/smoke before; make lock; course run --profile smoke
+      course compare before build/run/smoke --profile smoke
+    """
+    from course.reporting.compare import compare as held
+
+    manifest = _manifest(root)
+    differences, page = held(manifest, before, after, manifest.profile(profile).name)
+    for difference in differences:
+        _say(difference.summary)
+    _say(str(page))
+    if any(difference.broken for difference in differences):
+        raise typer.Exit(1)
 
 
 @app.command(short_help="Say what this machine has for the course.")

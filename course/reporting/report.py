@@ -209,7 +209,7 @@ def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
         entry.words = "not finished" if entry.page else "not run"
         return entry
     try:
-        entry.result = result = _read_result(written, written.relative_to(manifest.root).as_posix(), notebook)
+        entry.result = result = read_result(written, written.relative_to(manifest.root).as_posix(), notebook)
     except CourseError as error:
         entry.damaged(error)
         return entry
@@ -252,7 +252,7 @@ def _metrics(bands: Mapping[str, tuple[float, float] | None], recorded: Mapping[
     ]
 
 
-def _read_result(path: Path, where: str, notebook: Notebook) -> dict[str, Any]:
+def read_result(path: Path, where: str, notebook: Notebook) -> dict[str, Any]:
     """The Result of a run, its numbers made sure of."""
     again = f"`course run {notebook.id} --fresh` writes it anew"
     try:

@@ -1,0 +1,71 @@
+"""Sphinx's configuration of the site. `docs/gather.py` makes the folder that it reads, and sets the variables below."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+about = json.loads((HERE / "about.json").read_text(encoding="utf-8"))
+sys.path.insert(0, about["root"])  # course's formulas, and `utils`, whose docstrings make the reference
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+project = about["title"]
+author = "the authors of the course"
+copyright = "the authors. Code: MIT. Text and figures: CC BY 4.0"
+html_title = about["title"]
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+nb_execution_mode = "off"  # the notebooks come executed, from `course run`
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 4
+# A notebook's prose may quote a heading of another one, and a docstring's "Args" may name what is no class here.
+suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "ref.python"]
+
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_last_updated_fmt = None
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "repository_url": about["repository"],
+    "repository_branch": about["tag"],
+    "path_to_docs": "",
+    "use_repository_button": True,
+    "use_download_button": False,
+    "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "show_navbar_depth": 1,
+    "home_page_in_toc": True,
+    "toc_title": "On this page",
+    "navbar_persistent": [],  # the search field stands in the sidebar
+}
+html_math_renderer = "mathml"
+
+
+def setup(app):
+    """Formulas as MathML, which browsers draw by themselves: nothing is fetched, and no script runs."""
+    from docutils import nodes
+
+    from course.reporting.pages import mathml
+
+    def inline(translator, node):
+        translator.body.append(mathml(node.astext()))
+        raise nodes.SkipNode
+
+    def display(translator, node):
+        number = f'<span class="number">({node["number"]})</span>' if node.get("number") else ""
+        formula = mathml(node.astext(), display=True)
+        translator.body.append(f'<div class="math">{number}{formula}</div>')
+        raise nodes.SkipNode
+
+    app.add_html_math_renderer("mathml", (inline, None), (display, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

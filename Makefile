@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 PROFILE ?= smoke
-# JAX and PyTorch are installed by `make backends` alone, nbgrader by `make nbgrader`: none is in the lock.
+# JAX and PyTorch are installed by `make backends` alone, nbgrader by `make nbgrader`, Sphinx by `make site`: none is in the lock.
 JAX ?= jax==0.10.2
 TORCH ?= torch==2.13.0
 NBGRADER ?= nbgrader==0.9.6
+SITE ?= sphinx==9.0.4 myst-nb==1.4.0 sphinx-book-theme==1.4.0
 # Two tests at a time, each file in one process: its fixtures are made once.
 WORKERS ?= --numprocesses 2 --dist loadfile
 
@@ -16,7 +17,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup course test lint unit folders grading nbgrader backends lab build lock clean
+.PHONY: help setup course test lint unit folders grading nbgrader backends site lab build lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,17 @@ grading: .venv/nbgrader ## every lab through the grader: solutions, wrong answer
 backends: .venv/backends ## the tests of utils under JAX and PyTorch too
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(WORKERS) tests/utils
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(WORKERS) tests/utils
+
+.venv/site: .venv/ready
+	@echo "Adding Sphinx"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock $(SITE)
+	@touch $@
+
+# The notebooks that have run in this profile already, unchanged, are taken from the cache.
+site: .venv/site ## the site, build/site/html, from a run in PROFILE
+	$(BIN)/course run --profile $(PROFILE)
+	$(BIN)/python docs/gather.py --profile $(PROFILE)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs 2 -b html build/site/source build/site/html
 
 lab: .venv/ready ## JupyterLab, at the root: lectures, labs, and your own copies in work/
 	$(BIN)/jupyter lab

@@ -488,8 +488,7 @@ def compare(
 
     \b
     Examples:
-      cp -r build/run/smoke before; make lock; course run --profile smoke
-      course compare before build/run/smoke --profile smoke
+      course compare before build/run/smoke --profile smoke   `before` is a copy of an earlier build/run/smoke
     """
     from course.reporting.compare import compare as held
 

@@ -3,8 +3,8 @@
     python docs/gather.py --profile cpu
 
 Lectures and solutions come with the outputs of their last run in that profile, labs as they are handed out. The pages
-between them are made here: the first page and one for each topic, the index of figures, what the lectures found wrong in
-slides, and the reference of `utils`. The others lie beside this file.
+between them are made here: the first page and one for each topic, the index of figures, what the lectures found wrong
+in slides, and the reference of `utils`. The others lie beside this file.
 """
 
 import argparse
@@ -119,7 +119,9 @@ def written(path, text):
 def executed(notebook, profile):
     path = ROOT / "build" / "run" / profile / notebook.relative
     if not path.is_file():
-        raise CourseError(f"{notebook.relative} has no run in profile {profile}: `course run --profile {profile}` first")
+        raise CourseError(
+            f"{notebook.relative} has no run in profile {profile}: `course run --profile {profile}` first"
+        )
     return path
 
 
@@ -129,7 +131,9 @@ def around(topic, kind, topics):
     others = [f"[{other}](/{other}s/{topic.name}.ipynb)" for other in ("lecture", "lab", "solution") if other != kind]
     beside = [("before: ", place - 1), ("next: ", place + 1)]
     others += [
-        f"{word}[{topics[at].number:02d}](/{kind}s/{topics[at].name}.ipynb)" for word, at in beside if 0 <= at < len(topics)
+        f"{word}[{topics[at].number:02d}](/{kind}s/{topics[at].name}.ipynb)"
+        for word, at in beside
+        if 0 <= at < len(topics)
     ]
     return f"[Topic {topic.number:02d}](/topics/{topic.name}.md) · " + " · ".join(others)
 
@@ -145,8 +149,7 @@ def card(topic, picture):
 """
 
 
-def topic_page(topic, pages, gallery, used):
-    lecture, solution = pages
+def topic_page(topic, gallery, used):
     modules = "\n".join(f"- [`{name}`](/reference/{name}.md)" for name in used)
     return f"""# {topic.number:02d} {topic.title}
 
@@ -196,12 +199,15 @@ def utils_modules():
 
 def reference(modules):
     for name in modules:
-        written(f"reference/{name}.md", f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :ignore-module-all:\n```\n")
+        written(
+            f"reference/{name}.md",
+            f"# `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :ignore-module-all:\n```\n",
+        )
     listed = "\n".join(modules)
     written(
         "reference/index.md",
-        "# Reference of `utils`\n\nWhat the notebooks import. Arrays are NHWC; boxes are `xyxy` in pixels, corners; every "
-        "function runs on the TensorFlow, JAX and PyTorch backends of Keras, if its page does not say otherwise.\n\n"
+        "# Reference of `utils`\n\nWhat the notebooks import. Arrays are NHWC; boxes are `xyxy` in pixels, corners; "
+        "every function runs on the TensorFlow, JAX and PyTorch backends of Keras, if its page says nothing else.\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```\n",
     )
 
@@ -236,7 +242,7 @@ def main():
             gallery.append(f"[![{plain(heading)}]({name})]({lecture.link(heading)})")
         shown = ":::{container} gallery\n" + "\n".join(gallery) + "\n:::\n"
         used = sorted({*imported(lecture, modules), *imported(solution, modules)})
-        written(f"topics/{topic.name}.md", topic_page(topic, (lecture, solution), shown, used))
+        written(f"topics/{topic.name}.md", topic_page(topic, shown, used))
         cards.append(card(topic, thumbnail))
         figures.append(f"## {topic.number:02d} {topic.title}\n\n{shown}")
         boxes = [f"From [{plain(heading)}]({lecture.link(heading)}):\n\n{box}" for heading, box in lecture.claims()]

@@ -76,11 +76,10 @@ def maps(model):
     """The map of each level of a network: of its stride, the last one that everything behind it is computed from.
 
     Everything behind it: no branch goes around it. In a ResNet that is a stage's last sum; the maps inside the first
-        block of the next
-    stage, whose shortcut goes around them, do not count. In a MobileNetV2, whose strided blocks have no shortcut, it is
-    the map that the next stage has already expanded (which SSDLite takes too: Sandler et al., CVPR 2018, section 6.2).
-    Padded maps and what comes before the first convolution do not count either. Each map divides the height of the one
-    before by a power of two, borders apart.
+    block of the next stage, whose shortcut goes around them, do not count. In a MobileNetV2, whose strided blocks have
+    no shortcut, it is the map that the next stage has already expanded (which SSDLite takes too: Sandler et al., CVPR
+    2018, section 6.2). Padded maps and what comes before the first convolution do not count either. Each map divides
+    the height of the one before by a power of two, borders apart.
 
     Args:
         model: functional keras.Model on images; of several outputs, the last one counts.

@@ -16,7 +16,7 @@ from course.errors import CourseError
 from course.parameters import Text
 
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = ("build", "check", "run", "calibrate", "start", "test", "grade", "report", "doctor")
+COMMANDS = ("build", "check", "run", "calibrate", "start", "test", "grade", "report", "compare", "doctor")
 # What makes a command slow to answer. Help, misuse and a broken manifest must do without.
 HEAVY = (
     "jupytext",
@@ -95,8 +95,8 @@ def test_the_examples_are_real(course):
 MISUSE = [
     (
         ["rnu"],
-        "no such command 'rnu' (known: build, check, run, calibrate, start, test, grade, report, doctor; did you mean "
-        "run?)",
+        "no such command 'rnu' (known: build, check, run, calibrate, start, test, grade, report, compare, doctor; did "
+        "you mean run?)",
     ),
     (["--root", ".", "chekc"], "did you mean check?"),
     (["build", "--chek"], "(`course build --help` shows what there is)"),

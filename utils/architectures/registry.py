@@ -185,8 +185,7 @@ def copy_weights(source, target):
     """Copy all weights from one model to another, layer by layer in the order of `model.layers`.
 
     A convolution may have a bias in the source and none in the target where batch normalisation follows, which takes it
-    away
-    again: the running mean is shifted by it, and the outputs stay the same.
+    away again: the running mean is shifted by it, and the outputs stay the same.
 
     Args:
         source, target: `keras.Model`s with the same layers that have weights, in the same order; names do not matter.

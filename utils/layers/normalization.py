@@ -16,9 +16,8 @@ class LocalResponseNormalization(keras.layers.Layer):
     neural networks" (NIPS 2012), section 3.3.
 
     Implementations disagree about alpha: the paper multiplies the *sum* over the window with it, Caffe and PyTorch the
-        *mean* (they divide
-    alpha by `size`, at the edge too), so that the paper's 1e-4 is PyTorch's 5e-4. The paper's form is the default here,
-    because its constants are; pass `average=True` for the other.
+    *mean* (they divide alpha by `size`, at the edge too), so that the paper's 1e-4 is PyTorch's 5e-4. The paper's form
+    is the default here, because its constants are; pass `average=True` for the other.
 
     Args:
         size: int, odd; channels in the window.

@@ -20,8 +20,8 @@ class MaxPoolingWithIndices(keras.layers.Layer):
         padding: "valid", or "same" as in Keras; padding is never a maximum.
 
     Input: (B, H, W, C) float. Output: two tensors (B, h, w, C): the maxima, and their places, int32, row * W + column
-        within one image and
-    channel of the input, as in PyTorch. (TensorFlow's `max_pool_with_argmax` folds the channel in as well.)
+    within one image and channel of the input, as in PyTorch. (TensorFlow's `max_pool_with_argmax` folds the channel in
+    as well.)
 
     Raises:
         ValueError: sizes or padding are not as above, or the window does not fit the input.

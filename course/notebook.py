@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -48,6 +48,14 @@ def read_notebook(path: str | Path, where: str | None = None) -> dict[str, Any]:
             got = f"got {error.object[error.start]!a}"
             raise CourseError(f"{where}: expected text that UTF-8 can write, {got}") from None
     return notebook
+
+
+def pictures(cell: Mapping[str, Any]) -> Iterator[str]:
+    """The PNG pictures that a cell shows, in base 64."""
+    for output in cell.get("outputs", ()):
+        encoded = output.get("data", {}).get("image/png")
+        if encoded:
+            yield (encoded if isinstance(encoded, str) else "".join(encoded)).strip()
 
 
 def _wrong_field(cell: Mapping[str, Any]) -> str:

@@ -9,18 +9,16 @@ in slides, and the reference of `utils`. The others lie beside this file.
 
 import argparse
 import base64
-import io
 import json
 import pkgutil
 import re
 import shutil
 from pathlib import Path
 
-from PIL import Image
-
 from course import manifest as course_manifest
 from course.errors import CourseError
-from course.notebook import read_notebook, tags
+from course.notebook import pictures, read_notebook, tags
+from course.reporting import report
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "site" / "source"
@@ -64,11 +62,8 @@ class Page:
     def pictures(self):
         """(heading, PNG bytes, whether it is the thumbnail) of every picture that a cell shows."""
         for cell, heading in self.cells():
-            for output in cell.get("outputs", ()):
-                encoded = output.get("data", {}).get("image/png")
-                if encoded:
-                    text = encoded if isinstance(encoded, str) else "".join(encoded)
-                    yield heading, base64.b64decode(text), "thumbnail" in tags(cell)
+            for encoded in pictures(cell):
+                yield heading, base64.b64decode(encoded), "thumbnail" in tags(cell)
 
     def claims(self):
         """(heading, text) of every box that says what a slide says."""
@@ -99,29 +94,22 @@ class Page:
         path.write_text(json.dumps(self.content, ensure_ascii=False), encoding="utf-8")
 
 
-def shrunk(png, path):
-    """A picture as an index shows it: small, on white."""
-    with Image.open(io.BytesIO(png)) as picture:
-        small = picture.convert("RGBA")
-        small.thumbnail(SMALL, Image.Resampling.LANCZOS)
-    ground = Image.new("RGBA", small.size, "white")
-    ground.alpha_composite(small)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ground.convert("RGB").save(path, "WEBP", quality=86, method=4)
-
-
-def written(path, text):
+def written(path, content):
     path = SOURCE / path
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def executed(notebook, profile):
-    path = ROOT / "build" / "run" / profile / notebook.relative
-    if not path.is_file():
-        raise CourseError(
-            f"{notebook.relative} has no run in profile {profile}: `course run --profile {profile}` first"
-        )
+def passed(course, notebook, profile):
+    """The executed notebook. CourseError where it has not run to its end: its page would have no outputs."""
+    path = report.executed(course, notebook, profile)
+    result = path.with_suffix(".json")
+    if (
+        not result.is_file()
+        or report.read_result(result, str(result.relative_to(ROOT)), notebook)["status"] != "passed"
+    ):
+        again = f"`course run {notebook.id} --profile {profile}`"
+        raise CourseError(f"{notebook.relative} has no run to its end in profile {profile}: {again} first")
     return path
 
 
@@ -229,7 +217,7 @@ def main():
     cards, figures, claims, listed = [], [], [], []
     for topic in course.topics:
         lecture, lab, solution = (
-            Page(notebook, notebook.path if notebook.kind == "lab" else executed(notebook, profile.name))
+            Page(notebook, notebook.path if notebook.kind == "lab" else passed(course, notebook, profile.name))
             for kind in ("lecture", "lab", "solution")
             for notebook in course.notebooks([kind])
             if notebook.topic == topic
@@ -237,7 +225,7 @@ def main():
         gallery, thumbnail = [], ""
         for number, (heading, png, chosen) in enumerate(lecture.pictures(), 1):
             name = f"/_figures/{topic.number:02d}-{number:02d}.webp"
-            shrunk(png, SOURCE / name[1:])
+            written(name[1:], report.shrunk(png, SMALL))
             thumbnail = name if chosen or not thumbnail else thumbnail
             gallery.append(f"[![{plain(heading)}]({name})]({lecture.link(heading)})")
         shown = ":::{container} gallery\n" + "\n".join(gallery) + "\n:::\n"

@@ -16,9 +16,9 @@ from typing import Any
 from course.errors import CourseError
 from course.files import write_atomically
 from course.manifest import Manifest, Notebook
-from course.notebook import read_notebook
+from course.notebook import pictures, read_notebook
 from course.reporting.pages import number
-from course.reporting.report import ENDINGS, TEMPLATES, read_result
+from course.reporting.report import ENDINGS, page_templates, read_result
 
 ALIKE = 1e-6  # relative: metrics closer than this are the same
 SEEN = 8 / 255  # of a colour channel: a pixel that differs by more is seen
@@ -149,7 +149,7 @@ def _difference(manifest: Manifest, notebook: Notebook, written: list[Path], pro
     drawn = [dict(_pictures(path.with_suffix(".ipynb"))) for path in written]
     for place in dict.fromkeys([*drawn[0], *drawn[1]]):
         found.drawn += 1
-        one, two = (pictures.get(place, "") for pictures in drawn)
+        one, two = (shown.get(place, "") for shown in drawn)
         changed = _changed(one, two)
         if changed:
             found.pictures.append(Pair(place[0], _address(one), _address(two), changed))
@@ -161,10 +161,8 @@ def _pictures(path: Path) -> Iterator[tuple[tuple[str, int], str]]:
     if not path.is_file():
         return
     for cell in read_notebook(path, str(path))["cells"]:
-        shown = [output.get("data", {}).get("image/png") for output in cell.get("outputs", ())]
-        for place, encoded in enumerate(filter(None, shown)):
-            text = encoded if isinstance(encoded, str) else "".join(encoded)
-            yield (str(cell.get("id", "")), place), text.strip()
+        for place, encoded in enumerate(pictures(cell)):
+            yield (str(cell.get("id", "")), place), encoded
 
 
 def _address(encoded: str) -> str:
@@ -195,24 +193,17 @@ def _changed(before: str, after: str) -> float:
 
 
 def _page(manifest: Manifest, differences: list[Difference], missing: list[str], folders: list[Path]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     versions: list[Mapping[str, str]] = []
     for key in ("before", "after"):
         found = [getattr(difference, key)["versions"] for difference in differences]
         versions.append(next(filter(None, found), {}))
-    return environment.get_template("compare.html").render(
-        course=manifest,
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        differences=differences,
-        missing=missing,
-        folders=[str(folder) for folder in folders],
-        versions=versions,
+    return (
+        page_templates(manifest)
+        .get_template("compare.html")
+        .render(
+            differences=differences,
+            missing=missing,
+            folders=[str(folder) for folder in folders],
+            versions=versions,
+        )
     )

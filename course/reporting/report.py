@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from course.errors import CourseError
 from course.files import write_atomically
@@ -30,6 +30,9 @@ from course.manifest import KINDS, Manifest, Notebook, Profile
 from course.notebook import read_notebook, tags, typed_cells
 from course.reporting import pages as rendering
 from course.reporting.pages import Context, Rendered
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL = (720, 450)  # pixels, for a card half as wide on a sharp screen
@@ -195,15 +198,16 @@ def report(manifest: Manifest, profile: str | Profile) -> Path:
 # ------------------------------------------------------------------------------------------------------ what has run
 
 
-def _executed(manifest: Manifest, notebook: Notebook, profile: str) -> Path:
+def executed(manifest: Manifest, notebook: Notebook, profile: str) -> Path:
+    """Where the last run of a profile left the notebook; its result lies beside it, as .json."""
     return manifest.root / "build" / "run" / profile / f"{notebook.kind}s" / f"{notebook.stem}.ipynb"
 
 
 def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
-    executed = _executed(manifest, notebook, profile)
-    written = executed.with_suffix(".json")
+    ran = executed(manifest, notebook, profile)
+    written = ran.with_suffix(".json")
     entry = Entry(notebook)
-    if executed.is_file():
+    if ran.is_file():
         entry.page = f"{notebook.kind}s/{notebook.stem}.html"
     if not written.is_file():
         entry.words = "not finished" if entry.page else "not run"
@@ -286,11 +290,11 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
     """Fill in the entry's page, from the cache when notebook, bands and links are the same as before."""
     notebook = entry.notebook
     lab = notebook.kind == "lab"
-    executed = notebook.path if lab else _executed(manifest, notebook, profile)
-    where = executed.relative_to(manifest.root).as_posix()
+    ran = notebook.path if lab else executed(manifest, notebook, profile)
+    where = ran.relative_to(manifest.root).as_posix()
     bands = notebook.bands(profile, entry.result.get("parameters") or {})
     try:
-        content = executed.read_bytes()
+        content = ran.read_bytes()
     except OSError as error:
         raise CourseError(f"{where}: {error.strerror or error}") from None
     given = [
@@ -306,7 +310,7 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
     kept = manifest.root / "build" / "cache" / "pages" / profile / f"{notebook.stem}-{notebook.kind}.json"
     found = _kept(kept, key)
     if found is None:
-        read = read_notebook(executed, where)
+        read = read_notebook(ran, where)
         context = Context(
             notebook.path.parent, manifest.root, lambda address: _link(manifest, notebook, pages, address)
         )
@@ -389,21 +393,31 @@ def _thumbnail(address: str | None) -> str:
         with Image.open(io.BytesIO(encoded)) as picture:
             if picture.width <= THUMBNAIL[0] and picture.height <= THUMBNAIL[1] and len(encoded) < 60_000:
                 return address
-            small = picture.convert("RGBA")
-            small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
-            ground = Image.new("RGBA", small.size, "white")
-            ground.alpha_composite(small)
-            written = io.BytesIO()
-            ground.convert("RGB").save(written, "WEBP", quality=88, method=4)
+        small = shrunk(encoded, THUMBNAIL)
     except (OSError, ValueError, Image.DecompressionBombError):
         return address
-    return f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode()}"
+    return f"data:image/webp;base64,{base64.b64encode(small).decode()}"
+
+
+def shrunk(content: bytes, size: tuple[int, int]) -> bytes:
+    """A picture as WEBP, on white, no wider and no higher than `size` pixels."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as picture:
+        small = picture.convert("RGBA")
+    small.thumbnail(size, Image.Resampling.LANCZOS)
+    ground = Image.new("RGBA", small.size, "white")
+    ground.alpha_composite(small)
+    written = io.BytesIO()
+    ground.convert("RGB").save(written, "WEBP", quality=88, method=4)
+    return written.getvalue()
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def _write(manifest: Manifest, profile: Profile, entries: list[Entry], labs: list[Entry], folder: Path) -> None:
+def page_templates(manifest: Manifest) -> Environment:
+    """The templates of this folder, which know the course and the style."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -414,9 +428,13 @@ def _write(manifest: Manifest, profile: Profile, entries: list[Entry], labs: lis
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(
-        course=manifest, profile=profile, style=(TEMPLATES / "style.css").read_text(encoding="utf-8"), states=STATES
-    )
+    environment.globals.update(course=manifest, style=(TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    return environment
+
+
+def _write(manifest: Manifest, profile: Profile, entries: list[Entry], labs: list[Entry], folder: Path) -> None:
+    environment = page_templates(manifest)
+    environment.globals.update(profile=profile, states=STATES)
     topics = [
         {
             "topic": topic,

@@ -94,8 +94,7 @@ class Cell:
     """One cell of a notebook, with what it is for.
 
     `role`: "parameters" and "setup" by their tags; "gap", "check" and "question" by the key in the metadata, whose
-        value is
-    the `name` (a check has the name of the gap that it checks); else "text" for what is no code, and "code".
+    value is the `name` (a check has the name of the gap that it checks); else "text" for what is no code, and "code".
     """
 
     index: int

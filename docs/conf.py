@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -25,10 +26,12 @@ myst_heading_anchors = 4
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type", "ref.python"]
 
 autodoc_typehints = "none"
+autodoc_inherit_docstrings = False  # those of Keras belong to Keras
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # attributes are documented once, by the class
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
@@ -51,8 +54,37 @@ html_theme_options = {
 html_math_renderer = "mathml"
 
 
+def as_restructured_text(app, what, name, obj, options, lines):
+    """Docstrings are plain text with code in single backticks, as editors and `help` show them: here they are marked up
+    for Sphinx. Signs that would mean something else are escaped, lists and tables stand apart.
+    """
+    marked, kind, indent = [], "", ""
+    for line in lines:
+        text = line.strip()
+        now = "list" if text.startswith("- ") else "table" if text.startswith("|") else "text" if text else ""
+        if now == "text" and kind == "list" and line.startswith(f"{indent}  "):
+            now = "list"  # an item goes on
+        if now and kind and now != kind:
+            marked.append("")
+        if now == "table" != kind:
+            marked += [f"{line[: len(line) - len(line.lstrip())]}::", ""]
+        if now == "list" != kind:
+            indent = line[: len(line) - len(line.lstrip())]
+        parts = re.split(r"`+", line)
+        for place in range(0, len(parts), 2):
+            parts[place] = re.sub(r"([*|\\]|_(?!\w))", r"\\\1", parts[place])
+            if place and re.match(r"\w", parts[place]):  # as in `Model`s
+                parts[place] = "\\ " + parts[place]
+        deeper = "    " if now == "table" else ""
+        marked.append(deeper + (line if now == "table" or len(parts) % 2 == 0 else "``".join(parts)))
+        kind = now
+    lines[:] = marked
+
+
 def setup(app):
     """Formulas as MathML, which browsers draw by themselves: nothing is fetched, and no script runs."""
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=100)  # before napoleon reads the sections
+
     from docutils import nodes
 
     from course.reporting.pages import mathml

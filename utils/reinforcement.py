@@ -16,7 +16,7 @@ class Catch:
     present one: a single picture does not tell where a ball is going.
 
     Actions: 0 stay, 1 left, 2 right. Reward: 1 for a catch, -1 for a miss, at the end of an episode of `size - 1`
-        steps; 0 before.
+    steps; 0 before.
 
     Args:
         size: cells of a side, 5 to 40.

@@ -25,7 +25,7 @@ class Built:
     """What `build` found for one notebook.
 
     `state`: "written", "unchanged", "stale" (not written), "kept" (a lab that holds somebody's work: not written) or
-        "broken".
+    "broken".
     """
 
     relative: str

@@ -104,9 +104,8 @@ class Step:
     """One cell of the proof's notebook.
 
     `role`: "cell" for a cell of the solution as it is; "answer", "between" and "check" in a trial; "note" and "restore"
-        around
-    one. `cell`: the index of the solution's cell (of the gap, where there is no other); `answer`: the wrong answer on
-    trial.
+    around one. `cell`: the index of the solution's cell (of the gap, where there is no other); `answer`: the wrong
+    answer on trial.
     """
 
     role: str

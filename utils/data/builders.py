@@ -61,9 +61,8 @@ def prepared(builder_class, config=None, silent=True):
 
     TensorFlow Datasets dies when two processes prepare one set, and leaves a folder `incomplete.*` behind when it is
     killed. So one process at a time, for each set and version, looks whether the set is there and whole, clears what a
-    killed one left, and prepares it. The lock belongs to
-    the process: it goes when the process goes, however it goes. A set whose files were damaged later is prepared again,
-        with a warning.
+    killed one left, and prepares it. The lock belongs to the process: it goes when the process goes, however it goes. A
+    set whose files were damaged later is prepared again, with a warning.
 
     Raises:
         DataUnavailable: the cache cannot be written, or the builder's archive cannot be had.

@@ -53,13 +53,15 @@ def arrays(
         max_objects: int, to which boxes, labels, masks and keypoints are padded; None for the data's own `max_objects`.
 
     Returns:
-        images (N, H, W, C) uint8 and
-        for "label": labels (N,) int32;
-        for "mask": semantic masks (N, H, W) uint8, 0 background, class c is c + 1, 255 ignored;
-        for "boxes": a dict of `boxes` (N, M, 4) float32 `xyxy` pixels and `labels` (N, M) int32, and where the data has
-            them `ignored` (N, M) bool (crowds and difficult objects), `masks` (N, M, H, W) uint8 and `keypoints` (N, M,
-            K, 3) float32; M is `max_objects`, padding has label -1 and zeros elsewhere (False in `ignored`);
-        for another key: its array; captions are str.
+        images (N, H, W, C) uint8, and
+
+        - for "label": labels (N,) int32;
+        - for "mask": semantic masks (N, H, W) uint8, 0 background, class c is c + 1, 255 ignored;
+        - for "boxes": a dict of `boxes` (N, M, 4) float32 `xyxy` pixels and `labels` (N, M) int32, and where the data
+          has them `ignored` (N, M) bool (crowds and difficult objects), `masks` (N, M, H, W) uint8 and `keypoints`
+          (N, M, K, 3) float32; M is `max_objects`, padding has label -1 and zeros elsewhere (False in `ignored`);
+        - for another key: its array; captions are str.
+
         For None, one dict of `image` and all of these by their keys, as `training.fit` and a detector take it.
 
     Raises:

@@ -79,8 +79,7 @@ class MaxUnpooling(keras.layers.Layer):
         output_size: None, int, or (height, width).
 
     Input: values (B, h, w, C) float, indices (B, h, w, C) int as `MaxPoolingWithIndices` gives them, and `like` (B, H,
-        W, anything).
-    Output: (B, H, W, C). What becomes of an index beyond H * W depends on the backend.
+    W, anything). Output: (B, H, W, C). What becomes of an index beyond H * W depends on the backend.
 
     Raises:
         ValueError: sizes or padding are not as above, values and indices differ in shape, or the output is smaller than

@@ -32,7 +32,7 @@ def segnet(input_shape=(None, None, 3), classes=2, stages=VGG16, unpooling=True,
     Returns:
         keras.Model on images (B, H, W, C), uint8 or float, 0 to 255; gives logits (B, H, W, classes). Images of any
         size: they are padded to multiples of the stride inside, and the logits cropped. Layers conv1_1 ... conv5_3
-            down, deconv5_3 ... deconv1_1 up.
+        down, deconv5_3 ... deconv1_1 up.
 
     Raises:
         ValueError: no stages, or ImageNet weights for other stages than the paper's.

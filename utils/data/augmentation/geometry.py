@@ -80,7 +80,7 @@ class Affine(Augmentation):
     With `masks`, boxes are drawn anew around what is seen of each mask; without, around the moved corners of the old
     box, which is more than the object needs when it turns. An object of which less than `min_visible` stays in the
     image becomes padding, in its place: label -1, everything else zero. A keypoint that leaves the image becomes
-        absent.
+    absent.
 
     Args:
         rotation: degrees, at most, to either side.

@@ -38,7 +38,7 @@ class Mosaic(Mixing):
 
     Each fills its corner, with its aspect kept, so that a part of it may be cut off. Objects from all four stand one
     image after the other: boxes, labels, ignored, masks and keypoints grow to four times their number of slots, and do
-        so when it is not training too.
+    so when it is not training too.
 
     Args:
         low, high: where the corners meet lies between these shares of the sides.

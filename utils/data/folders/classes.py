@@ -1,9 +1,8 @@
 """One subfolder per class.
 
-pictures/cat/*.jpg  pictures/dog/*.jpg                        split here: 70 % train, 15 % validation, 15 % test
-pictures/train/cat/*.jpg  pictures/test/cat/*.jpg  ...        split by whoever made it; "val" and "valid" are read as
-"validation"; what is
-                                                              missing of the three splits is cut from the others
+- `pictures/cat/*.jpg`, `pictures/dog/*.jpg`: split here, 70 % train, 15 % validation, 15 % test.
+- `pictures/train/cat/*.jpg`, `pictures/test/cat/*.jpg`: split by whoever made it. "val" and "valid" are read as
+  "validation"; what is missing of the three splits is cut from the others.
 """
 
 import pathlib

@@ -295,7 +295,7 @@ def categories(root, files, tables):
     """Names of the classes in the order of their ids, {id: label}, and the names that are left out.
 
     Exporters put into the list what is no class: Roboflow the project, with id 0, as the supercategory of all others;
-        labelme the background.
+    labelme the background.
 
     Raises:
         ValueError: files disagree on the categories, or a name stands there twice.

@@ -14,7 +14,7 @@ A mask has its picture's name (`a.png`, or with one of the common endings, `a_ma
   index.
 
 All masks of a folder speak one language, that of most of them: one that does not is named, and changes nothing for the
-    others.
+others.
 
 `classes.txt` in the folder names the values from 0 on, one a line; the first names the background. In colours a line is
 a name and three numbers, "road 128 64 128". With one line, it names the one class of masks of 0 and 1, or 0 and 255.

@@ -54,30 +54,43 @@ html_theme_options = {
 html_math_renderer = "mathml"
 
 
+# What would mean something else in reStructuredText; bold text means the same.
+MARKS = re.compile(r"(?P<bold>\*\*[^*\s][^*]*\*\*)|[*|\\]|_(?!\w)")
+
+
+def escaped(line):
+    """A line of a docstring with its code in double backticks and all other signs as they are."""
+    parts = re.split(r"`+", line)
+    if len(parts) % 2 == 0:  # code that goes on in the next line
+        return line
+    for place in range(0, len(parts), 2):
+        parts[place] = MARKS.sub(lambda found: found[0] if found["bold"] else "\\" + found[0], parts[place])
+        if place and re.match(r"\w", parts[place]):  # as in `Model`s
+            parts[place] = "\\ " + parts[place]
+    return "``".join(parts)
+
+
 def as_restructured_text(app, what, name, obj, options, lines):
     """Docstrings are plain text with code in single backticks, as editors and `help` show them: here they are marked up
-    for Sphinx. Signs that would mean something else are escaped, lists and tables stand apart.
+    for Sphinx. Lists stand apart from the text before them, and tables and drawings are shown as they are.
     """
-    marked, kind, indent = [], "", ""
+    marked, before, last, indent = [], "", "", 0
     for line in lines:
-        text = line.strip()
-        now = "list" if text.startswith("- ") else "table" if text.startswith("|") else "text" if text else ""
-        if now == "text" and kind == "list" and line.startswith(f"{indent}  "):
-            now = "list"  # an item goes on
-        if now and kind and now != kind:
-            marked.append("")
-        if now == "table" != kind:
-            marked += [f"{line[: len(line) - len(line.lstrip())]}::", ""]
-        if now == "list" != kind:
-            indent = line[: len(line) - len(line.lstrip())]
-        parts = re.split(r"`+", line)
-        for place in range(0, len(parts), 2):
-            parts[place] = re.sub(r"([*|\\]|_(?!\w))", r"\\\1", parts[place])
-            if place and re.match(r"\w", parts[place]):  # as in `Model`s
-                parts[place] = "\\ " + parts[place]
-        deeper = "    " if now == "table" else ""
-        marked.append(deeper + (line if now == "table" or len(parts) % 2 == 0 else "``".join(parts)))
-        kind = now
+        text, depth = line.strip(), len(line) - len(line.lstrip())
+        if not text:
+            kind = ""
+        elif text.startswith("|") or (depth >= 4 and not before and last.endswith(":")) or before == "shown":
+            kind = "shown"
+        elif text.startswith("- ") or (before == "list" and depth > indent):
+            kind = "list"
+        else:
+            kind = "text"
+        if kind != before:
+            marked += [""] * bool(kind and before)
+            marked += [" " * depth + "::", ""] if kind == "shown" else []
+            indent = depth
+        marked.append("    " + line if kind == "shown" else escaped(line))
+        before, last = kind, text or last
     lines[:] = marked
 
 

@@ -146,7 +146,7 @@ def test_misuse_is_one_line_and_code_2(course, arguments, message):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_broken_manifest_is_one_line_in_every_command(course, mini, command):
     edit(mini / "course.toml", "minutes = 1", 'minutes = "one"')
-    needed = {"start": ["01"], "grade": ["submissions", "--lab", "01"]}
+    needed = {"start": ["01"], "grade": ["submissions", "--lab", "01"], "compare": ["before", "after"]}
     code, out, err = course(command, *needed.get(command, []))
     assert (code, out) == (2, "")
     assert err == "course: course.toml: topics[0].solution.minutes: expected a number, got 'one'\n"

@@ -16,7 +16,7 @@ from course.grading.sandbox import Limits
 SECRET = "a-secret-of-the-grader"
 os.environ["COURSE_TEST_SECRET"] = SECRET
 DOUBLE = "def double(a):\n    return 2 * a\n"
-LIMITS = Limits(cell_seconds=2, memory_bytes=3 << 29, disk_bytes=64 << 20, file_bytes=32 << 20)
+LIMITS = Limits(cell_seconds=2, memory_bytes=5 << 28, disk_bytes=64 << 20, file_bytes=32 << 20)
 
 
 def got(body, head=""):

@@ -655,7 +655,7 @@ def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
     ### END SOLUTION
 
 
-# %% check="inception" points=2
+# %%
 def module(function, channels, *filters, side=28):
     """A model of one module."""
     image = keras.Input((side, side, channels))
@@ -664,14 +664,15 @@ def module(function, channels, *filters, side=28):
     return keras.Model(image, answer)
 
 
+# %% check="inception" points=2
 wide = module(naive, 256, 128, 192, 96)
 narrow = module(inception, 256, 128, 128, 192, 32, 96, 64)
-for model, channels, hint in (
-    (wide, 672, "naive: 128 + 192 + 96 + 256 = 672 channels"),
-    (narrow, 480, "with reductions: 128 + 192 + 96 + 64 = 480 channels"),
-):
-    shape = tuple(model.output_shape[1:])
-    assert shape == (28, 28, channels), f"{hint} on a map of 28 × 28, got {shape}"
+shape = tuple(wide.output_shape[1:])
+hint = "naive: 128 + 192 + 96 + 256 = 672 channels on a map of 28 × 28"
+assert shape == (28, 28, 672), f"{hint}, got {shape}"
+shape = tuple(narrow.output_shape[1:])
+hint = "with reductions: 128 + 192 + 96 + 64 = 480 channels on a map of 28 × 28"
+assert shape == (28, 28, 480), f"{hint}, got {shape}"
 for model, form, million in ((wide, "naive", 854), (narrow, "with reductions", 304)):
     found = arithmetic.totals(model)["macs"] / 1e6
     text = f"3b, {form}: {million} million MACs, got {found:.1f}"
@@ -688,9 +689,20 @@ for form, filters, parameters in cases:
 ### END HIDDEN TESTS
 print("passed: channels, MACs and parameters of module 3b, in both forms")
 
-# %% check="inception" points=2
+# %%
 from utils.architectures import googlenet
 
+
+def with_weights_of(model, reference, name):
+    """Give a model the weights of a reference: no two of them have the same shape."""
+    by_shape = {tuple(weight.shape): weight for weight in reference.weights}
+    shapes, expected = sorted(tuple(w.shape) for w in model.weights), sorted(by_shape)
+    assert shapes == expected, f"{name}: the weights are {expected}, got {shapes}"
+    for weight in model.weights:
+        weight.assign(by_shape[tuple(weight.shape)])
+
+
+# %% check="inception" points=2
 picture = np.random.default_rng(42).normal(size=(2, 9, 9, 4)).astype("float32")
 image, filters = keras.Input((9, 9, 4)), (3, 5, 7, 6, 8, 2)
 pairs = {
@@ -699,12 +711,7 @@ pairs = {
 }
 for name, (function, filters, tensor) in pairs.items():
     yours, theirs = module(function, 4, *filters, side=9), keras.Model(image, tensor)
-    by_shape = {tuple(weight.shape): weight for weight in theirs.weights}
-    shapes = sorted(tuple(weight.shape) for weight in yours.weights)
-    expected = sorted(by_shape)  # no two have the same shape
-    assert shapes == expected, f"{name}: the weights are {expected}, got {shapes}"
-    for weight in yours.weights:
-        weight.assign(by_shape[tuple(weight.shape)])
+    with_weights_of(yours, theirs, name)
     expected = ops.convert_to_numpy(theirs(picture))
     hint = f"{name}, with the weights of the reference: look at the order of the "
     hint += "branches, the ReLUs, and the pool's stride"

@@ -206,17 +206,17 @@ def dots(values, xlabel="", baselines=None, log_x=False, title=None, ax=None):
             if len(runs) > 1:
                 ax.plot([runs.min(), runs.max()], [row, row], color=class_colour(number), linewidth=1)
                 ax.plot(runs.mean(), row, "|", color=class_colour(number), markersize=8)
-            ax.plot(runs, np.full(len(runs), row), "o", color=class_colour(number), markersize=4, label=name)
+            label = name if item == next(iter(method)) else None
+            ax.plot(runs, np.full(len(runs), row), "o", color=class_colour(number), markersize=4, label=label)
     for name, height in (baselines or {}).items():
         ax.axvline(height, color=GREY, linestyle=(0, (5, 3)), linewidth=1.3, zorder=0, label=name)
     if log_x:
         ax.set_xscale("log")
     ax.set_yticks(range(len(items)), [str(item) for item in items])
-    ax.invert_yaxis()
+    ax.set_ylim(len(items) - 0.5, -0.5)  # whatever a shared axis had
     ax.set_xlabel(xlabel)
-    handles, names = ax.get_legend_handles_labels()
-    if len(once := dict(zip(names, handles))) > 1:
-        ax.legend(once.values(), once.keys(), fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     if title:
         ax.set_title(title)
     return ax
@@ -354,7 +354,7 @@ def layer_bars(labels, columns, colours=None):
     rows = np.arange(len(labels))
     for ax, (name, values) in zip(axes[0], columns.items()):
         values = np.asarray(values, "float64")
-        ax.barh(rows, values, color=colours or BLUE, height=0.75)
+        ax.barh(rows, values, color=BLUE if colours is None else list(colours), height=0.75)
         ax.set_title(f"{name}, total {_short(values.sum())}", fontsize=10)
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
         ax.xaxis.set_major_formatter(lambda value, position: _short(value))

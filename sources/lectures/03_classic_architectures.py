@@ -19,9 +19,9 @@
 # - compare two designs fairly: same images, same time, several seeds.
 #
 # It takes about ninety minutes to read and five minutes to run. Sentences about which network does better speak of full
-# runs with several seeds. The pictures of a shortened run may show something else. Boxes that begin with **What the slide
-# says** quote widely used lecture decks. Figures marked [paper] come from the paper that is named, and are not computed
-# here.
+# runs with several seeds. The pictures of a shortened run may show something else. Boxes that begin with **What the
+# slide says** quote widely used lecture decks. Figures marked [paper] come from the paper that is named, and are not
+# computed here.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -131,9 +131,9 @@ ax.legend(loc="lower right")
 # orange bars did not win. AlexNet won by 10.8 points (26.172 − 15.315 by the organisers' own figures). The best error
 # fell by 10.5 points within a year, after 2.4 the year before.
 #
-# Read such figures with care. AlexNet's 15.3 is an average of seven networks, and two of them had seen more of ImageNet.
-# With the competition's images alone the team reached 16.4, and Clarifai's 11.7 should be compared with that. The 3.57
-# of 2015 is an average of six residual networks of several depths. Only two of them have 152 layers.
+# Read such figures with care. AlexNet's 15.3 is an average of seven networks, and two of them had seen more of
+# ImageNet. With the competition's images alone the team reached 16.4, and Clarifai's 11.7 should be compared with that.
+# The 3.57 of 2015 is an average of six residual networks of several depths. Only two of them have 152 layers.
 #
 # > **What the slide says.** "2013: ZFNet won with 11.2 %." The winner of 2013 was Matthew Zeiler's company
 # > **Clarifai**, with 11.7 % on the competition's images and 11.2 % with outside data. The networks of Zeiler and
@@ -142,13 +142,14 @@ ax.legend(loc="lower right")
 # In 2014 there were two tasks. GoogLeNet won classification with 6.67 %. VGG came second with 7.3 % and won
 # *localization*, where the object must also be framed.
 #
-# The figures of the competition end here. The networks themselves we build, so that we can count what we say about them.
+# The figures of the competition end here. The networks themselves we build, so that we can count what we say about
+# them.
 
 # %% [markdown]
 # ## Zip codes, 1989
 #
-# The oldest network of this topic read digits on envelopes of the US mail (LeCun et al. 1989). It got single digits of 16
-# × 16 pixels. It has no pooling. Its two convolutions of 5 × 5 take steps of 2 instead, with a border of background
+# The oldest network of this topic read digits on envelopes of the US mail (LeCun et al. 1989). It got single digits of
+# 16 × 16 pixels. It has no pooling. Its two convolutions of 5 × 5 take steps of 2 instead, with a border of background
 # around the map: (16 + 4 − 5) / 2 + 1 = 8.5, so 8 × 8, and then 4 × 4. Two dense layers follow, of 30 and 10 units.
 
 
@@ -163,13 +164,13 @@ def zip_code():
     return keras.Model(image, layers.Dense(10, "tanh", name="output")(x))
 
 
-plots.stage_diagram(architectures.outline(zip_code), title="1989")
+plots.stage_diagram(architectures.outline(zip_code), title="The network of 1989")
 
 # %% [markdown]
 # Two details are unusual today. Every *place* of a map has a bias of its own. And each of the twelve filters of the
-# second layer sees only eight of the twelve maps below. All places of a map share the same 25 weights. What does sharing
-# save? A *connection* is one weight or bias at one place. We expect for the first layer 12 · 64 · (25 + 1) = 19,968
-# connections, but only 12 · 25 + 12 · 64 = 1,068 parameters.
+# second layer sees only eight of the twelve maps below. All places of a map share the same 25 weights. What does
+# sharing save? A *connection* is one weight or bias at one place. We expect for the first layer 12 · 64 · (25 + 1) =
+# 19,968 connections, but only 12 · 25 + 12 · 64 = 1,068 parameters.
 
 # %% tags=["nbval-check-output"]
 dense = [30 * (192 + 1), 10 * (30 + 1)]  # one connection for each parameter
@@ -187,9 +188,9 @@ print(f"all    {sum(connections):6,} connections, {sum(parameters):5,} parameter
 # %% [markdown]
 # ## LeNet-5, 1998
 #
-# LeNet-5 read the amounts on cheques. Its image of 32 × 32 pixels is larger than the digits in it, which fill at most 20
-# × 20. So the ends of a stroke can stand in the middle of the windows of the highest units. Two convolutions of 5 × 5
-# without padding are each followed by *subsampling* (pooling of 2 × 2). A third convolution covers all that is left.
+# LeNet-5 read the amounts on cheques. Its image of 32 × 32 pixels is larger than the digits in it, which fill at most
+# 20 × 20. So the ends of a stroke can stand in the middle of the windows of the highest units. Two convolutions of 5 ×
+# 5 without padding are each followed by *subsampling* (pooling of 2 × 2). A third convolution covers all that is left.
 #
 # Predict the sizes before you look: 32 − 5 + 1 = 28, halved 14; 14 − 5 + 1 = 10, halved 5; 5 − 5 + 1 = 1.
 #
@@ -227,11 +228,12 @@ layer_table(lenet5)
 # Look it up, and you find 61,706, 60,806 or "about 60,000". All three are right. They count three different networks.
 #
 # - **61,706** is LeNet-5 as it is usually rebuilt, the table above.
-# - In the paper, the 16 filters of C3 do not see all six maps below: six of them see three maps, nine see four, one sees
-#   all. That saves (16 · 6 − 60) · 25 = 900 weights: **60,806**.
+# - In the paper, the 16 filters of C3 do not see all six maps below: six of them see three maps, nine see four, one
+#   sees all. That saves (16 · 6 − 60) · 25 = 900 weights: **60,806**.
 # - In the paper, subsampling is trained. The sum of the four values is multiplied by a weight and gets a bias, one pair
-#   for each map: 2 · 6 + 2 · 16 = 44 more. And there is no dense layer of ten logits at the end (−850). Each digit has a
-#   *fixed* target pattern for the 84 units below, and its score says how near the units come to the pattern: **60,000**.
+#   for each map: 2 · 6 + 2 · 16 = 44 more. And there is no dense layer of ten logits at the end (−850). Each digit has
+#   a *fixed* target pattern for the 84 units below, and its score says how near the units come to the pattern:
+#   **60,000**.
 
 # %% tags=["nbval-check-output"]
 forms = {
@@ -244,10 +246,10 @@ for name, options in forms.items():
     print(f"{name:12} {total['params']:,}")
 
 # %% [markdown]
-# Why does C3 see only some of the maps? It saves three eighths of the work of this layer. The authors also write that it
-# breaks the symmetry: filters that see different maps must find different features. Below is table I of the paper, and
-# beside it the patterns of the ten digits. (The paper's patterns look like printed characters. Ours are seven-segment
-# digits of the same 7 × 12 pixels.)
+# Why does C3 see only some of the maps? It saves three eighths of the work of this layer. The authors also write that
+# it breaks the symmetry: filters that see different maps must find different features. Below is table I of the paper,
+# and beside it the patterns of the ten digits. (The paper's patterns look like printed characters. Ours are
+# seven-segment digits of the same 7 × 12 pixels.)
 
 # %%
 figure, axes = plt.subplots(1, 11, figsize=(8, 2.2), width_ratios=(7, *[1] * 10))
@@ -267,10 +269,10 @@ for digit, (ax, picture) in enumerate(zip(axes[1:], lenet.digits())):
 # %% [markdown]
 # ### Trained here
 #
-# LeNet-5 was made for handwritten digits, so it gets some: scikit-learn's, 1,000 to train, enlarged from 8 × 8 to 32 ×
-# 32. We train the rebuilt form and the paper's form, three runs each. A linear classifier on the same pixels is the
-# baseline. Departures: our digits fill the whole height of the image. The paper trains on 60,000 digits with a method of
-# its own, and its loss compares distances. We take Adam, and cross-entropy on scores that are minus the distances.
+# LeNet-5 was made for handwritten digits, so it gets some: 1,000 digits of scikit-learn, enlarged from 8 × 8 to 32 × 32
+# pixels. We train the rebuilt form and the paper's form, three runs each. A linear classifier on the same pixels is the
+# baseline. Departures: our digits fill the whole height of the image. The paper trains on 60,000 digits with a method
+# of its own, and its loss compares distances. We take Adam, and cross-entropy on scores that are minus the distances.
 
 
 # %%
@@ -356,8 +358,9 @@ record(
 
 # %% [markdown]
 # The bands span the runs. The linear classifier is hard to beat on these digits. All of them have one size and stand at
-# the same place, so single pixels say much. What does a convolutional network know beyond that? It shows when the digits
-# move. We push the test images to the right, pixel by pixel. None of the three classifiers has seen a digit there.
+# the same place, so single pixels say much. What does a convolutional network know beyond that? It shows when the
+# digits move. We push the test images to the right, pixel by pixel. None of the three classifiers has seen a digit
+# there.
 
 
 # %%
@@ -379,12 +382,12 @@ plots.curves(moved, range(9), "pixels to the right", "accuracy on test digits", 
 record(lenet_moved=moved["as rebuilt"][3], linear_moved=moved["linear classifier"][3])
 
 # %% [markdown]
-# In full runs both forms of LeNet-5 still read most of the digits when they are pushed by three pixels of 32. The linear
-# classifier reads about half of them or fewer. The maps move along with the digit (topic 01), and each pool forgives a
-# small step. From seven pixels on, the networks are no better than the linear classifier. Their dense layers have never
-# seen a map there, and half of the digits have begun to leave the image. The two forms differ by less than two points
-# while the digits stand still. So the parts that the rebuilders left out did not matter much, at least for a thousand
-# digits and our short training.
+# In full runs both forms of LeNet-5 still read most of the digits when they are pushed by three pixels of 32. The
+# linear classifier reads about half of them or fewer. The maps move along with the digit (topic 01), and each pool
+# forgives a small step. From seven pixels on, the networks are hardly better than the linear classifier. Their dense
+# layers have never seen a map there, and half of the digits have begun to leave the image. The two forms differ by less
+# than two points while the digits stand still. So the parts that the rebuilders left out did not matter much, at least
+# for a thousand digits and our short training.
 #
 # What did the last network of the paper's form get wrong?
 
@@ -436,8 +439,8 @@ plots.stage_diagram(alexnet, title="AlexNet")
 layer_table(alexnet)
 
 # %% [markdown]
-# > **What the slide says**, and the paper itself: "224 × 224". A filter of 11 × 11 at stride 4 would have (224 − 11) / 4
-# > + 1 = 54.25 places. With 227 pixels there are 55, and this is the size in the paper's own figure.
+# > **What the slide says**, and the paper itself: "224 × 224". A filter of 11 × 11 at stride 4 would have (224 − 11) /
+# > 4 + 1 = 54.25 places. With 227 pixels there are 55, and this is the size in the paper's own figure.
 
 # %% tags=["nbval-check-output"]
 for n in (224, 227):
@@ -448,11 +451,11 @@ for n in (224, 227):
 # %% [markdown]
 # ### More images out of the same ones
 #
-# Sixty million parameters, 1.2 million photographs: such a network learns the photographs by heart. The first thing that
-# AlexNet does about it costs no parameter. Every photograph is brought to 256 × 256 pixels. In each step the network sees
-# another crop of it, 224 × 224, mirrored or not. Without this, the authors write, they would have had to use much smaller
-# networks. At test time it sees ten crops, the four corners and the centre, each of them also mirrored, and its ten
-# answers are averaged.
+# Sixty million parameters, 1.2 million photographs: such a network learns the photographs by heart. The first thing
+# that AlexNet does about it costs no parameter. Every photograph is brought to 256 × 256 pixels. In each step the
+# network sees another crop of it, 224 × 224, mirrored or not. Without this, the authors write, they would have had to
+# use much smaller networks. At test time it sees ten crops, the four corners and the centre, each of them also
+# mirrored, and its ten answers are averaged.
 
 # %%
 photo = skimage.transform.resize(skimage.data.chelsea(), (256, 385), anti_aliasing=True)
@@ -487,11 +490,11 @@ for n in (224, 227):
 # %% [markdown]
 # The second kind of augmentation changes the **colour** of the light. Take the colours of all pixels as points in three
 # dimensions. Along their first principal direction they differ most, and this is mostly light and dark. For each image,
-# three numbers α are drawn from a normal distribution with standard deviation .1. Then α times the spread of the colours
-# is added along each of the three directions, to all pixels alike. It brought the top-1 error down by more than a point
-# [paper]. Below, α is ten times as large as usual so that it can be seen. Departures: the directions are those of one
-# photograph, not of ImageNet. The paper multiplies by the variance along each direction and does not say in which units. We
-# multiply by the standard deviation.
+# three numbers α are drawn from a normal distribution with standard deviation .1. Then α times the spread of the
+# colours is added along each of the three directions, to all pixels alike. It brought the top-1 error down by more than
+# a point [paper]. Below, α is ten times as large as usual so that it can be seen. Departures: the directions are those
+# of one photograph, not of ImageNet. The paper multiplies by the variance along each direction and does not say in
+# which units. We multiply by the standard deviation.
 
 # %%
 colours = photo.reshape(-1, 3)
@@ -504,7 +507,8 @@ for alpha in ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1)
     lights.append(np.clip(photo + light, 0, 1))
     titles.append(f"α = {alpha[0]}, {alpha[1]}, {alpha[2]}")
 plots.show_images(lights, titles=titles, columns=6, tile=1.35)
-print("share of the variance along each direction:", variances / variances.sum())
+shares = [f"{share:.1%}" for share in variances / variances.sum()]
+print("share of the variance along each direction:", *shares)
 
 # %% [markdown]
 # Topic 02 measured what augmentation gains with few images, and where it harms.
@@ -558,8 +562,8 @@ weights = 3 * 4 * total["params"] / 1e9
 print(f"maps {maps:.2f} + weights {weights:.2f} = {maps + weights:.2f} GB of 3 GB")
 
 # %% [markdown]
-# That is tight. What is left must hold the images and the work space of the convolutions. And two cards work at the same
-# time: the training took five to six days.
+# That is tight. What is left must hold the images and the work space of the convolutions. And two cards work at the
+# same time: the training took five to six days.
 #
 # ### Where its weights are
 #
@@ -629,9 +633,9 @@ share, size = np.mean(apart > 1e-3 * ours), apart.mean() / ours.mean()
 print(f"{share:.0%} of the values differ, by {size:.0%} on average")
 
 # %% [markdown]
-# **Overlapping pooling** has windows of 3 at stride 2. Older networks had windows of 2 at stride 2. The map gets equally
-# small, every second pixel of a row is read twice, and of an odd size such as 55 no pixel is left over. It lowered the
-# top-1 error by .4 points [paper].
+# **Overlapping pooling** has windows of 3 at stride 2. Older networks had windows of 2 at stride 2. The map gets
+# equally small, every second pixel of a row is read twice, and of an odd size such as 55 no pixel is left over. It
+# lowered the top-1 error by .4 points [paper].
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 1.9))
@@ -689,12 +693,12 @@ record(loss_at_low_rate=low, loss_at_high_rate=high)
 # ## ZFNet, 2013
 #
 # Zeiler and Fergus looked at what AlexNet's filters see (topic 05 does the same), and found two faults. Some filters of
-# the first layer were dead. And the maps of the second layer showed *aliasing*: patterns that are not in the image. They
-# arise because conv1 reads the image at every fourth pixel only. So ZFNet's conv1 is 7 × 7 at stride 2.
+# the first layer were dead. And the maps of the second layer showed *aliasing*: patterns that are not in the image.
+# They arise because conv1 reads the image at every fourth pixel only. So ZFNet's conv1 is 7 × 7 at stride 2.
 #
-# We show aliasing on an image of rings that get finer outwards. A filter for fine vertical stripes, five pixels a period,
-# answers on one ring. If we read its answer at every second pixel, the stripes are still there. At every fourth pixel
-# they turn into coarse stripes, which the image does not have.
+# We show aliasing on an image of rings that get finer outwards. A filter for fine vertical stripes, five pixels a
+# period, answers on one ring. If we read its answer at every second pixel, the stripes are still there. At every fourth
+# pixel they turn into coarse stripes, which the image does not have.
 
 # %%
 grid = np.arange(192) - 95.5
@@ -751,10 +755,10 @@ figure.legend(*handles, loc="outside upper center", ncols=2)
 # %% [markdown]
 # ## VGG, 2014
 #
-# Simonyan and Zisserman asked one question: what does depth alone gain? They kept everything else as plain as it can be.
-# All convolutions are of 3 × 3 with padding 1, all pools of 2 × 2. Whenever a pool halves the map, the number of channels
-# doubles, up to 512. So a network is a line of text. These are the six configurations of the paper's table 1, as
-# `utils.architectures.vgg` has them. A number is a convolution with so many filters, M is a pool, and `256:1` is a
+# Simonyan and Zisserman asked one question: what does depth alone gain? They kept everything else as plain as it can
+# be. All convolutions are of 3 × 3 with padding 1, all pools of 2 × 2. Whenever a pool halves the map, the number of
+# channels doubles, up to 512. So a network is a line of text. These are the six configurations of the paper's table 1,
+# as `utils.architectures.vgg` has them. A number is a convolution with so many filters, M is a pool, and `256:1` is a
 # convolution of 1 × 1.
 
 # %%
@@ -778,8 +782,8 @@ plots.stage_diagram(vgg16, title="VGG-16")
 
 # %% [markdown]
 # > **What the slides say.** "3 × 3 filters *exclusively*": configuration C has three convolutions of 1 × 1. "The number
-# > of channels doubles *with each convolutional layer*": it doubles with each *stage*, and stops at 512. With each layer
-# > the thirteenth would have 262,144 channels. Counted from the networks:
+# > of channels doubles *with each convolutional layer*": it doubles with each *stage*, and stops at 512. With each
+# > layer the thirteenth would have 262,144 channels. Counted from the networks:
 
 # %% tags=["nbval-check-output"]
 for name, model in vggs.items():
@@ -791,8 +795,8 @@ for name, model in vggs.items():
 print("doubled with each of 13 layers:", 64 * 2**12)
 
 # %% [markdown]
-# **Why two 3 × 3 for one 5 × 5?** Both see 5 × 5 pixels. With C channels in and out, one 5 × 5 has 25 C² weights. Two 3 ×
-# 3 have 18 C², and there is a ReLU between them. Three of them see 7 × 7: 27 C² against 49 C².
+# **Why two 3 × 3 for one 5 × 5?** Both see 5 × 5 pixels. With C channels in and out, one 5 × 5 has 25 C² weights. Two 3
+# × 3 have 18 C², and there is a ReLU between them. Three of them see 7 × 7: 27 C² against 49 C².
 
 # %%
 weights = {"one filter": {}, "a chain of 3 × 3": {}}
@@ -806,21 +810,21 @@ for large, chain in ((5, 2), (7, 3), (11, 5)):
 plots.dots(weights, "weights / C²")
 
 # %% [markdown]
-# Does depth help? Here are the figures of the paper's table 3 [paper], one network each, at one scale: the top-5 error on
-# the validation images against the number of layers. A-LRN costs time and gains nothing. C and D have the same depth, but
-# three of C's layers see no neighbours. From 16 to 19 layers nothing is gained any more. What deeper networks need is the
-# story of topic 04.
+# Does depth help? Here are the figures of the paper's table 3 [paper], one network each, at one scale: the top-5 error
+# on the validation images against the number of layers. A-LRN costs time and gains nothing. C and D have the same
+# depth, but three of C's layers see no neighbours. From 16 to 19 layers nothing is gained any more. What deeper
+# networks need is the story of topic 04.
 
 # %%
 errors = {"A": 10.4, "A-LRN": 10.5, "B": 9.9, "C": 9.4, "D": 8.8, "E": 9.0}
 figure, ax = plt.subplots(figsize=(6, 3))
+ax.set(xlabel="layers with weights", ylabel="top-5 error, % [paper]")
+ax.set(xlim=(10, 20.5), ylim=(8, 11))
 for name, error in errors.items():
     ax.plot(depths[name], error, "o", color=plots.BLUE)
     beside = (8, 4 if name == "A-LRN" else -6)
     options = {"xytext": beside, "textcoords": "offset points"}
     ax.annotate(name, (depths[name], error), **options)
-ax.set(xlabel="layers with weights", ylabel="top-5 error, % [paper]")
-ax.set(xlim=(10, 20.5), ylim=(8, 11))
 
 # %% [markdown]
 # Every layer of VGG-16, what it holds and what it costs. Topic 01 worked through this table. The bars below show how
@@ -840,18 +844,18 @@ plots.layer_bars(table["layer"], columns, colours)
 print(f"maps: {table['activation_bytes'].sum() / 1e6:.2f} MB")
 
 # %% [markdown]
-# The memory for maps lies in the first layers, the work in the middle, the parameters at the end. 102.8 of 138.4 million
-# parameters belong to a single layer, fc6, which sees the last map of 7 × 7 × 512 as one vector of 25,088.
+# The memory for maps lies in the first layers, the work in the middle, the parameters at the end. 102.8 of 138.4
+# million parameters belong to a single layer, fc6, which sees the last map of 7 × 7 × 512 as one vector of 25,088.
 #
 # ## Network in Network, 2013
 #
 # Two ideas against such costs come from a small paper by Lin, Chen and Yan. GoogLeNet uses both of them, and so does
 # almost every network since.
 #
-# **Convolutions of 1 × 1.** A filter is a linear function of its window. The authors wanted a better function: behind each
-# filter bank they put a small dense network, which sees the channels at one place and is the same at every place. That
-# is the "network in the network". Written as layers it is nothing but two convolutions of 1 × 1 with ReLU. We try it: a
-# dense network on the channels, place by place, against two convolutions of 1 × 1 with the same weights.
+# **Convolutions of 1 × 1.** A filter is a linear function of its window. The authors wanted a better function: behind
+# each filter bank they put a small dense network, which sees the channels at one place and is the same at every place.
+# That is the "network in the network". Written as layers it is nothing but two convolutions of 1 × 1 with ReLU. We try
+# it: a dense network on the channels, place by place, against two convolutions of 1 × 1 with the same weights.
 
 # %% tags=["nbval-check-output"]
 random = np.random.default_rng(0)
@@ -865,13 +869,13 @@ same = np.allclose(ops.convert_to_numpy(by_filters), by_dense, atol=1e-4)
 print("a dense network at every place = two convolutions of 1 x 1:", same)
 
 # %% [markdown]
-# **Global average pooling in the place of dense layers.** The last convolution has one filter for each class. The average
-# of its map is the score of the class. So there is no dense layer at all, and nothing in the head that can overfit. On
-# CIFAR-10, with everything else equal, the authors found 11.6 % errors with a dense layer, 10.9 % with a dense layer and
-# dropout, and 10.4 % with the average [paper].
+# **Global average pooling in the place of dense layers.** The last convolution has one filter for each class. The
+# average of its map is the score of the class. So there is no dense layer at all, and nothing in the head that can
+# overfit. On CIFAR-10, with everything else equal, the authors found 11.6 % errors with a dense layer, 10.9 % with a
+# dense layer and dropout, and 10.4 % with the average [paper].
 #
-# This is their network for CIFAR-10. Predict the parameters of the last layer: 192 · 10 + 10 = 1,930. A dense layer on
-# the same map of 8 × 8 × 192 would have 122,890.
+# This is the network of the authors' program for CIFAR-10. Predict the parameters of the last layer: 192 · 10 + 10 =
+# 1,930. A dense layer on the same map of 8 × 8 × 192 would have 122,890.
 
 
 # %%
@@ -896,13 +900,13 @@ plots.stage_diagram(small, title="Network in Network")
 layer_table(small)
 
 # %% [markdown]
-# It has less than a million parameters. (Departures: the paper's second pool averages, and it has dropout before each
-# pool.)
+# It has less than a million parameters. (Departures: in the authors' program the second pool averages, and dropout
+# follows each pool.)
 #
 # ## GoogLeNet, 2014
 #
-# VGG asked what depth gains at any price. Szegedy and his colleagues fixed the price, and asked how much a network can do
-# for it. Their budget was 1.5 billion multiply-accumulates, a tenth of VGG's.
+# VGG asked what depth gains, whatever it costs. Szegedy and his colleagues fixed the cost first: 1.5 billion
+# multiply-accumulates, a tenth of VGG's. How much can a network do with that?
 #
 # ### The inception module
 #
@@ -921,10 +925,10 @@ figure, ax = plt.subplots(figsize=(8, 2.6))
 plots.block_diagram(naive, title="3b, naive", ax=ax)
 
 # %% [markdown]
-# Two things go wrong. The filters of 3 × 3 and 5 × 5 see all 256 channels and cost 28 · 28 · 256 · (9 · 192 + 25 · 96) =
-# 829 million MACs. And the pool hands its 256 channels on as they are, so the output has 128 + 192 + 96 + 256 = 672. Each
-# module would make the next one more expensive. The remedy are 1 × 1 convolutions that *reduce* the channels, before the
-# large filters and behind the pool:
+# Two things go wrong. The filters of 3 × 3 and 5 × 5 see all 256 channels and cost 28 · 28 · 256 · (9 · 192 + 25 · 96)
+# = 829 million MACs. And the pool hands its 256 channels on as they are, so the output has 128 + 192 + 96 + 256 = 672.
+# Each module would make the next one more expensive. The remedy is to *reduce* the number of channels by 1 × 1
+# convolutions, before the large filters and behind the pool:
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3.2))
@@ -938,8 +942,8 @@ for name, module in {"naive": naive, "reduced": reduced}.items():
 
 # %% [markdown]
 # That is a third of the work. The reductions may lose something: 256 channels pass through 32 before the 5 × 5. The
-# authors bet that the channels say much the same, so that little is lost. What if all nine modules were naive, with the
-# same numbers of 1 × 1, 3 × 3 and 5 × 5 filters? Then the number of channels never falls:
+# authors assume that many channels carry similar information, so that little is lost. What if all nine modules were
+# naive, with the same numbers of 1 × 1, 3 × 3 and 5 × 5 filters? Then the number of channels never falls:
 
 # %%
 widths, costs = {"naive": [], "reduced": []}, {"naive": [], "reduced": []}
@@ -972,10 +976,10 @@ print(f"all nine modules: {text}, {ratio:.0f} times")
 #
 # ### Module by module
 #
-# Before the modules there is a stem: 7 × 7 with 64 filters at stride 2 (map 112), a pool of 3 at stride 2 (56), LRN, 1 ×
-# 1 with 64, 3 × 3 with 192, LRN, and a pool (28). The pools round up, as Caffe's do. Two more pools stand before 4a and
-# 5a. Behind 5b follow a global average, dropout of .4 and a dense layer. The modules have six numbers each, from the
-# paper's table 1:
+# Before the modules there is a stem: 7 × 7 with 64 filters at stride 2 (map 112), a pool of 3 at stride 2 (56), LRN, 1
+# × 1 with 64, 3 × 3 with 192, LRN, and a pool (28). The pools round up, as Caffe's do. Two more pools stand before 4a
+# and 5a. Behind 5b follow a global average, dropout of .4 and a dense layer. The modules have six numbers each, from
+# the paper's table 1:
 
 # %%
 inception = architectures.outline("googlenet")
@@ -1011,7 +1015,7 @@ ratios = {name: column.to_dict() for name, column in ratios.items()}
 ax = plots.dots(ratios, "printed / ours", {"equal": 1})
 ax.set_xlim(0.89, 1.09)
 outside = " and ".join(f"{column['conv1']:.2f}" for column in ratios.values())
-ax.text(0.892, 0, f"← {outside}", va="center", fontsize=9)
+note = ax.text(0.892, 0, f"← {outside}", va="center", fontsize=9)
 
 # %% tags=["nbval-check-output"]
 for name, row in ours.iterrows():
@@ -1026,11 +1030,11 @@ weights = 2 * 7 * 3 * 64
 print(f"7x1 and 1x7 on three channels: {weights:,}, {weights * 112**2 / 1e6:.0f} M")
 
 # %% [markdown]
-# > **What the slide says**, and the paper: conv1 2.7 K and 34 M, 4c 463 K, 4d 580 K, 5a 1,072 K and 54 M, 5b 1,388 K. The
-# > network of the same table has 9,472 parameters and 118.0 M MACs in conv1, 510,104 in 4c, 605,376 in 4d, 1,043,456 in
-# > 5a (51 M) and 1,444,080 in 5b. The print of conv1 is that of a 7 × 1 and a 1 × 7 filter; perhaps the authors had such
-# > a version. The other rows agree within 1 % (4a, 367 for 364, and 4e, 848 for 840, only just), or within the rounding
-# > of a million.
+# > **What the slide says**, and the paper: conv1 2.7 K and 34 M, 4c 463 K, 4d 580 K, 5a 1,072 K and 54 M, 5b 1,388 K.
+# > The network of the same table has 9,472 parameters and 118.0 M MACs in conv1, 510,104 in 4c, 605,376 in 4d,
+# > 1,043,456 in 5a (51 M) and 1,444,080 in 5b. The printed figures of conv1 fit a filter of 7 × 1 and one of 1 × 7.
+# > Perhaps the authors had such a version. The other rows agree within 1 % (4a, 367 for 364, and 4e, 848 for 840, only
+# > just), or within the rounding of a million.
 #
 # ### How deep, how large
 #
@@ -1064,8 +1068,8 @@ print(f"the dense layer at the end: {last:,} parameters")
 # ### The heads on the side
 #
 # A network of 22 layers was hard to train in 2014: batch normalisation came a year later. So GoogLeNet has two more
-# classifiers, behind 4a and 4d. Their losses are multiplied by .3 and added to the loss at the end. The idea was to bring
-# the gradient close to the early layers. **These heads are used in training only.** Afterwards they are cut off.
+# classifiers, behind 4a and 4d. Their losses are multiplied by .3 and added to the loss at the end. The idea was to
+# bring the gradient close to the early layers. **These heads are used in training only.** Afterwards they are cut off.
 
 # %%
 helped = architectures.outline("googlenet", auxiliary=True)
@@ -1081,12 +1085,12 @@ for name, model in {"in training": helped, "afterwards": without}.items():
 # %% [markdown]
 # The two heads nearly double the network: each has a dense layer of 1,024 units on a map of 4 × 4 × 128.
 #
-# Do they do what they are for? Later experiments of the same group say no. In the GoogLeNet paper itself the gain is about
-# half a point, and one head gives as much as two [paper]. Szegedy et al. (2016) trained the next Inception with and without
-# heads. *Early* in training there is no difference, so the heads do not help the gradient much. Only near the *end* the
-# network with heads is a little better. And it is better still if the heads have batch normalisation or dropout. The authors
-# conclude that the heads act as **regularisers** [paper]: the middle layers must hold features from which the class can
-# be read, and this leaves less freedom to overfit.
+# Do they do what they are for? Later experiments of the same group say no. In the GoogLeNet paper itself the gain is
+# about half a point, and one head gives as much as two [paper]. Szegedy et al. (2016) trained the next Inception with
+# and without heads. *Early* in training there is no difference, so the heads do not help the gradient much. Only near
+# the *end* the network with heads is a little better. And it is better still if the heads have batch normalisation or
+# dropout. The authors conclude that the heads act as **regularisers** [paper]: the middle layers must hold features
+# from which the class can be read, and this leaves less freedom to overfit.
 #
 # ## Side by side
 #
@@ -1125,8 +1129,8 @@ measured.style.format("{:.3g}").format("{:.0f}", subset=["year"])
 # Three statements are repeated from deck to deck about these years. "Three times more accurate in three years." "Five
 # times slower." "The number of parameters stayed about the same." We draw the error against the year, the depth, the
 # parameters and the MACs. The costs are those of *one* network. So we take errors of one network as well, on the
-# validation images, as their papers give them [paper]. (Each paper averages over many crops of an image, and each in its
-# own way.)
+# validation images, as their papers give them [paper]. (Each paper averages over many crops of an image, and each in
+# its own way.)
 
 # %%
 shown = dict(zip(entries, ("AlexNet", "ZFNet", "VGG-16", "GoogLeNet", "ResNet-152")))
@@ -1151,10 +1155,10 @@ handles = axes[0].get_legend_handles_labels()
 legend = figure.legend(*handles, loc="outside upper center", ncols=5, fontsize=9)
 
 # %% [markdown]
-# From year to year the error falls. With the depth it falls on the whole, but not always: AlexNet and ZFNet have equally
-# many layers, and VGG with 16 layers is a little better than GoogLeNet with 22. With the parameters it does nothing of
-# the kind. With the MACs VGG breaks the rule: ResNet-152 makes fewer errors with fewer MACs. Now the statements, as
-# ratios:
+# From year to year the error falls. With the depth it falls on the whole, but not always: AlexNet and ZFNet have
+# equally many layers, and VGG with 16 layers is a little better than GoogLeNet with 22. With the parameters it does
+# nothing of the kind. With the MACs VGG breaks the rule: ResNet-152 makes fewer errors with fewer MACs. Now the
+# statements, as ratios:
 
 # %%
 columns = {"parameters": "parameters, M", "MACs": "GMACs", "time here": "ms here"}
@@ -1173,25 +1177,26 @@ plots.bars(ratios, "times", baselines={"same": 1}, title="Three statements, as r
 # %% [markdown]
 # > **What the slides say.**
 # >
-# > - *"Three times more accurate in three years."* The error fell to a quarter from 2012 to 2015. (The competition's own
-# >   figures, 15.3 and 3.57, give the same quarter.) The accuracy did not triple: the share of right answers rose by a
-# >   sixth. Say "a quarter of the errors".
-# > - *"The number of parameters stayed about the same."* ResNet-152 and AlexNet have 60.2 and 61.0 million, so for these
-# >   two it is true. But GoogLeNet has a ninth of that, and VGG more than twice as many. Parameters tell little about
-# >   accuracy.
-# > - *"Five times slower."* Which network is meant, and counted how? In MACs ResNet-152 costs 15.6 times AlexNet, VGG-16
-# >   21 times, ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine, and even on the run. In
-# >   four runs of this page ResNet-152 took 4.5 to 14 times as long as AlexNet for one image, GoogLeNet 1.0 to 2.1 times.
-# >   One such run cannot decide it. MACs can at least be repeated. AlexNet is slow for its MACs: it reads 244 MB of
-# >   weights, and one image uses most of them only once.
+# > - *"Three times more accurate in three years."* The error fell to a quarter from 2012 to 2015. (The competition's
+# >   own figures, 15.3 and 3.57, give the same quarter.) The accuracy did not triple: the share of right answers rose
+# >   by a sixth. Say "a quarter of the errors".
+# > - *"The number of parameters stayed about the same."* ResNet-152 and AlexNet have 60.2 and 61.0 million, so for
+# >   these two it is true. But GoogLeNet has a ninth of that, and VGG more than twice as many. Parameters tell little
+# >   about accuracy.
+# > - *"Five times slower."* Which network is meant, and counted how? In MACs ResNet-152 costs 15.6 times AlexNet,
+# >   VGG-16 21 times, ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine, and even on the
+# >   run. In six runs of this page ResNet-152 took 3 to 21 times as long as AlexNet for one image, GoogLeNet 1.0 to 2.1
+# >   times, depending on what else the machine did. One such run cannot decide it. MACs can at least be repeated.
+# >   AlexNet is slow for its MACs: it reads 244 MB of weights, and one image uses most of them only once.
 
 # %% [markdown]
 # ### Weeks of training
 #
-# How long did it take? AlexNet five to six days on two GTX 580, ZFNet twelve days on one, VGG two to three weeks on four
-# Titan Black [paper]. Is that plausible? A training step costs about three forward passes: forward, gradient of the maps,
-# gradient of the weights. So the whole training costs 3 · MACs · images · passes. The makers of the cards state 1.58 and
-# 5.1 · 10¹² operations a second, and a MAC is two operations. Which share of this did the programs reach?
+# How long did it take? AlexNet five to six days on two GTX 580, ZFNet twelve days on one, VGG two to three weeks on
+# four Titan Black [paper]. Is that plausible? A training step costs about three forward passes: forward, gradient of
+# the maps, gradient of the weights. So the whole training costs 3 · MACs · images · passes. The makers of the cards
+# state 1.58 and 5.1 · 10¹² operations a second, and a MAC is two operations. Which share of this did the programs
+# reach?
 
 # %%
 trainings = {  # network: images, passes, days, cards, operations a second of one card
@@ -1208,15 +1213,15 @@ for name, (number, passes, days, cards, speed) in trainings.items():
 pd.DataFrame.from_dict(rows, "index")
 
 # %% [markdown]
-# Between 29 and 39 % of the peak: this is what good programs reach, so the reports agree with the counts. VGG's training
-# cost 19 times AlexNet's. (Images and passes are from the papers. ZFNet stopped after 70 passes.)
+# Between 29 and 39 % of the peak: this is what good programs reach, so the reports agree with the counts. VGG's
+# training cost 19 times AlexNet's. (Images and passes are from the papers. ZFNet stopped after 70 passes.)
 #
 # ## Two designs, the same minutes
 #
-# VGG stacks one kind of layer, GoogLeNet puts four side by side. Which one learns more in the same time? We take a small
-# relative of each, both with a global average at the end, and train them on small pictures for about the same CPU time.
-# The third network is LeNet-5 with ReLU. Departure: the two newer ones have batch normalisation behind each convolution,
-# which 2014 did not have. Without it they learn much more slowly (exercise 4).
+# VGG stacks one kind of layer, GoogLeNet puts four side by side. Which one learns more in the same time? We take a
+# small relative of each, both with a global average at the end, and train them on small pictures for about the same CPU
+# time. The third network is LeNet-5 with ReLU. Departure: the two newer ones have batch normalisation behind each
+# convolution, which 2014 did not have. Without it they learn much more slowly (exercise 4).
 #
 # The course draws the pictures: one shape on a textured ground, six classes, in colour, 32 × 32 pixels. Drawn pictures
 # are no photographs, and the order of networks may be another one on photographs. But they allow a fair comparison in
@@ -1270,9 +1275,9 @@ for name, cost in costs.items():
 
 # %% [markdown]
 # A run must not end by the clock, or nobody could repeat it. So we fixed the numbers of steps such that the three spend
-# about the same time. We draw the accuracy on validation images against the CPU seconds that were spent on training. All
-# three have the same rate and schedule. Nothing is chosen here, so the test images are used once, at the end of each
-# run.
+# about the same time. We draw the accuracy on validation images against the CPU seconds that were spent on training.
+# All three have the same rate and schedule. Nothing is chosen here, so the test images are used once, at the end of
+# each run.
 
 # %%
 spent, watched, reached = {}, {}, {}
@@ -1303,10 +1308,10 @@ record(
 )
 
 # %% [markdown]
-# In full runs LeNet-5 leads at first. It has a tenth of the others' MACs or less, so it takes five steps while they take
-# one. Then its curve flattens. In the last quarter of the steps the rate falls, and the VGG-like net passes it. At the
-# end the VGG-like net is ahead of the inception net in most runs. But their bands overlap on the way: with one run of
-# each, stopped a little earlier, either order could have come out.
+# In full runs LeNet-5 leads at first. It has a tenth of the others' MACs or less, so it takes five steps while they
+# take one. Then its curve flattens. In the last quarter of the steps the rate falls, and the VGG-like net passes it. At
+# the end the VGG-like net is ahead of the inception net in most runs. But their bands overlap on the way: with one run
+# of each, stopped a little earlier, either order could have come out.
 #
 # The VGG-like net costs nearly twice the MACs of the inception net, and a step of it takes no more time. Twenty small
 # convolutions keep a processor less busy than seven larger ones. **MACs are not seconds.**
@@ -1322,14 +1327,14 @@ record(
 # - derive the maps, parameters and MACs of LeNet-5, AlexNet, ZFNet, VGG and GoogLeNet from their tables, and find the
 #   places where the printed figures are wrong;
 # - say what each added: AlexNet augmentation, size, ReLU and dropout, on two cards; ZFNet a first layer that reads the
-#   image closely; VGG depth from one small filter; Network in Network 1 × 1 convolutions and the global average; GoogLeNet
-#   several filter sizes side by side within a fixed budget;
+#   image closely; VGG depth from one small filter; Network in Network 1 × 1 convolutions and the global average;
+#   GoogLeNet several filter sizes side by side within a fixed budget;
 # - explain why 1 × 1 convolutions make the inception module three times cheaper;
 # - compare designs at equal time, over several seeds, and say when the difference is smaller than their spread.
 #
 # Two questions stay open. VGG gained nothing from 16 to 19 layers, and GoogLeNet needed help to train 22. In 2015 a
-# network with 152 layers won. What did it do differently? And its 11 billion MACs do not fit a telephone: how small can a
-# good network be? Topic 04 answers both.
+# network with 152 layers won. What did it do differently? And it costs 11 billion MACs an image, too many for a
+# telephone: how small can a good network be? Topic 04 answers both.
 #
 # ## Exercises
 #
@@ -1337,32 +1342,34 @@ record(
 #    *Hint:* `architectures.outline("lenet5", (40, 40, 1), include_top=False)`.
 # 2. *Easy.* Replace VGG-16's three dense layers by a global average and one dense layer (`head="pool"`). How many
 #    parameters and MACs remain? *Hint:* compare with GoogLeNet's.
-# 3. *Medium.* In 3b replace the 5 × 5 by two 3 × 3. Count the MACs with 32 → 96 → 96 channels and with 32 → 32 → 96. When
-#    does the argument of the VGG section hold? *Hint:* the next version of Inception made this exchange.
-# 4. *Medium.* Train the two small designs without batch normalisation (`from utils.architectures.blocks import conv_relu
-#    as unit`). How many steps does each need for the accuracy that it had? *Hint:* begin with four times as many.
-# 5. *Hard.* Measure what the auxiliary heads do to the gradient: the norm of the gradient in `conv1` of an untrained small
-#    GoogLeNet with and without them, over ten seeds. *Hint:* `auxiliary=True` needs images of 80 pixels or more, and the
-#    model then has three outputs, so three losses.
-# 6. *Hard.* Estimate from its MACs how long AlexNet would train on your machine. *Hint:* measure the time of a step with a
-#    batch of 32 first.
+# 3. *Medium.* In 3b replace the 5 × 5 by two 3 × 3. Count the MACs with 32 → 96 → 96 channels and with 32 → 32 → 96.
+#    When does the argument of the VGG section hold? *Hint:* the next version of Inception made this exchange.
+# 4. *Medium.* Train the two small designs without batch normalisation (`from utils.architectures.blocks import
+#    conv_relu as unit`). How many steps does each need for the accuracy that it had? *Hint:* begin with four times as
+#    many.
+# 5. *Hard.* Measure what the auxiliary heads do to the gradient: the norm of the gradient in `conv1` of an untrained
+#    small GoogLeNet with and without them, over ten seeds. *Hint:* `auxiliary=True` needs images of 80 pixels or more,
+#    and the model then has three outputs, so three losses.
+# 6. *Hard.* Estimate from its MACs how long AlexNet would train on your machine. *Hint:* measure the time of a step
+#    with a batch of 32 first.
 #
 # ## Further reading
 #
 # - Y. LeCun et al., *Backpropagation applied to handwritten zip code recognition*, Neural Computation, 1989.
-# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings of
-#   the IEEE, 1998.
-# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS 2012.
+# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings
+#   of the IEEE, 1998.
+# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS
+#   2012.
 # - M. Lin, Q. Chen, S. Yan, *Network in network*, ICLR 2014.
 # - M. Zeiler, R. Fergus, *Visualizing and understanding convolutional networks*, ECCV 2014.
 # - K. Simonyan, A. Zisserman, *Very deep convolutional networks for large-scale image recognition*, ICLR 2015.
 # - C. Szegedy et al., *Going deeper with convolutions*, CVPR 2015.
-# - C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, *Rethinking the inception architecture for computer vision*,
-#   CVPR 2016.
+# - C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, *Rethinking the inception architecture for computer
+#   vision*, CVPR 2016.
 # - O. Russakovsky et al., *ImageNet large scale visual recognition challenge*, IJCV 2015.
 # - J. Deng et al., *ImageNet: A large-scale hierarchical image database*, CVPR 2009.
-# - K. Fukushima, *Neocognitron: a self-organizing neural network model for a mechanism of pattern recognition unaffected by
-#   shift in position*, Biological Cybernetics, 1980.
-# - K. Jarrett, K. Kavukcuoglu, M. Ranzato, Y. LeCun, *What is the best multi-stage architecture for object recognition?*,
-#   ICCV 2009; V. Nair, G. Hinton, *Rectified linear units improve restricted Boltzmann machines*, ICML 2010; X. Glorot, A.
-#   Bordes, Y. Bengio, *Deep sparse rectifier neural networks*, AISTATS 2011.
+# - K. Fukushima, *Neocognitron: a self-organizing neural network model for a mechanism of pattern recognition
+#   unaffected by shift in position*, Biological Cybernetics, 1980.
+# - K. Jarrett, K. Kavukcuoglu, M. Ranzato, Y. LeCun, *What is the best multi-stage architecture for object
+#   recognition?*, ICCV 2009; V. Nair, G. Hinton, *Rectified linear units improve restricted Boltzmann machines*, ICML
+#   2010; X. Glorot, A. Bordes, Y. Bengio, *Deep sparse rectifier neural networks*, AISTATS 2011.

@@ -18,7 +18,8 @@
 # - turn dense layers into convolutions, and run a network over images that are larger than those it was trained on;
 # - design networks within a budget, choose between them on validation images, and compare them fairly.
 #
-# It takes about three hours to solve. There are seven gaps and four questions, 31 points. The lab runs in two minutes.
+# It takes about three hours to solve. There are seven gaps and four questions, 31 points. The lab runs in a minute or
+# two.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -95,9 +96,9 @@ def agree(got, expected, hint, mistakes=()):
 # %% [markdown]
 # ## 1. Which filter sees which map (3 points)
 #
-# In LeNet-5 the sixteen filters of the layer C3 do not see all six maps below. Table I of the paper says which ones each
-# of them sees. In AlexNet the filters of three layers see only the channels that lie on their own graphics card. Both
-# can be written as an ordinary convolution, whose filters see everything. How?
+# In LeNet-5 the sixteen filters of the layer C3 do not see all six maps below. Table I of the paper says which ones
+# each of them sees. In AlexNet the filters of three layers see only the channels that lie on their own graphics card.
+# Both can be written as an ordinary convolution, whose filters see everything. How?
 #
 # Write two functions.
 #
@@ -185,8 +186,8 @@ assert agree(ops.conv(maps, answer), expected, hint)
 print("passed: LeNet's table, 1,516 parameters in C3 and 60,000 in the network")
 
 # %% [markdown]
-# Your kernels, drawn: a dark square is a pair of a filter and a channel that have weights. How many weights does AlexNet
-# save by its groups?
+# Your kernels, drawn: a dark square is a pair of a filter and a channel that have weights. How many weights does
+# AlexNet save by its groups?
 
 # %%
 split = {"conv2": (96, 256, 5), "conv4": (384, 384, 3), "conv5": (384, 256, 3)}
@@ -215,8 +216,8 @@ print(f"AlexNet saves {saved:,} weights by its two groups")
 # f + g − 1, A, C).
 #
 # The course does not print the formula: work it out. Begin with one channel and one dimension. The first filter gives
-# h[i] = Σ first[j] · x[i + j], the second gives y[i] = Σ second[k] · h[i + k]. Put the first line into the second. Which
-# products multiply x[i + m]? Then think about channels: on how many ways does channel a reach channel c?
+# h[i] = Σ first[j] · x[i + j], the second gives y[i] = Σ second[k] · h[i + k]. Put the first line into the second.
+# Which products multiply x[i + m]? Then think about channels: on how many ways does channel a reach channel c?
 #
 # The check compares the outputs of the two with the output of the one.
 
@@ -282,17 +283,17 @@ plots.number_equation([blur, "then", edge, "=", both.astype(int)], titles=titles
 # ### A question about the ReLU (2 points)
 #
 # Take 64 channels everywhere. How many weights have the two filters of 3 × 3 together, and how many has the one of 5 ×
-# 5? Can the two, without a ReLU, do anything that the one cannot? Can the one do anything that the two cannot? What does
-# the ReLU change?
+# 5? Can the two, without a ReLU, do anything that the one cannot? Can the one do anything that the two cannot? What
+# does the ReLU change?
 
 # %% [markdown] question="relu" points=2
 # ### BEGIN SOLUTION
-# The two have 2 · 9 · 64 · 64 = 73,728 weights, the one has 25 · 64 · 64 = 102,400. Without a ReLU the two can do nothing
-# that the one cannot: `merge` finds a filter of 5 × 5 for any two of 3 × 3. The reverse does not hold. The two have
-# fewer weights, so they cannot reach every filter of 5 × 5; they are a 5 × 5 under a constraint. With a ReLU between them the
-# two are no longer linear, and no filter of 5 × 5 gives the same output. So the stack sees the same 5 × 5 pixels, costs
-# less, and computes something that one linear filter cannot. All of this holds inside the image; with padding the borders
-# differ as well.
+# The two have 2 · 9 · 64 · 64 = 73,728 weights, the one has 25 · 64 · 64 = 102,400. Without a ReLU the two can do
+# nothing that the one cannot: `merge` finds a filter of 5 × 5 for any two of 3 × 3. The reverse does not hold. The two
+# have fewer weights, so they cannot reach every filter of 5 × 5; they are a 5 × 5 under a constraint. With a ReLU
+# between them the two are no longer linear, and no filter of 5 × 5 gives the same output. So the stack sees the same 5
+# × 5 pixels, costs less, and computes something that one linear filter cannot. All of this holds inside the image; with
+# padding the borders differ as well.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -414,8 +415,8 @@ axes[0].invert_yaxis()  # each of the two turned the common axis round
 # %% [markdown]
 # ## 4. A network with a wide view (2 points)
 #
-# The receptive field of a unit is the part of the image that it sees. Find a text for your `convolutions` whose last map
-# sees much and costs little:
+# The receptive field of a unit is the part of the image that it sees. Find a text for your `convolutions` whose last
+# map sees much and costs little:
 #
 # - it has exactly two pools, `M`, each behind at least one convolution and before at least one;
 # - all convolutions are of 3 × 3 or 1 × 1, and the last map has at least 64 channels;
@@ -473,13 +474,14 @@ plots.dots({"your network": shown}, "pixels that a unit sees", {"asked for": 60}
 #
 # A network with dense layers takes images of one size only. The convolutions would run on a larger image, but the first
 # dense layer wants a vector of one length. VGG's authors tested on larger images all the same, and LeNet-5's authors
-# read whole numbers with it. Both wrote the dense layers as convolutions. A dense layer on a flattened map of 5 × 5 × 16
-# has one weight for each of the 400 values. A filter of 5 × 5 on these 16 channels has one weight for each of them, too.
+# read whole numbers with it. Both wrote the dense layers as convolutions. A dense layer on a flattened map of 5 × 5 ×
+# 16 has one weight for each of the 400 values. A filter of 5 × 5 on these 16 channels has one weight for each of them,
+# too.
 #
 # Write `slide(reader)`. In: a trained `keras.Sequential` of convolutions and poolings without padding, then one
 # `Flatten`, then dense layers. Out: a `keras.Model` with the input shape (None, None, channels), which gives a map of
-# logits (batch, rows, columns, classes). At each place of this map stands what the reader would say of one window of the
-# image. Windows have the size of the reader's images.
+# logits (batch, rows, columns, classes). At each place of this map stands what the reader would say of one window of
+# the image. Windows have the size of the reader's images.
 #
 # - `reader.layers` are the layers in order, without the input. Convolutions and poolings can be called on a new tensor
 #   as they are, with their weights.
@@ -592,7 +594,8 @@ extent = (14, 14 + 4 * len(logits), 9.5, -0.5)  # windows have their centres 4 a
 axes[1].imshow(probabilities.T, cmap="Blues", vmax=1, extent=extent, aspect="auto")
 axes[1].plot(16 + 32 * np.arange(5), truth, "o", mfc="none", color=plots.ORANGE, ms=12)
 axes[1].set(xlabel="centre of the window, pixels", ylabel="class", yticks=range(10))
-axes[0].set(yticks=[], title="what it says of each window; circles: the true digits")
+axes[1].set_title("what it says of each window; circles: the true digits")
+axes[0].set_yticks([])
 for ax in axes:
     ax.grid(False)
 
@@ -605,17 +608,17 @@ print(f"{len(logits) * alone / 1e6:.1f} million, if the reader looks at each by 
 # %% [markdown]
 # ### A question about the places between (2 points)
 #
-# Why is one pass so much cheaper than a pass for each window? And look at the places half-way between two digits: what
-# does the network say there, how sure is it, and why? How would you train a network that is to read whole numbers?
+# Why does one pass cost only a third of a pass for each window? And look at the places half-way between two digits:
+# what does the network say there, how sure is it, and why? How would you train a network that is to read whole numbers?
 
 # %% [markdown] question="between" points=2
 # ### BEGIN SOLUTION
 # Neighbouring windows overlap in seven eighths of their width. In one pass the convolutions compute each place of their
-# maps once, and all windows that contain it use the result. Window by window they would compute it again for each. Half-way
-# between two digits the window holds the right half of one and the left half of the next. The network names some class
-# there, often with a probability near 1, because its ten classes are all that it can say: the softmax shares out the
-# probability among them, and no training image showed a gap. To read numbers it needs examples of such windows, with an
-# eleventh class "between two digits", or a loss on the whole row, as LeNet-5's authors trained it.
+# maps once, and all windows that contain it use the result. Window by window they would compute it again for each.
+# Half-way between two digits the window holds the right half of one and the left half of the next. The network names
+# some class there, often with a probability near 1, because its ten classes are all that it can say: the softmax shares
+# out the probability among them, and no training image showed a gap. To read numbers it needs examples of such windows,
+# with an eleventh class "between two digits", or a loss on the whole row, as LeNet-5's authors trained it.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -630,8 +633,8 @@ print(f"{len(logits) * alone / 1e6:.1f} million, if the reader looks at each by 
 #   `reduce3` before the 3 × 3, to `reduce5` before the 5 × 5, and to `projection` *behind* the pooling. Out: (batch, H,
 #   W, one + three + five + projection).
 #
-# Each convolution is one `unit(x, filters, f)`. `layers.Concatenate()([...])` and `ops.concatenate([...], axis=-1)` both
-# stack tensors. The check counts module 3b of the paper in both forms, and compares outputs.
+# Each convolution is one `unit(x, filters, f)`. `layers.Concatenate()([...])` and `ops.concatenate([...], axis=-1)`
+# both stack tensors. The check counts module 3b of the paper in both forms, and compares outputs.
 
 
 # %% gap="inception" stub="stack the outputs of four branches, in both forms"
@@ -738,16 +741,17 @@ plots.block_diagram(narrow, title="Module 3b, as you built it", ax=ax)
 
 # %% [markdown] question="printed" points=1
 # ### BEGIN SOLUTION
-# K does mean 1,024 in that table: 3b has 388,736 parameters, which is 379.6 · 1,024 and is printed as 380 K. But it does
-# not explain these two rows. 510,104 / 1,024 = 498.1, not 463, and 1,043,456 / 1,024 = 1,019.0, not 1,072. One is
-# printed too small by 7 %, the other too large by 5 %, so no unit can explain both: the printed values belong to another
-# version of the network, or are misprints.
+# K does mean 1,024 in that table: 3b has 388,736 parameters, which is 379.6 · 1,024 and is printed as 380 K. But it
+# does not explain these two rows. 510,104 / 1,024 = 498.1, not 463, and 1,043,456 / 1,024 = 1,019.0, not 1,072. One is
+# printed too small by 7 %, the other too large by 5 %, so no unit can explain both: the printed values belong to
+# another version of the network, or are misprints.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 7. Two networks of your own (5 points)
 #
-# Now design two small networks for the pictures below, one of each kind. They are drawn: one shape on a textured ground.
+# Now design two small networks for the pictures below, one of each kind. They are drawn: one shape on a textured
+# ground.
 
 # %%
 described = data.chosen(dataset, on_error=on_error)
@@ -771,10 +775,10 @@ plots.show_images(images[shown], labels[shown], **named)
 # - a global average (`layers.GlobalAveragePooling2D`) and one dense layer at the end;
 # - `conv_bn` as the unit.
 #
-# Each is trained `repeats` times, for `steps` steps of 32 images. Its accuracy on the *validation* images, averaged over
-# the trainings, must reach `floor`. Change your designs as often as you like: the validation images are there for that.
-# The test images come once, at the end. *Hint:* few channels while the map is large, more where it is small, and pools in
-# between.
+# Each is trained `repeats` times, for `steps` steps of 32 images. Its accuracy on the *validation* images, averaged
+# over the trainings, must reach `floor`. Change your designs as often as you like: the validation images are there for
+# that. The test images come once, at the end. *Hint:* few channels while the map is large, more where it is small, and
+# pools in between.
 
 
 # %% gap="designs" stub="return logits, one function for each of the two designs"
@@ -908,8 +912,7 @@ for name, (model, weights, _) in trained.items():
         tested[name].append(accuracy(model, x_test, test_labels))
 
 # %%
-chance = np.bincount(test_labels).max() / len(test_labels)
-baselines = {"chance": chance, "linear": linear_accuracy}
+baselines = {"linear classifier": linear_accuracy}
 sides = {"validation": reached, "test": tested}
 title = f"{repeats} trainings of {steps} steps"
 ax = plots.dots(sides, "accuracy", baselines, title=title)
@@ -928,19 +931,19 @@ record(
 # %% [markdown]
 # ### A question about the result (2 points)
 #
-# Look at the figure above and at the MACs of your two networks. A fellow student concludes from such a figure, made with
-# one training of each: "Inception is better than VGG" (or the other way round). What would you need to know before you
-# agree? Name two things that the figure shows, and two that it does not hold equal or does not show.
+# Look at the figure above and at the MACs of your two networks. A fellow student concludes from such a figure, made
+# with one training of each: "Inception is better than VGG" (or the other way round). What would you need to know before
+# you agree? Name two things that the figure shows, and two that it does not hold equal or does not show.
 
 # %% [markdown] question="verdict" points=2
 # ### BEGIN SOLUTION
 # The figure shows each training of each design. If the dots of the two designs overlap, the difference of the means may
 # come from the initial weights and the order of the images alone, and one training of each could have shown the
-# opposite. It also shows that both are far above chance and above a linear classifier, so both designs work. It does not
-# hold the cost equal: the number of steps is the same, but the two networks differ in MACs, and the inception network
-# has more and smaller layers, so that its step takes more time than its MACs suggest. It says nothing about other
-# pictures, other sizes or longer training: a difference on drawn shapes of 32 × 32 need not hold on photographs, and the
-# two were tuned by hand to a different degree.
+# opposite. It also shows that both are far above a linear classifier, so both designs work. It does not hold the cost
+# equal: the number of steps is the same, but the two networks differ in MACs, and the inception network has more and
+# smaller layers, so that its step takes more time than its MACs suggest. It says nothing about other pictures, other
+# sizes or longer training: a difference on drawn shapes of 32 × 32 need not hold on photographs, and the two were tuned
+# by hand to a different degree.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -966,13 +969,14 @@ record(
 #    convolution and slices of its output, copy the weights, and compare the time of 100 calls. *Hint:* `ops.split`.
 # 5. *Medium.* Give the reader of digits an eleventh class for windows between two digits. *Hint:* put halves of two
 #    training images side by side.
-# 6. *Hard.* Find the smallest network, in MACs, that still reaches the floor. *Hint:* start with the first layers, where
-#    the map is large.
+# 6. *Hard.* Find the smallest network, in MACs, that still reaches the floor. *Hint:* start with the first layers,
+#    where the map is large.
 #
 # ## Further reading
 #
-# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings of
-#   the IEEE, 1998 (section VII reads rows of digits).
-# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS 2012.
+# - Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, *Gradient-based learning applied to document recognition*, Proceedings
+#   of the IEEE, 1998 (section VII reads rows of digits).
+# - A. Krizhevsky, I. Sutskever, G. Hinton, *ImageNet classification with deep convolutional neural networks*, NIPS
+#   2012.
 # - K. Simonyan, A. Zisserman, *Very deep convolutional networks for large-scale image recognition*, ICLR 2015.
 # - C. Szegedy et al., *Going deeper with convolutions*, CVPR 2015.

@@ -350,6 +350,7 @@ at = np.linspace(0, reading, looks + 1)[1:]
 plots.curves(lines, at, "step", "validation accuracy", ax=axes[0])
 ends = {k: [run.test for run in many] for k, many in runs.items()}
 plots.dots({"one run": ends}, "test accuracy", {"linear": baseline}, ax=axes[1])
+axes[1].legend(loc="center", fontsize=9)
 record(
     lenet_accuracy=np.mean([run.test for run in runs["as rebuilt"]]),
     lenet_paper_accuracy=np.mean([run.test for run in runs["the paper's"]]),

@@ -545,9 +545,12 @@ hint = "the model must take images of any size"
 assert shape == (None, None, None, 2), f"{hint}; its input shape is {shape}"
 image = random.normal(size=(3, 14, 18, 2)).astype("float32")
 answer = ops.convert_to_numpy(sliding(image))
+places = tuple(answer.shape[1:3])
+hint = "an image of the reader's own size has one window, so one place"
+assert places == (1, 1), f"{hint}; got {places}: is a filter too small, or padded?"
 expected = ops.convert_to_numpy(tiny(image))[:, None, None]
-hint = "images of the reader's own size: one place, with the reader's logits. "
-hint += "Look at the order of the weights, the biases and the activations"
+hint = "images of the reader's own size must give the reader's logits: "
+hint += "look at the order of the weights, the biases and the activations"
 assert agree(answer, expected, hint)
 print("passed: on an image of its own size it says what the reader says")
 
@@ -717,7 +720,7 @@ for name, (function, filters, tensor) in pairs.items():
     with_weights_of(yours, theirs, name)
     expected = ops.convert_to_numpy(theirs(picture))
     hint = f"{name}, with the weights of the reference: look at the order of the "
-    hint += "branches, the ReLUs, and the pool's stride"
+    hint += "branches, the ReLUs, and the pool (a maximum over 3 × 3, stride 1)"
     assert agree(yours(picture), expected, hint)
 ### BEGIN HIDDEN TESTS
 modules = {"4c": (512, 510_104), "5a": (832, 1_043_456), "5b": (832, 1_444_080)}

@@ -193,8 +193,136 @@ def train_network():
 """
         ],
     },
+    "03_classic_architectures": {
+        "whole-kernel": [
+            """
+def group_table(channels, filters, groups):
+    blocks = np.split(np.arange(channels), groups)
+    return np.repeat(blocks, filters // groups, axis=0)
+
+
+def whole_kernel(weights, table, channels):
+    f, filters = np.shape(weights[0])[0], len(table)
+    kernel = [[[[0.0] * filters for _ in range(channels)] for _ in range(f)] for _ in range(f)]
+    for i, j, k in np.ndindex(f, f, filters):
+        for position, channel in enumerate(table[k]):
+            kernel[i][j][int(channel)][k] = float(weights[k][i, j, position])
+    return kernel
+""",
+            """
+def group_table(channels, filters, groups):
+    seen = channels // groups
+    return tuple(range(g * seen, (g + 1) * seen) for g in range(groups) for _ in range(filters // groups))
+
+
+def whole_kernel(weights, table, channels):
+    places = [np.eye(channels)[list(seen)] for seen in table]
+    return ops.convert_to_tensor(np.stack([w @ place for w, place in zip(weights, places)], axis=-1).astype("float32"))
+""",
+        ],
+        "merge": [
+            """
+def merge(first, second):
+    # what the two make of an image with a single 1 is the merged filter, turned round
+    f, g = len(first), len(second)
+    size = f + g - 1
+    point = np.zeros((first.shape[2], 2 * size - 1, 2 * size - 1, first.shape[2]))
+    for channel in range(first.shape[2]):
+        point[channel, size - 1, size - 1, channel] = 1
+    answer = ops.convert_to_numpy(ops.conv(ops.conv(point, first), second))  # (A, size, size, C)
+    return answer[:, ::-1, ::-1].transpose(1, 2, 0, 3).tolist()
+""",
+            """
+def merge(first, second):
+    from scipy.signal import convolve2d
+
+    pairs = [[sum(convolve2d(first[..., a, b], second[..., b, c]) for b in range(first.shape[3]))
+              for c in range(second.shape[3])] for a in range(first.shape[2])]
+    return np.moveaxis(pairs, (0, 1), (2, 3))
+""",
+        ],
+        "vgg": [
+            """
+def convolutions(x, text, unit=conv):
+    for stage, part in enumerate(text.split("M")):
+        if stage:
+            x = ops.max_pool(x, 2)
+        for word in part.split():
+            filters, f = map(int, word.split(":")) if ":" in word else (int(word), 3)
+            x = unit(x, filters, f)
+    return x
+""",
+        ],
+        "wide-view": [
+            """
+def wide_view():
+    return "4 M 8:3 M 12 12 12 12 12 12 12 64:1"
+""",
+        ],
+        "slide": [
+            """
+def slide(reader):
+    stack, shape = [keras.Input((None, None, reader.input_shape[-1]))], None
+    for layer in reader.layers:
+        if isinstance(layer, layers.Flatten):
+            shape = reader.layers[reader.layers.index(layer) - 1].output.shape[1:] if reader.layers[0] is not layer \
+                else reader.input_shape[1:]
+        elif shape is None:
+            copy = type(layer).from_config(layer.get_config() | {"name": f"{layer.name}_copy"})
+            stack.append(copy)
+        else:
+            stack.append(layers.Conv2D(layer.units, tuple(shape[:2]), activation=layer.activation))
+            shape = (1, 1, layer.units)
+    model = keras.Sequential(stack)
+    for new, old in zip(model.weights, reader.weights):
+        new.assign(ops.reshape(old, new.shape))
+    return model
+""",
+        ],
+        "inception": [
+            """
+def naive(x, one, three, five, unit=conv):
+    pooled = ops.max_pool(x, 3, 1, padding="same")
+    return ops.concatenate([unit(x, one, 1), unit(x, three, 3), unit(x, five, 5), pooled], axis=-1)
+
+
+def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
+    pooled = ops.max_pool(x, 3, 1, padding="same")
+    middle = unit(unit(x, reduce3, 1), three, 3), unit(unit(x, reduce5, 1), five, 5)
+    return ops.concatenate([unit(x, one, 1), *middle, unit(pooled, projection, 1)], axis=-1)
+""",
+            """
+def naive(x, one, three, five, unit=conv):
+    branches = [unit(x, filters, f) for filters, f in ((one, 1), (three, 3), (five, 5))]
+    return layers.concatenate([*branches, layers.MaxPool2D((3, 3), (1, 1), "same")(x)])
+
+
+def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
+    pooled = layers.MaxPool2D((3, 3), (1, 1), "same")(x)
+    seen = ((x, one, 1), (unit(x, reduce3, 1), three, 3), (unit(x, reduce5, 1), five, 5), (pooled, projection, 1))
+    return layers.concatenate([unit(*parts) for parts in seen])
+""",
+        ],
+        "designs": [
+            """
+def vgg_like(image, classes):
+    x = convolutions(image, "12 12 M 24 24 M 48 48", conv_bn)
+    return layers.Dense(classes, name="logits")(ops.mean(x, axis=(1, 2)))
+
+
+def inception_like(image, classes):
+    x = convolutions(image, "16 M 32 M", conv_bn)
+    for _ in range(4):
+        x = ops.concatenate([inception(x, 16, 16, 24, 8, 8, 8, conv_bn), x[..., :8]], axis=-1)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+""",
+        ],
+    },
 }
-SMOKE = {"02_layers_and_training": {"floor": 0.6}}
+SMOKE = {
+    "02_layers_and_training": {"floor": 0.6},
+    "03_classic_architectures": {"reading": 10, "per_class": 50, "steps": 10, "repeats": 1, "floor": 0.1},
+}
 
 
 def run(cell, names):

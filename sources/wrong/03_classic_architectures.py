@@ -1,143 +1,114 @@
-# %% gap="convolution" why="rounds the size up"
-def convolution(n, channels, filters, f, s=1, p=0, groups=1):
-    size = -(-(n + 2 * p - f) // s) + 1
-    weights = f * f * (channels // groups) * filters
-    return size, weights + filters, size * size * weights
+# %% gap="whole-kernel" why="deals the channels out in turn, like cards"
+def group_table(channels, filters, groups):
+    return [list(range(k % groups, channels, groups)) for k in range(filters)]
 
 
-# %% gap="convolution" why="lets every filter see all channels, whatever the groups"
-def convolution(n, channels, filters, f, s=1, p=0, groups=1):
-    size = (n + 2 * p - f) // s + 1
-    weights = f * f * channels * filters
-    return size, weights + filters, size * size * weights
+def whole_kernel(weights, table, channels):
+    f = len(weights[0])
+    kernel = np.zeros((f, f, channels, len(table)))
+    for k, seen in enumerate(table):
+        kernel[:, :, list(seen), k] = weights[k]
+    return kernel
 
 
-# %% gap="convolution" why="divides by the groups twice: channels and filters"
-def convolution(n, channels, filters, f, s=1, p=0, groups=1):
-    size = (n + 2 * p - f) // s + 1
-    weights = f * f * (channels // groups) * (filters // groups)
-    return size, weights + filters, size * size * weights
+# %% gap="whole-kernel" why="takes the channels in rising order, whatever the table says"
+def group_table(channels, filters, groups):
+    seen, own = channels // groups, filters // groups
+    return [list(range(k // own * seen, (k // own + 1) * seen)) for k in range(filters)]
 
 
-# %% gap="convolution" why="counts the biases as multiplications"
-def convolution(n, channels, filters, f, s=1, p=0, groups=1):
-    size = (n + 2 * p - f) // s + 1
-    parameters = f * f * (channels // groups) * filters + filters
-    return size, parameters, size * size * parameters
+def whole_kernel(weights, table, channels):
+    f = len(weights[0])
+    kernel = np.zeros((f, f, channels, len(table)))
+    for k, seen in enumerate(table):
+        kernel[:, :, sorted(seen), k] = weights[k]
+    return kernel
 
 
-# %% gap="follow" why="feeds the first dense layer with one value for each channel, as if a global average stood before it"
-def follow(network, n, channels):
-    rows, shape = [], (n, n, channels)
-    for kind, *numbers in network:
-        parameters = macs = 0
-        if kind == "conv":
-            filters, f, s, p, groups = numbers
-            size, parameters, macs = convolution(shape[0], shape[2], filters, f, s, p, groups)
-            shape = (size, size, filters)
-        elif kind == "pool":
-            size = (shape[0] - numbers[0]) // numbers[1] + 1
-            shape = (size, size, shape[2])
-        else:
-            macs = shape[-1] * numbers[0]
-            parameters = macs + numbers[0]
-            shape = (numbers[0],)
-        rows.append((shape, parameters, macs))
-    return rows
+# %% gap="whole-kernel" why="puts the weights of every filter on the first channels"
+def group_table(channels, filters, groups):
+    seen, own = channels // groups, filters // groups
+    return [list(range(k // own * seen, (k // own + 1) * seen)) for k in range(filters)]
 
 
-# %% gap="follow" why="divides the map by the stride of a pool, whatever its window"
-def follow(network, n, channels):
-    rows, shape = [], (n, n, channels)
-    for kind, *numbers in network:
-        parameters = macs = 0
-        if kind == "conv":
-            filters, f, s, p, groups = numbers
-            size, parameters, macs = convolution(shape[0], shape[2], filters, f, s, p, groups)
-            shape = (size, size, filters)
-        elif kind == "pool":
-            size = shape[0] // numbers[1]
-            shape = (size, size, shape[2])
-        else:
-            macs = int(np.prod(shape)) * numbers[0]
-            parameters = macs + numbers[0]
-            shape = (numbers[0],)
-        rows.append((shape, parameters, macs))
-    return rows
+def whole_kernel(weights, table, channels):
+    f = len(weights[0])
+    kernel = np.zeros((f, f, channels, len(table)))
+    for k, seen in enumerate(table):
+        kernel[:, :, : len(seen), k] = weights[k]
+    return kernel
 
 
-# %% gap="follow" why="counts pools that hang over the edge"
-def follow(network, n, channels):
-    rows, shape = [], (n, n, channels)
-    for kind, *numbers in network:
-        parameters = macs = 0
-        if kind == "conv":
-            filters, f, s, p, groups = numbers
-            size, parameters, macs = convolution(shape[0], shape[2], filters, f, s, p, groups)
-            shape = (size, size, filters)
-        elif kind == "pool":
-            size = -(-(shape[0] - numbers[0]) // numbers[1]) + 1
-            shape = (size, size, shape[2])
-        else:
-            macs = int(np.prod(shape)) * numbers[0]
-            parameters = macs + numbers[0]
-            shape = (numbers[0],)
-        rows.append((shape, parameters, macs))
-    return rows
+# %% gap="whole-kernel" why="every filter sees everything: ones in the place of zeros"
+def group_table(channels, filters, groups):
+    return [list(range(channels)) for k in range(filters)]
 
 
-# %% gap="follow" why="leaves the biases of the dense layers out"
-def follow(network, n, channels):
-    rows, shape = [], (n, n, channels)
-    for kind, *numbers in network:
-        parameters = macs = 0
-        if kind == "conv":
-            filters, f, s, p, groups = numbers
-            size, parameters, macs = convolution(shape[0], shape[2], filters, f, s, p, groups)
-            shape = (size, size, filters)
-        elif kind == "pool":
-            size = (shape[0] - numbers[0]) // numbers[1] + 1
-            shape = (size, size, shape[2])
-        else:
-            parameters = macs = int(np.prod(shape)) * numbers[0]
-            shape = (numbers[0],)
-        rows.append((shape, parameters, macs))
-    return rows
+def whole_kernel(weights, table, channels):
+    f = len(weights[0])
+    kernel = np.ones((f, f, channels, len(table)))
+    for k, seen in enumerate(table):
+        kernel[:, :, list(seen), k] = weights[k]
+    return kernel
 
 
-# %% gap="follow" why="forgets the groups"
-def follow(network, n, channels):
-    rows, shape = [], (n, n, channels)
-    for kind, *numbers in network:
-        parameters = macs = 0
-        if kind == "conv":
-            size, parameters, macs = convolution(shape[0], shape[2], *numbers[:4])
-            shape = (size, size, numbers[0])
-        elif kind == "pool":
-            size = (shape[0] - numbers[0]) // numbers[1] + 1
-            shape = (size, size, shape[2])
-        else:
-            macs = int(np.prod(shape)) * numbers[0]
-            parameters = macs + numbers[0]
-            shape = (numbers[0],)
-        rows.append((shape, parameters, macs))
-    return rows
+# %% gap="whole-kernel" why="returns nothing"
+def group_table(channels, filters, groups):
+    seen, own = channels // groups, filters // groups
+    return [list(range(k // own * seen, (k // own + 1) * seen)) for k in range(filters)]
 
 
-# %% gap="partial" why="one bias for each connection"
-def partial(table, f):
-    return sum((f * f + 1) * len(seen) for seen in table)
+def whole_kernel(weights, table, channels):
+    kernel = np.zeros((len(weights[0]), len(weights[0]), channels, len(table)))
+    for k, seen in enumerate(table):
+        kernel[:, :, list(seen), k] = weights[k]
 
 
-# %% gap="partial" why="no biases"
-def partial(table, f):
-    return sum(f * f * len(seen) for seen in table)
+# %% gap="merge" why="turns the second filter round, as for a true convolution"
+def merge(first, second):
+    f, g = len(first), len(second)
+    merged = np.zeros((f + g - 1, f + g - 1, first.shape[2], second.shape[3]))
+    for row, column in np.ndindex(g, g):
+        part = first @ second[::-1, ::-1][row, column]
+        merged[row : row + f, column : column + f] += part
+    return merged
 
 
-# %% gap="partial" why="lets every filter see all maps"
-def partial(table, f):
-    maps = len(set().union(*table))
-    return len(table) * (maps * f * f + 1)
+# %% gap="merge" why="lays the second filter over the first in the middle: no overlap is added"
+def merge(first, second):
+    f, g = len(first), len(second)
+    merged = np.zeros((f + g - 1, f + g - 1, first.shape[2], second.shape[3]))
+    for row, column in np.ndindex(g, g):
+        merged[row : row + f, column : column + f] = first @ second[row, column]
+    return merged
+
+
+# %% gap="merge" why="takes only one of the channels between"
+def merge(first, second):
+    f, g = len(first), len(second)
+    merged = np.zeros((f + g - 1, f + g - 1, first.shape[2], second.shape[3]))
+    for row, column in np.ndindex(g, g):
+        part = first[..., :1] @ second[row, column][:1]
+        merged[row : row + f, column : column + f] += part
+    return merged
+
+
+# %% gap="merge" why="rows and columns swapped"
+def merge(first, second):
+    f, g = len(first), len(second)
+    merged = np.zeros((f + g - 1, f + g - 1, first.shape[2], second.shape[3]))
+    for row, column in np.ndindex(g, g):
+        part = first @ second[column, row]
+        merged[row : row + f, column : column + f] += part
+    return merged
+
+
+# %% gap="merge" why="multiplies the filters place by place"
+def merge(first, second):
+    size = len(first) + len(second) - 1
+    merged = np.zeros((size, size, first.shape[2], second.shape[3]))
+    merged[: len(first), : len(first)] = np.einsum("ijab,ijbc->ijac", first, second)
+    return merged
 
 
 # %% gap="vgg" why="makes 256:1 a 3 x 3 convolution like the others"
@@ -179,6 +150,145 @@ def convolutions(x, text, unit=conv):
         else:
             x = unit(x, int(word), 3)
     return x
+
+
+# %% gap="wide-view" why="the pools at the end: sees little"
+def wide_view():
+    return "16 16 16 16 16 M 16 M 64:1"
+
+
+# %% gap="wide-view" why="wide enough, but twice the parameters"
+def wide_view():
+    return "16 M 16 M 16 16 16 16 16 16 64"
+
+
+# %% gap="wide-view" why="three pools"
+def wide_view():
+    return "8 M 8 M 8 M 8 8 8 8 64:1"
+
+
+# %% gap="wide-view" why="pools first, before any convolution"
+def wide_view():
+    return "M M 8 8 8 8 8 8 8 64:1"
+
+
+# %% gap="wide-view" why="a list"
+def wide_view():
+    return ["8", "M", "8", "M", "16"]
+
+
+# %% gap="slide" why="reads the weights of the first dense layer channel by channel"
+def slide(reader):
+    image = x = keras.Input((None, None, reader.input_shape[-1]))
+    size = (1, 1)
+    for layer in reader.layers:
+        if isinstance(layer, layers.Flatten):
+            size = tuple(layer.input.shape[1:3])
+        elif isinstance(layer, layers.Dense):
+            kernel, bias = layer.get_weights()
+            filters, channels = layers.Conv2D(layer.units, size, activation=layer.activation), x.shape[-1]
+            x = filters(x)
+            kernel = kernel.reshape(channels, *size, layer.units).transpose(1, 2, 0, 3)
+            filters.set_weights([kernel, bias])
+            size = (1, 1)
+        else:
+            x = layer(x)
+    return keras.Model(image, x)
+
+
+# %% gap="slide" why="forgets the activations of the dense layers"
+def slide(reader):
+    image = x = keras.Input((None, None, reader.input_shape[-1]))
+    size = (1, 1)
+    for layer in reader.layers:
+        if isinstance(layer, layers.Flatten):
+            size = tuple(layer.input.shape[1:3])
+        elif isinstance(layer, layers.Dense):
+            kernel, bias = layer.get_weights()
+            filters, channels = layers.Conv2D(layer.units, size), x.shape[-1]
+            x = filters(x)
+            filters.set_weights([kernel.reshape(*size, channels, layer.units), bias])
+            size = (1, 1)
+        else:
+            x = layer(x)
+    return keras.Model(image, x)
+
+
+# %% gap="slide" why="forgets the biases"
+def slide(reader):
+    image = x = keras.Input((None, None, reader.input_shape[-1]))
+    size = (1, 1)
+    for layer in reader.layers:
+        if isinstance(layer, layers.Flatten):
+            size = tuple(layer.input.shape[1:3])
+        elif isinstance(layer, layers.Dense):
+            kernel, _ = layer.get_weights()
+            options = {"activation": layer.activation, "use_bias": False}
+            filters, channels = layers.Conv2D(layer.units, size, **options), x.shape[-1]
+            x = filters(x)
+            filters.set_weights([kernel.reshape(*size, channels, layer.units)])
+            size = (1, 1)
+        else:
+            x = layer(x)
+    return keras.Model(image, x)
+
+
+# %% gap="slide" why="pads, so that there are places at the border where no window lies"
+def slide(reader):
+    image = x = keras.Input((None, None, reader.input_shape[-1]))
+    size = (1, 1)
+    for layer in reader.layers:
+        if isinstance(layer, layers.Flatten):
+            size = tuple(layer.input.shape[1:3])
+        elif isinstance(layer, layers.Dense):
+            kernel, bias = layer.get_weights()
+            options = {"activation": layer.activation, "padding": "same"}
+            filters, channels = layers.Conv2D(layer.units, size, **options), x.shape[-1]
+            x = filters(x)
+            filters.set_weights([kernel.reshape(*size, channels, layer.units), bias])
+            size = (1, 1)
+        else:
+            x = layer(x)
+    return keras.Model(image, x)
+
+
+# %% gap="slide" why="averages the map in the place of the large filters"
+def slide(reader):
+    image = x = keras.Input((None, None, reader.input_shape[-1]))
+    for layer in reader.layers:
+        if isinstance(layer, (layers.Flatten, layers.Dense)):
+            continue
+        x = layer(x)
+    return keras.Model(image, layers.Conv2D(reader.output_shape[-1], 1)(x))
+
+
+# %% gap="slide" why="returns the reader itself"
+def slide(reader):
+    return reader
+
+
+# %% gap="inception" why="the 5 x 5 is a 3 x 3"
+def naive(x, one, three, five, unit=conv):
+    pooled = layers.MaxPooling2D(3, 1, padding="same")(x)
+    return layers.Concatenate()([unit(x, one, 1), unit(x, three, 3), unit(x, five, 3), pooled])
+
+
+def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
+    pooled = unit(layers.MaxPooling2D(3, 1, padding="same")(x), projection, 1)
+    branches = [unit(x, one, 1), unit(unit(x, reduce3, 1), three, 3), unit(unit(x, reduce5, 1), five, 3), pooled]
+    return layers.Concatenate()(branches)
+
+
+# %% gap="inception" why="pools by the mean"
+def naive(x, one, three, five, unit=conv):
+    pooled = layers.AveragePooling2D(3, 1, padding="same")(x)
+    return layers.Concatenate()([unit(x, one, 1), unit(x, three, 3), unit(x, five, 5), pooled])
+
+
+def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
+    pooled = unit(layers.AveragePooling2D(3, 1, padding="same")(x), projection, 1)
+    branches = [unit(x, one, 1), unit(unit(x, reduce3, 1), three, 3), unit(unit(x, reduce5, 1), five, 5), pooled]
+    return layers.Concatenate()(branches)
 
 
 # %% gap="inception" why="projects before the pooling instead of behind it"
@@ -225,19 +335,6 @@ def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
     return layers.Concatenate()(branches)
 
 
-# %% gap="designs" why="twice the channels on the large maps: past the budget"
-def vgg_like(image, classes):
-    x = convolutions(image, "48 48 M 96 96 M 128", conv_bn)
-    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
-
-
-def inception_like(image, classes):
-    x = convolutions(image, "16 M 32 M", conv_bn)
-    for _ in range(3):
-        x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
-    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
-
-
 # %% gap="inception" why="always takes conv, whatever unit is given"
 def naive(x, one, three, five, unit=conv):
     pooled = layers.MaxPooling2D(3, 1, padding="same")(x)
@@ -252,6 +349,28 @@ def inception(x, one, reduce3, three, reduce5, five, projection, unit=conv):
         conv(layers.MaxPooling2D(3, 1, padding="same")(x), projection, 1),
     ]
     return layers.Concatenate()(branches)
+
+
+# %% gap="designs" why="linear classifiers: one has no convolution, the other three modules that reach nothing"
+def vgg_like(image, classes):
+    return layers.Dense(classes)(layers.Flatten()(image))
+
+
+def inception_like(image, classes):
+    return layers.Dense(classes)(layers.Flatten()(image))
+
+
+# %% gap="designs" why="twice the channels on the large maps: past the budget"
+def vgg_like(image, classes):
+    x = convolutions(image, "48 48 M 96 96 M 128", conv_bn)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
+def inception_like(image, classes):
+    x = convolutions(image, "16 M 32 M", conv_bn)
+    for _ in range(3):
+        x = inception(x, 16, 16, 32, 4, 8, 8, conv_bn)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
 
 
 # %% gap="designs" why="a softmax where logits are asked for"

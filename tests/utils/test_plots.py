@@ -209,6 +209,20 @@ def test_bars():
     np.testing.assert_allclose(chance.get_xdata(), [0.1, 0.1])
 
 
+def test_dots_show_every_run_of_every_method():
+    ax = plots.dots({"a": {"one": 2, "two": [4, 8, 6]}, "b": {"two": 3, "three": 1}}, "ms", {"goal": 5}, log_x=True)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "two", "three"]
+    points = [(line.get_xdata().tolist(), line.get_color()) for line in ax.get_lines() if line.get_marker() == "o"]
+    first, second = plots.class_colour(0), plots.class_colour(1)
+    assert points == [([2], first), ([4, 8, 6], first), ([3], second), ([1], second)]
+    means = [line.get_xdata() for line in ax.get_lines() if line.get_marker() == "|"]
+    assert np.ravel(means).tolist() == [6]
+    rows = {tuple(line.get_xdata()): line.get_ydata()[0] for line in ax.get_lines() if line.get_marker() == "o"}
+    assert rows[4, 8, 6] < 1 < rows[(3,)] and rows[4, 8, 6] > 0.5 and rows[(3,)] < 1.5  # side by side in their row
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "goal"]
+    assert (ax.get_xlabel(), ax.get_xscale(), ax.yaxis_inverted()) == ("ms", "log", True)
+
+
 # Classes
 
 

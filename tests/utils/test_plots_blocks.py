@@ -5,7 +5,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
 from utils.layers import MaxPoolingWithIndices, MaxUnpooling
@@ -71,6 +71,15 @@ def test_branches_stand_side_by_side_in_the_order_of_the_concatenation():
     assert found["concatenate"][1] > b1[1] and "8×8×9" in found
     bar = max(boxes(ax), key=lambda box: box.get_width())
     assert bar.get_x() < a[0] and bar.get_x() + bar.get_width() > pool[0]
+
+
+def test_operations_are_drawn_like_layers():
+    x = layers.Input((8, 8, 3), name="image")
+    y = ops.relu(layers.Conv2D(2, 3, padding="same", name="conv")(x))
+    joined = ops.concatenate([y, ops.max_pool(x, 3, 1, padding="same"), ops.average_pool(x, 3, 1, padding="same")], -1)
+    found = texts(block_diagram(keras.Model(x, ops.max_pool(joined, 2))))
+    assert {"3×3 conv, 2", "ReLU", "3×3 max-pool", "3×3 average-pool", "concatenate", "2×2 max-pool, /2"} <= set(found)
+    assert "8×8×8" in found and "4×4×8" in found
 
 
 def test_no_two_boxes_overlap():

@@ -34,7 +34,17 @@ from utils.plots.base import (
     style,
 )
 from utils.plots.blocks import block_diagram, block_diagrams, stage_diagram
-from utils.plots.charts import bars, confusion_matrix, curves, embedding, history, layer_bars, learning_curve, timeline
+from utils.plots.charts import (
+    bars,
+    confusion_matrix,
+    curves,
+    dots,
+    embedding,
+    history,
+    layer_bars,
+    learning_curve,
+    timeline,
+)
 from utils.plots.detection import (
     explore_threshold,
     precision_recall_curve,
@@ -77,6 +87,7 @@ __all__ = [
     "class_colour",
     "confusion_matrix",
     "curves",
+    "dots",
     "draw_objects",
     "embedding",
     "error_bars",

@@ -14,6 +14,7 @@ _HEIGHT, _GAP, _BETWEEN, _LETTER, _RADIUS = 0.42, 0.36, 0.22, 0.082, 0.13
 _JOINS = {"Add": "+", "Multiply": "×", "Subtract": "−", "Average": "mean", "Maximum": "max"}
 _INSIDE = {"ZeroPadding2D", "Identity", "Cropping2D"}  # not drawn: what they do is seen from the shapes
 _BEHIND = {"BatchNormalization", "Activation", "ReLU", "LeakyReLU", "LocalResponseNormalization", "Dropout", "Softmax"}
+_BEHIND |= {"Relu", "LeakyRelu"}  # as operations of `keras.ops`
 
 
 def block_diagram(model, within=None, title=None, shapes=True, ax=None):
@@ -139,15 +140,16 @@ class _Node:
 def _nodes(model, within):
     """The boxes of a diagram, connected, in the order of the computation."""
     prefixes = None if within is None else (within,) if isinstance(within, str) else tuple(within)
+    layers = getattr(model, "operations", model.layers)  # the operations of `keras.ops` among them
     chosen = [
         layer
-        for layer in model.layers
+        for layer in layers
         if prefixes is None or layer.name in prefixes or layer.name.startswith(tuple(f"{p}_" for p in prefixes))
     ]
     if not chosen:
         raise ValueError(f"no layer of {model.name} has a name that begins with {within!r}")
     makers, users = {}, {}
-    made = {id(x) for layer in model.layers for x in keras.tree.flatten(layer.output)}
+    made = {id(x) for layer in layers for x in keras.tree.flatten(layer.output)}
     for layer in chosen:
         inputs = [] if isinstance(layer, keras.layers.InputLayer) else keras.tree.flatten(layer.input)
         for x in inputs:
@@ -198,7 +200,8 @@ def _words(layer):
         return f"{pair[0]}×{pair[1]}"
 
     def stride():
-        s = layer.strides if isinstance(layer.strides, int) else layer.strides[0]
+        s = layer.strides or layer.pool_size  # None in an operation that pools: windows side by side
+        s = s if isinstance(s, int) else s[0]
         return f", /{s}" if s > 1 else ""
 
     activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
@@ -217,7 +220,7 @@ def _words(layer):
         return "1 − x", ""
     if kind == "Rescaling" and layer.offset == 0:
         return f"× {layer.scale:g}", ""
-    if kind in ("MaxPooling2D", "AveragePooling2D"):
+    if kind in ("MaxPooling2D", "AveragePooling2D", "MaxPool", "AveragePool"):
         return f"{size(layer.pool_size)} {'max' if kind[0] == 'M' else 'average'}-pool{stride()}", ""
     if kind == "Dense":
         return f"dense, {layer.units}", then
@@ -225,6 +228,8 @@ def _words(layer):
         return then or "linear", ""
     names = {
         "BatchNormalization": "BN",
+        "Relu": "ReLU",
+        "LeakyRelu": "leaky ReLU",
         "LocalResponseNormalization": "LRN",
         "GlobalAveragePooling2D": "global average",
         "Concatenate": "concatenate",

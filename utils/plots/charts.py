@@ -178,6 +178,50 @@ def bars(values, xlabel="accuracy", baselines=None, title=None, ax=None):
     return ax
 
 
+def dots(values, xlabel="", baselines=None, log_x=False, title=None, ax=None):
+    """Compare many figures at a glance: one row for each item, one colour for each method, one dot for each run.
+
+    What a table of numbers hides: which items stand apart, how far, and whether by more than the runs differ. A line
+    joins the lowest and the highest run; the mean is a vertical stroke where there are several.
+
+    Args:
+        values: dict of method -> dict of item -> number, or numbers over seeds. The items stand in the order in which
+            they first appear, from the top; a method may lack some.
+        xlabel: what the numbers are.
+        baselines: dict of name -> number, each drawn as a dashed line.
+        log_x: bool, a logarithmic axis.
+        title: of the axes.
+        ax: Axes to draw into.
+
+    Returns:
+        Axes.
+    """
+    items = list(dict.fromkeys(item for method in values.values() for item in method))
+    ax = ax or plt.subplots(figsize=(WIDTH, 0.9 + 0.24 * len(items)), layout="constrained")[1]
+    apart = 0.5 / max(len(values), 1)  # so that methods that agree do not hide one another
+    for number, (name, method) in enumerate(values.items()):
+        shift = apart * (number - (len(values) - 1) / 2)
+        for item, runs in method.items():
+            runs, row = np.atleast_1d(np.asarray(runs, "float64")), items.index(item) + shift
+            if len(runs) > 1:
+                ax.plot([runs.min(), runs.max()], [row, row], color=class_colour(number), linewidth=1)
+                ax.plot(runs.mean(), row, "|", color=class_colour(number), markersize=8)
+            label = name if item == next(iter(method)) else None
+            ax.plot(runs, np.full(len(runs), row), "o", color=class_colour(number), markersize=4, label=label)
+    for name, height in (baselines or {}).items():
+        ax.axvline(height, color=GREY, linestyle=(0, (5, 3)), linewidth=1.3, zorder=0, label=name)
+    if log_x:
+        ax.set_xscale("log")
+    ax.set_yticks(range(len(items)), [str(item) for item in items])
+    ax.set_ylim(len(items) - 0.5, -0.5)  # whatever a shared axis had
+    ax.set_xlabel(xlabel)
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    if title:
+        ax.set_title(title)
+    return ax
+
+
 # Classes
 
 
@@ -310,7 +354,7 @@ def layer_bars(labels, columns, colours=None):
     rows = np.arange(len(labels))
     for ax, (name, values) in zip(axes[0], columns.items()):
         values = np.asarray(values, "float64")
-        ax.barh(rows, values, color=colours or BLUE, height=0.75)
+        ax.barh(rows, values, color=BLUE if colours is None else list(colours), height=0.75)
         ax.set_title(f"{name}, total {_short(values.sum())}", fontsize=10)
         ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
         ax.xaxis.set_major_formatter(lambda value, position: _short(value))

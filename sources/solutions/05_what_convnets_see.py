@@ -44,7 +44,7 @@ drawn: int = 3000  # [60, 20000] images drawn to train on; a tenth as many to va
 steps: int = 930  # [6, 10000] training steps of the sound and of the repaired network
 biased_steps: int = 300  # [6, 5000] training steps of the biased network
 measured: int = 120  # [6, 2000] images on which maps are measured
-floor: float = 0.55  # [0, 1] share of the fair validation images that must be right
+floor: float = 0.6  # [0, 1] share of the fair validation images that must be right
 on_object: float = 0.18  # [0, 1] share of Grad-CAM that must lie on the object
 
 # %%
@@ -176,7 +176,7 @@ def agree(got, expected, hint, mistakes=(), tolerance=1e-4):
         raise AssertionError(text) from None
     shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
     assert got.shape == expected.shape, shape
-    near = {"rtol": tolerance, "atol": tolerance * max(np.abs(expected).max(), 0.1)}
+    near = {"rtol": tolerance, "atol": tolerance * (np.abs(expected).max() or 1)}
     wrong = np.argwhere(~np.isclose(got, expected, **near))
     if len(wrong):
         for name, values in mistakes:
@@ -269,8 +269,13 @@ for k in (0, 2):
     expected, hint = np.abs(kernel[..., k]).max(axis=-1), f"class {k} of the linear model"
     assert agree(saliency(linear, noise, k), np.stack([expected, expected]), hint)
 expected = introspection.saliency(sound, other_images[:3], 2)
-hint = "class 2 of the sound network, as the course has it: was the model called with training=False?"
-assert agree(saliency(sound, other_images[:3], 2), expected, hint, tolerance=1e-2)
+twin = keras.models.clone_model(sound)
+twin.set_weights(sound.get_weights())
+in_training = introspection.gradients(lambda x: twin(x, training=True)[:, 2], other_images[:3])
+twin.set_weights(sound.get_weights())  # its running statistics have moved
+mistakes = [("the model ran in training mode: call it with training=False", np.abs(in_training).max(axis=-1))]
+hint = "class 2 of the sound network, as the course has it"
+assert agree(saliency(twin, other_images[:3], 2), expected, hint, mistakes, tolerance=1e-2)
 ### END HIDDEN TESTS
 print("passed: the weights of a linear model")
 
@@ -611,7 +616,7 @@ def numbered():
 
 
 def in_step(old, new):
-    """The largest share of neighbours in a kernel that keep one and the same distance."""
+    """The largest share of neighbours in a kernel that keep the same distance."""
     places = np.argsort(new.ravel())[np.argsort(np.argsort(old.ravel()))]
     return np.unique(np.diff(places), return_counts=True)[1].max() / places.size
 
@@ -868,8 +873,8 @@ assert not np.array_equal(grounds_taken(4)[0], taken), "seeds 3 and 4 gave the s
 matches = np.mean([np.mean(grounds_taken(s)[0] % 6 == np.arange(60) % 6) for s in range(40)])
 text = f"at random, one ground in six is of the object's own class; in 40 draws it was {matches:.2f}"
 assert 0.08 < matches < 0.26, text
-assert agree(plain_objects[:, 0, 0, 0], np.arange(60) + 100, "the images that came in have changed")
-assert agree(plain_grounds[:, 0, 0, 0], np.arange(60), "the grounds that came in have changed")
+assert agree(plain_objects[:, 0, 1, 0], np.arange(60) + 100, "the images that came in have changed")
+assert agree(plain_grounds[:, 0, 1, 0], np.arange(60), "the grounds that came in have changed")
 ### END HIDDEN TESTS
 print("passed: own objects on random grounds")
 
@@ -914,7 +919,7 @@ def follows(model, images, labels, masks, grounds, seed):
 
 # %%
 def reader(pixel, classes=6):
-    """A model that names k where a pixel has the value 40 k; without pixel: always 2."""
+    """A model that names k where a pixel has the value 40 k; always 2 without one."""
     weights, wanted = np.zeros((4, 4, 3, classes), "float32"), 40.0 * np.arange(classes)
     if pixel is not None:
         weights[(*pixel, 0)] = 2 * wanted
@@ -1091,16 +1096,20 @@ print(f"passed: {share:.1%} of Grad-CAM lies on the object")
 
 # %%
 everyone = {"biased": biased, "repaired": repaired, "sound": sound}
-on_test, on_fair = {}, {}
+on_test, on_fair, both = {}, {}, {}
 for name, model in everyone.items():
-    on_test[name] = accuracy(model, test_images, test_labels)
     on_fair[name] = accuracy(model, fair_images, validation_labels)
-plots.bars(on_test, xlabel="accuracy on test images", baselines=baselines)
+    on_test[name] = accuracy(model, test_images, test_labels)
+    both[f"{name}, fair validation"] = on_fair[name]
+    both[f"{name}, test"] = on_test[name]
+plots.bars(both, xlabel="accuracy", baselines=baselines)
 
 # %% [markdown]
-# The repair goes a good part of the way, not all of it. Probable reasons: some objects now stand on a ground that is
-# near to their own colour, each object carries a rim of its old ground, and a flat patch shows where another object
-# was. The sound network has seen as many steps, on images that never had a bias.
+# The repair goes a good part of the way, not all of it. The repaired network does better on the fair validation images
+# than on the test images. A likely reason: the fair images were made in the same way as its training images. In both,
+# each object carries a rim of its old ground, and a flat patch shows where another object was. The test images have
+# neither. So even fair validation images are only as good as the way in which they were made. The sound network has
+# seen as many steps, on images that never had a bias.
 
 # %%
 pictures = {name: cam_maps(model, test_images[:4]) for name, model in everyone.items()}
@@ -1133,9 +1142,9 @@ results.record(
 
 # %% [markdown] question="biased" points=1
 # ### BEGIN SOLUTION
-# It looks at the colour of the ground. Its Grad-CAM is spread over the ground and leaves the object out, so that less of
-# it lies on the object than the object's share of the area, and hiding the object hardly changes the probability. The
-# experiment proves it: with the object on another ground the network names the class of the ground in almost every
+# It looks at the colour of the ground. Its Grad-CAM is spread over the ground and leaves the object out, so that less
+# of it lies on the object than the object's share of the area, and hiding the object hardly changes the probability.
+# The experiment proves it: with the object on another ground the network names the class of the ground in almost every
 # image. The validation images come from the same studio as the training images. On them the ground tells the class just
 # as well, so a network that reads the ground is right on all of them. Only images in which ground and class are
 # independent can tell by accuracy.
@@ -1144,8 +1153,8 @@ results.record(
 # %% [markdown]
 # ## 11. Sharp and wrong (1 point)
 #
-# Guided back-propagation is praised for clear pictures. What do the curve and the pictures of step 5 say about them when
-# only the last layer has forgotten, and what follows for their use? Answer in two to four sentences.
+# Guided back-propagation is praised for clear pictures. What do the curve and the pictures of step 5 say about them
+# when only the last layer has forgotten, and what follows for their use? Answer in two to four sentences.
 
 # %% [markdown] question="sharp" points=1
 # ### BEGIN SOLUTION

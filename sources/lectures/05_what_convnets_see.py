@@ -757,12 +757,11 @@ print("logit = bias + mean of the CAM:", np.allclose(logits, from_maps, atol=1e-
 print("Grad-CAM = positive part of the CAM / 64:", same)
 
 # %% [markdown]
-# MobileNetV2 ends in average pooling and one dense layer, too. Grad-CAM goes further than CAM where the head of a
-# network is another one. To see the difference we put two other heads on the same maps of our network, and train the
-# heads alone:
+# MobileNetV2 ends in average pooling and one dense layer, too. Grad-CAM goes further than CAM if a network has another
+# head. To see the difference we put two other heads on the same maps of our network, and train the heads alone:
 #
-# - a head with a *hidden layer*: average, dense with ReLU, dense. Which hidden units are on differs from image to
-#   image, so no fixed weight belongs to a map. There is no CAM. Grad-CAM's weights differ from image to image.
+# - a head with a *hidden layer*: average, dense with ReLU, dense. Different images switch on different hidden units, so
+#   no map has one fixed weight, and there is no CAM. Grad-CAM finds weights for each image.
 # - a head with *max pooling*: the largest value of each map, dense. Only the place of the maximum gets a gradient.
 #
 # For both we compare Grad-CAM with *gradient × map*: the same sum, but with the gradient of each place instead of its
@@ -1065,9 +1064,9 @@ record(
 
 # %% [markdown]
 # With the dense layer alone shuffled, guided back-propagation keeps most of its order. So *where* it draws depends
-# little on the class, although its highest point does, as we saw. (In MobileNetV2 it still keeps about nine tenths when
+# little on the class, although its highest point does, as we saw. (In MobileNetV2 it keeps most of its order even when
 # the last ten layers are shuffled.) Grad-CAM keeps less. How much less depends on the shuffled weights: with one layer
-# shuffled the value differs widely from seed to seed. When *all* layers are random, saliency and guided
+# shuffled, the value differs widely from seed to seed. When *all* layers are random, saliency and guided
 # back-propagation do not quite reach 0. What is left comes from the image alone: borders, edges, contrast.
 #
 # ## What does a channel look for?
@@ -1131,7 +1130,7 @@ plots.show_images(pieces + best, titles=titles, columns=4, tile=1.4)
 #
 # ## Fooling
 #
-# ### Images that are nothing
+# ### Images of nothing
 #
 # Nguyen, Yosinski and Clune (2015) ask: what does the network *say* of such images? A person sees no object in them.
 # Below, the probability that the network gives to the class climbed for, beside the probability of the winner on the

@@ -318,10 +318,163 @@ def inception_like(image, classes):
 """,
         ],
     },
+    "05_what_convnets_see": {
+        "saliency": [
+            """
+def saliency(model, images, class_index):
+    pick = np.eye(model.output_shape[-1], dtype="float32")[class_index]
+    gradient = introspection.gradients(lambda x: ops.sum(model(x) * pick, axis=-1), images)
+    return ops.max(ops.abs(gradient), axis=-1)
+""",
+            """
+def saliency(model, images, class_index):
+    maps = []
+    for image in images:
+        gradient = introspection.gradients(lambda x: model(x, training=False)[:, class_index], image[None])[0]
+        maps.append(np.maximum(gradient.max(axis=-1), -gradient.min(axis=-1)).tolist())
+    return maps
+""",
+        ],
+        "occlusion": [
+            """
+def occlusion(model, image, class_index, size, stride, value):
+    probability, winner = [], []
+    for top in range(0, len(image) - size + 1, stride):
+        probability.append([])
+        winner.append([])
+        for left in range(0, image.shape[1] - size + 1, stride):
+            copy = image * np.float32(1)
+            copy[top : top + size, left : left + size] = value
+            logits = model(copy[None], training=False)[0]
+            probability[-1].append(float(ops.softmax(logits)[class_index]))
+            winner[-1].append(int(ops.argmax(logits)))
+    return [probability, winner]
+"""
+        ],
+        "grad-cam": [
+            """
+def grad_cam(lower, upper, images, class_index):
+    maps = ops.convert_to_numpy(lower(np.asarray(images, "float32"), training=False))
+    found = []
+    for one in maps:
+        slopes = introspection.gradients(lambda a: upper(a, training=False)[:, class_index], one[None])[0]
+        found.append(ops.relu(ops.convert_to_tensor(one @ slopes.mean(axis=(0, 1)))))
+    return ops.stack(found)
+"""
+        ],
+        "score": [
+            """
+def energy(maps, masks):
+    shares = []
+    for one, mask in zip(maps, masks):
+        positive = one[one > 0].sum()
+        shares.append(float(one[(one > 0) & mask].sum() / positive) if positive else 0.0)
+    return shares
+
+
+def hits(maps, masks):
+    return [bool(mask[np.unravel_index(np.argmax(one), one.shape)]) for one, mask in zip(maps, masks)]
+"""
+        ],
+        "forget": [
+            """
+def forgetful(model, names, seed=0):
+    copy, random = keras.models.clone_model(model), np.random.default_rng(seed)
+    for old, new in zip(model.layers, copy.layers):
+        weights = [np.array(value) for value in old.get_weights()]
+        if old.name in names:
+            flat = weights[0].flatten()
+            random.shuffle(flat)
+            weights[0] = flat.reshape(weights[0].shape)
+        new.set_weights(weights)
+    return copy
+"""
+        ],
+        "fooling": [
+            """
+def fooling_step(model, image, label, size):
+    gradient = introspection.gradients(lambda x: model(x)[:, label], np.array([image], "float32"))[0]
+    moved = image.astype("float64")
+    moved[gradient > 0] -= size
+    moved[gradient < 0] += size
+    return ops.clip(moved, 0, 255)
+"""
+        ],
+        "transplant": [
+            """
+def transplant(images, masks, grounds, seed):
+    numbers = np.arange(len(images))
+    np.random.default_rng([seed, 7]).shuffle(numbers)
+    moved = []
+    for image, mask, number in zip(images, masks, numbers):
+        one = grounds[number].copy()
+        one[mask] = image[mask]
+        moved.append(one)
+    return moved
+"""
+        ],
+        "follows": [
+            """
+def follows(model, images, labels, masks, grounds, seed):
+    moved = np.asarray(transplant(images, masks, grounds, seed))
+    answers = named(model, moved)
+    shape = ground = count = 0
+    for one, mask, label, answer in zip(moved, masks, labels, answers):
+        apart = [np.abs(one[~mask].astype(int) - other[~mask]).sum() for other in grounds]
+        from_class = labels[int(np.argmin(apart))]
+        if from_class != label:
+            count, shape, ground = count + 1, shape + (answer == label), ground + (answer == from_class)
+    return [shape / count, ground / count]
+""",
+            """
+def follows(model, images, labels, masks, grounds, seed):
+    order = np.random.default_rng(seed + 100).permutation(len(images))
+    moved = np.where(masks[..., None], images, grounds[order])
+    differ = labels[order] != labels
+    answers = named(model, moved[differ])
+    return np.array([np.mean(answers == labels[differ]), np.mean(answers == labels[order][differ])])
+""",
+        ],
+        "repair": [
+            """
+def repair(images, labels, masks):
+    grounds = emptied(images, masks)
+    images, masks, grounds = (np.concatenate([part] * 3) for part in (images, masks, grounds))
+    moved = transplant(images, masks, grounds, 5)
+    return trained(moved, np.tile(labels, 3), steps)
+""",
+            """
+def repair(images, labels, masks):
+    grounds, copies, names = emptied(images, masks), [], []
+    for number in range(3):
+        moved = transplant(images, masks, grounds, number)
+        copies += [moved, moved[:, :, ::-1]]
+        names += [labels, labels]
+    return trained(np.concatenate(copies), np.concatenate(names), steps)
+""",
+            """
+def repair(images, labels, masks):
+    turned, turned_masks = np.rot90(images, 1, (1, 2)), np.rot90(masks, 1, (1, 2))
+    mirrored, mirrored_masks = images[:, ::-1], masks[:, ::-1]
+    grounds = emptied(images, masks)
+    copies = [transplant(turned, turned_masks, grounds, 1), transplant(mirrored, mirrored_masks, grounds, 2)]
+    return trained(np.concatenate(copies).astype("float32"), np.concatenate([labels, labels]), steps)
+""",
+        ],
+    },
 }
+
 SMOKE = {
     "02_layers_and_training": {"floor": 0.6},
     "03_classic_architectures": {"reading": 10, "per_class": 50, "steps": 10, "repeats": 1, "floor": 0.1},
+    "05_what_convnets_see": {
+        "drawn": 200,
+        "steps": 12,
+        "biased_steps": 12,
+        "measured": 12,
+        "floor": 0.0,
+        "on_object": 0.0,
+    },
 }
 
 

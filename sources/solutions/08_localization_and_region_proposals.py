@@ -89,7 +89,12 @@ plots.show_objects(images[:8], boxes[:8], labels[:8], classes=classes)
 def agree(got, expected, hint):
     """True where `got` equals `expected`; else an AssertionError says what differs."""
     assert got is not None, "the function returned None: has it a return?"
-    got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
+    expected = np.asarray(expected, "float64")
+    try:
+        got = np.asarray(got, "float64")
+    except (TypeError, ValueError):
+        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
+        raise AssertionError(text) from None
     shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
     assert got.shape == expected.shape, shape
     wrong = np.argwhere(~np.isclose(got, expected, rtol=1e-4, atol=1e-4))

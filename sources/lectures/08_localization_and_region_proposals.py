@@ -16,7 +16,7 @@
 # - judge such a list: matching, precision and recall, average precision in three conventions;
 # - propose regions by selective search, build an R-CNN on them, time it, and name its errors.
 #
-# It takes about an hour and a half to read and four to seven minutes to run.
+# It takes about an hour and a half to read and three to five minutes to run.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -390,8 +390,8 @@ record(
 
 # %% [markdown]
 # Both are far above the mean box, and learn the class too. Within .1 of the truth the two losses pull alike here, since we
-# multiply L2 by 10; they differ for boxes that are further off, which L2 lets rule the step. With seed 0 smooth L1 ended
-# ahead. One seed is no proof: exercise 7 asks for more.
+# multiply L2 by 10. They differ for boxes that are further off: with L2 these rule the step. In each of our three runs
+# (seeds 0, 1 and 2) smooth L1 ended ahead. Three short runs are no proof: exercise 7 asks for more.
 #
 # Boxes drawn: the truth in green, the answer in vermillion, with the class and the IoU. The first image is the best of
 # the validation set, the last one the worst; the others lie evenly between.
@@ -431,10 +431,10 @@ for ax in axes:
 record(two_best_iou=overlaps.mean())
 
 # %% [markdown]
-# Often the box lies between the shapes, or around both. Even its better IoU, with the nearer of the two shapes, is far
-# below what the network reaches with one shape. The mean of two right answers is a wrong answer. Could the network have eight outputs? Which
-# shape comes first? And with three shapes? A fixed list of numbers does not fit an answer of unknown length. (Topic 09
-# shows how a fixed grid of answers can do it all the same.)
+# Often the box lies between the shapes, or around both. We took its IoU with the nearer of the two shapes, and even that
+# is far below what the network reaches with one shape. The mean of two right answers is a wrong answer. Should the
+# network have eight outputs? Which shape comes first then? And what if there are three? A fixed list of numbers does not
+# fit an answer of unknown length. (Topic 09 shows how a fixed grid of answers can do it all the same.)
 #
 # The way out of this lecture is older. Ask the same small question at many places: *is there an object exactly here?*
 
@@ -444,7 +444,7 @@ record(two_best_iou=overlaps.mean())
 # ### How many windows are there?
 #
 # A box whose corners are whole pixels has its two x among 97 edges and its two y too: in an image of 96 × 96 there
-# are (97 · 96 / 2)² boxes. Nobody asks them all. A **sliding window** has one shape, and moves in steps: a window of
+# are (97 · 96 / 2)² boxes. Nobody tests them all. A **sliding window** has one shape, and moves in steps: a window of
 # 48 in steps of 8 fits (96 − 48) / 8 + 1 = 7 times in each direction. For smaller objects we keep the window and
 # enlarge the image: at 1.75 times, 168 × 168 pixels, there are 16 positions a side.
 
@@ -519,7 +519,7 @@ print(f"{saved:.1f} times fewer MACs; {faster:.1f} times faster")
 # %% [markdown]
 # > **What the slide says.** "To evaluate, OverFeat resizes each window to the size of the net's input." No: evaluation
 # > is convolutional. The *image* is resized, once for each scale, and no window is ever cut out. That is the point of
-# > the paper. (R-CNN, below, does resize each region, and we shall see what it pays.)
+# > the paper. (R-CNN, below, does resize each region, and we shall see what that costs.)
 #
 # ## OverFeat: what, and where in the window
 #
@@ -769,7 +769,7 @@ of_image, positions = rows_of(found, shown), (0.98, 0.9, 0.6)
 plots.explore_threshold(image, of_image, curve, thresholds=positions, classes=classes)
 
 # %% [markdown]
-# A high threshold: few boxes, nearly all right, many objects missed. A low one: all objects found, and much rubbish.
+# A high threshold: few boxes, nearly all right, many objects missed. A low one: most objects found, and many wrong boxes.
 # AP sums over all thresholds, so it does not depend on which one an application chooses.
 #
 # ### Suppress, soften, or average?
@@ -822,8 +822,8 @@ steps = [f"{x:+.2f} at {at:.2f}" for x, at in zip(gain, limits)]
 print("AP by averaging minus AP by NMS:", ", ".join(steps))
 
 # %% [markdown]
-# Without suppression AP50 is less than half: every object is found, and found again and again, and each double counts as
-# a mistake. Of the three rules the averages came out ahead at IoU .5, and fell behind beyond .6 (seed 0): a mean of
+# Without suppression AP50 is about half as high: objects are found again and again, and each double counts as a mistake.
+# In each of three runs (seeds 0, 1 and 2) averaging was ahead of NMS at an IoU of .5 and behind it at .8. A mean of
 # boxes that disagree touches the object, and fits it badly. NMS keeps one box as it is.
 #
 # The right picture is what COCO's AP averages over: ten points of such a curve. It falls steeply: many boxes are good
@@ -1083,10 +1083,9 @@ print(f"R-CNN takes {slower:.1f} times as long as OverFeat")
 
 # %% [markdown]
 # With VGG16 and about 2,000 regions, an image took 47 seconds on a GPU of that time [paper: Fast R-CNN]. Nearly all of
-# it is the CNN, which runs once for *each* region. (Here the CNN is small, and so are the regions' number and the crops:
-# making the proposals costs more.) The crops overlap, and the same pixels are convolved again and again: the very thing
-# that OverFeat had stopped doing. How much is it? Count the MACs of the CNN on all crops, and of the same convolutions
-# once on the whole image.
+# it is the CNN, which runs once for *each* region. (With our small CNN and small crops the proposals cost more.) The
+# crops overlap, and the same pixels are convolved again and again. OverFeat had stopped doing this. How much work is it?
+# Count the MACs of the CNN on all crops, and of the same convolutions once on the whole image.
 
 # %%
 on_crops = mean_count * arithmetic.totals(cnn)["macs"]
@@ -1161,9 +1160,10 @@ for ax, kind in zip(axes[0], occurring):
     ax.set_axis_off()
 
 # %% [markdown]
-# The two detectors fail in different ways (seed 0). OverFeat's boxes are badly placed and doubled: coarse windows, and
-# a box head on features that were not trained for boxes. R-CNN has few of these. Its mistakes are confusions: a part of
-# a shape, cut out and warped, looks like another shape, and its CNN has never been shown such parts.
+# The two detectors fail in different ways, in each of three runs. OverFeat's boxes are more often badly placed and
+# doubled: its windows are coarse, and its box head reads features that were not trained for boxes. R-CNN has few of
+# these. It confuses classes more often: a part of a shape, cut out and warped, looks like another shape, and its CNN has
+# never been shown such parts.
 #
 # Read the bars for what a remedy must do. *Missed*: proposals or scores were lacking. *Badly placed*: the box needs a
 # better regression, or features that see more of it. *Confused*: the classifier is at fault, not the box. *Doubled*:

@@ -3,9 +3,9 @@
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/09_one_stage_detection.ipynb)
 #
 # **How much can a network say about an image in one look?** R-CNN of topic 08 looks two thousand times, once for each
-# proposal, and needs 47 seconds for an image with VGG-16 on a GPU of 2014 [paper]. A film has 25 images a second. The
-# detectors of this lecture run one network once, and all boxes come out together. Two questions go with them: what is
-# lost when nothing is looked at twice, and is detection solved?
+# proposal, and needs 47 seconds for an image with VGG-16 on a GPU [paper: Fast R-CNN]. A film has 25 images a second.
+# The detectors of this lecture run one network once, and all boxes come out together. Two questions go with them: what
+# is lost when nothing is looked at twice, and is detection solved?
 #
 # You will be able to
 #
@@ -307,8 +307,8 @@ ax.set_ylabel("cost of 4 pixels\n(full width: 1)")
 # ### Training, and one image followed through the head
 #
 # All families of this lecture stand on the same backbone and are trained by the same function: AdamW, a learning rate
-# that warms up, holds, and falls at the end, every image mirrored with probability one half. The number of steps is
-# chosen such that **each family gets about the same CPU time**, 43 to 52 seconds. (That is little: none has learnt all it can.)
+# that warms up, holds, and falls at the end, every image mirrored with probability one half, with its boxes. The numbers
+# of steps are chosen so that **each family gets about the same CPU time**. (It is little time: none has learnt all it can.)
 
 
 # %%
@@ -391,8 +391,8 @@ for ax, title in zip(axes, (*titles, "after threshold and NMS")):
 #
 # An anchor is a box of fixed size that sits in every cell; the network only says how the object differs from it. Which
 # sizes? k-means on the widths and heights of the training boxes, with the distance 1 − IoU of two boxes that share a
-# corner. Why not the Euclidean distance? To it, an error of 5 pixels is the same for a large box and for a small one. To
-# the IoU it is far worse for the small one. More anchors fit better and cost more outputs; the paper chose 5. We expect
+# corner. Why not the Euclidean distance? It counts an error of 5 pixels alike in a large box and in a small one. The IoU
+# counts it far more in the small one. More anchors fit better and cost more outputs; the paper chose 5. We expect
 # the curve to rise steeply at first.
 
 # %%
@@ -458,7 +458,7 @@ for ax, level in zip(axes, levels):
     colours = [plots.class_colour(label) for label in true_labels[assigned[mine]]]
     plots.show_boxes(image, net.anchors[mine], colours, linewidth=2, ax=ax)
     side = image_size // 2**level
-    ax.set_title(f"{side} × {side} cells: {len(mine)} anchors answer", fontsize=10)
+    ax.set_title(f"{side} × {side} cells, {len(mine)} of their anchors", fontsize=10)
 plots.draw_objects(image, **best_of("YOLOv3", image), classes=classes, ax=axes[-1])
 axes[-1].set_title("found", fontsize=10)
 
@@ -726,7 +726,7 @@ for name, model in models.items():
     row |= {"steps": steps_of[name], "CPU s": seconds[name], **figures[name]}
     rows[name] = row | {"images/s": images_a_second(model)}
 table = pd.DataFrame(rows, dtype=object).T.loc[FAMILIES]
-whole = dict.fromkeys(("boxes", "parameters", "MACs", "steps"), "{:,}")
+whole = dict.fromkeys(("boxes", "parameters", "MACs", "steps"), "{:,.0f}")
 rounded = dict.fromkeys(("CPU s", "images/s"), "{:.0f}")
 table.style.format(whole | rounded | dict.fromkeys(("AP50", "AP75", "AP"), "{:.3f}"))
 
@@ -744,21 +744,27 @@ record(ap50_retinanet=ap50["RetinaNet"], ap50_fcos=ap50["FCOS"])
 record(ap75_yolo=table.loc["YOLOv1", "AP75"], ap75_ssd=table.loc["SSD", "AP75"])
 
 # %% [markdown]
-# What the table says with seed 0:
+# What the table says:
 #
-# - **YOLOv1** takes the most steps in its time, since its head is the smallest. It has the lowest AP, and it loses most
-#   from AP50 to AP75: it finds things and places them badly.
+# - **YOLOv1** has the lowest AP, and it loses most from AP50 to AP75: it finds things and places them badly.
 # - **SSD** leads. Its heads are single convolutions. So in the same time, on the same two maps, it takes one and a half
 #   times as many steps as RetinaNet.
 # - **RetinaNet and FCOS** come out nearly equal. Doing without anchors costs nothing here, and saves eight of nine boxes.
-# - **Speed** is not MACs. YOLOv3 and FCOS have about the same number of MACs, and their networks alone take 5.5 and 5.9
-#   ms of CPU time for an image. But FCOS is much slower. The rest is suppression: FCOS's scores are roots. About 1,060
-#   pairs of a box and a class pass the threshold of .05 in an image, with YOLOv3 14. Each kept box is one step of NMS.
+# - **Speed** is not MACs. YOLOv3 and FCOS have about the same number of MACs, and FCOS is much slower. The difference is
+#   suppression, for which the next cell counts what has to be suppressed. FCOS's scores are roots, and few are small.
 #
 # In the papers RetinaNet beats SSD clearly: 39.1 AP on COCO against 31.2, both on ResNet-101 [paper]. There both
-# train for days. A pyramid and deep heads need steps before they pay. With 600 steps (seed 0, about 100, 60 and 80 CPU
-# seconds) RetinaNet comes to .63 AP, SSD to .67, FCOS to .64: the gap narrows. A ranking belongs to a budget.
-#
+# train for days. A pyramid and deep heads need steps before they pay. A ranking belongs to a budget.
+
+# %%
+passing, some = {}, val_set["image"][:16]
+for name, model in models.items():
+    outputs = model.boxes_and_scores(model(some, training=False))
+    scores = ops.convert_to_numpy(outputs[1])
+    passing[name] = (scores > 0.05).sum() / len(some)
+plots.bars(passing, xlabel="pairs of a box and a class with a score above .05, an image")
+
+# %% [markdown]
 # Now one image through all heads: above all boxes before suppression, the stronger the surer; below what is left. The
 # scores of the families mean different things (a product, a softmax, a sigmoid, a root). So each is cut at its own
 # threshold: the one at which its F1, the harmonic mean of precision and recall, is best on the validation images.
@@ -875,13 +881,12 @@ record(confused_ssd=shares.loc["SSD", "confused"])
 pd.DataFrame(errors).T[kinds]
 
 # %% [markdown]
-# With seed 0, one object of four is missed by YOLOv1 and one of seven by SSD, and nearly nothing is found on empty
-# background. The kinds of errors differ more than the sums:
+# Nearly nothing is found on empty background. The kinds of errors differ more than the sums:
 #
-# - YOLOv1 places badly and doubles. Both come from its head: sizes are said without an anchor to start from, and two
-#   neighbouring cells that both believe in an object give boxes that overlap too little for NMS.
-# - The families with anchors or places on a finer map place well. What is left are missed objects (small ones, covered
-#   ones) and confused classes (what is seen of a covered star may be a triangle).
+# - YOLOv1 misses more objects than SSD, and it places badly and doubles. Its head says sizes without an anchor to start
+#   from. And where two neighbouring cells both believe in an object, their boxes may overlap too little for NMS.
+# - SSD places well: it starts from default boxes, also on a finer map. What is left are mostly missed objects (small ones,
+#   covered ones) and some confused classes (what is seen of a covered star may be a triangle).
 #
 # The paper has such an analysis for VOC 2007 [paper]. Of YOLOv1's detections 19.0 % are errors of place, of Fast R-CNN's
 # 8.6 %. But YOLOv1 takes background for an object in 4.75 %, Fast R-CNN in 13.6 %: a network that sees the whole image is
@@ -891,9 +896,9 @@ pd.DataFrame(errors).T[kinds]
 # in one look. A second look could mend boxes that are there, if they are badly placed or confused. For SSD these are few,
 # for YOLOv1 many. A second look cannot find what was missed. Topic 10 measures what it gains.
 #
-# **Is detection solved?** Not even here. There are six classes and no photographs, and the best family still misses a
-# seventh of the objects. In crowds and with small objects AP50 falls by a quarter to four fifths, though the classes are
-# the same. And we have not left the drawn world yet.
+# **Is detection solved?** Not even here. There are six classes and no photographs, and the best family still misses
+# objects. In crowds, and with small objects even more, AP50 falls, though the classes are the same. And we have not left
+# the drawn world yet.
 #
 # ## From drawn scenes to photographs
 #
@@ -954,11 +959,11 @@ record(photo_ground=ground, photo_objects=too)
 print(f"left of the AP50: {ground:.0%} with the ground, {too:.0%} with the objects too")
 
 # %% [markdown]
-# With seed 0, about half of the AP50 is left on photographed ground, and about a tenth when the objects are photographed
-# too. Not all of this is the networks' fault: in the last row of the pictures some objects are hard to see for us as well.
-# But no star has changed its outline. A detector learns whatever separates objects from the ground in *its* training
-# images. In ours, strong colours on a soft ground do. A good figure on test images of the same kind says nothing about
-# images of another kind.
+# The photographed ground alone takes a large part of the AP50, and with photographed objects little is left. Not all of
+# this is the networks' fault: in the last row of the pictures some objects are hard to see for us as well. But no star
+# has changed its outline. A detector learns whatever separates objects from the ground in *its* training images. In
+# ours, strong colours on a soft ground do. A good figure on test images of the same kind says nothing about images of
+# another kind.
 #
 # With data of your own (and in the profile `real`, on blood cells under a microscope) the next cell asks a detector that
 # has seen drawn shapes alone for "some object, of whatever class", and compares it with one trained on these images.
@@ -1025,9 +1030,11 @@ if not drawn:
 #    *Hint: `yolo.small(..., level=3)`, and the curve of dropped objects.*
 # 4. (medium) Start RetinaNet with a prior of .5 (set the last bias of `class_head` to 0). How do the first 100 steps
 #    differ? *Hint: `models["RetinaNet"].network.get_layer("class_head")`.*
-# 5. (medium) Leave the centre-ness out of FCOS's score. Which of the kinds of errors grows? *Hint: compare boxes at an
+# 5. (medium) Give SSD, RetinaNet and FCOS 600 steps each. Does the gap between them narrow? And over three seeds?
+#    *Hint: `train(models["SSD"], 600, train_set)` goes on from the weights that are there; build new models.*
+# 6. (medium) Leave the centre-ness out of FCOS's score. Which of the kinds of errors grows? *Hint: compare boxes at an
 #    IoU of .75, not .5.*
-# 6. (hard) Train the SSD on scenes of which half have photographed grounds. How much of the gap closes, and what do the
+# 7. (hard) Train the SSD on scenes of which half have photographed grounds. How much of the gap closes, and what do the
 #    drawn scenes lose? *Hint: `photographed` makes the images; use other photographs for the test.*
 #
 # ## Further reading

@@ -762,7 +762,7 @@ for name, model in models.items():
     outputs = model.boxes_and_scores(model(some, training=False))
     scores = ops.convert_to_numpy(outputs[1])
     passing[name] = (scores > 0.05).sum() / len(some)
-plots.bars(passing, xlabel="pairs of a box and a class with a score above .05, an image")
+plots.bars(passing, xlabel="pairs of box and class above .05, for an image")
 
 # %% [markdown]
 # Now one image through all heads: above all boxes before suppression, the stronger the surer; below what is left. The

@@ -157,7 +157,7 @@ assert agree(iou(many_a, many_b), expected, "30 boxes with 30 others")
 print("IoU: right")
 
 # %% [markdown]
-# ## 2. A box, told from another one (2 points)
+# ## 2. A box relative to another one (2 points)
 # Write `encode(boxes, anchors)`: four numbers that say how an anchor must move and grow to become the box:
 #
 # - dx, dy: the shift from the *centre* of the anchor to that of the box, in units of the anchor's width and height;
@@ -192,7 +192,7 @@ assert agree(encode(many_b, many_a), expected, "30 boxes from 30 anchors")
 print("encode: right")
 
 
-# %% gap="decode" stub="return the boxes that deltas tell, seen from the anchors"
+# %% gap="decode" stub="return the boxes that the deltas make of the anchors"
 def decode(deltas, anchors):
     ### BEGIN SOLUTION
     anchor_size = anchors[:, 2:] - anchors[:, :2]
@@ -318,10 +318,13 @@ print("matching: right")
 
 # %% [markdown]
 # ## 5. Average precision (2 points)
-# Write `average_precision(right, scores, objects)`, the exact area (all points): sort by falling score; after each
-# detection, precision is the share of right ones so far, recall the share of all `objects` that is found so far; let
-# the precision at each recall count as the highest one at that recall *or a higher one*; add up precision times the
-# step in recall.
+# Write `average_precision(right, scores, objects)`, the exact area (all points):
+#
+# 1. Sort the detections by falling score.
+# 2. After each detection, precision is the share of right ones so far, and recall is the share of all `objects` that are
+#    found so far.
+# 3. Let the precision at each recall count as the highest one at that recall *or a higher one*.
+# 4. Add up precision times the step in recall.
 #
 # In: (N,) bool, (N,) float, an int. Out: a float between 0 and 1; 0 for no detections. `np.maximum.accumulate` on a
 # reversed array helps. The check works an example by hand in which the precision rises on the way.
@@ -655,8 +658,8 @@ plots.show_boxes(images[0], boxes, title=title)
 
 # %% [markdown]
 # ## 9. What is in a proposal? (2 points)
-# Write `label_proposals(boxes, truth, labels, background)`: for each proposal the class that it shall be trained as,
-# and the object that it belongs to. From the object that it overlaps most,
+# Write `label_proposals(boxes, truth, labels, background)`: for each proposal the class that the classifier should give
+# it, and the object that it belongs to. From the object that it overlaps most,
 #
 # - IoU of .5 or more: that object's class;
 # - IoU below .3 with all objects: `background`, an int;
@@ -706,8 +709,8 @@ assert same_list(owners, nearest.tolist(), "the objects of 30 proposals")
 print("labels of proposals: right")
 
 # %% [markdown]
-# All training images go this way. Of the background, three times as many proposals as of all classes together are
-# kept. Then a softmax classifier, and a linear regression for each class, on the proposals of that class.
+# All training images are treated in this way. Of the background we keep three times as many proposals as of all classes
+# together. On them we train a softmax classifier, and for each class a linear regression on the proposals of that class.
 
 # %%
 background, rng = len(classes), np.random.default_rng(seed)

@@ -462,6 +462,234 @@ def repair(images, labels, masks):
 """,
         ],
     },
+    "08_localization_and_region_proposals": {
+        "iou": [
+            """
+def iou(a, b):
+    table = []
+    for one in a:
+        table.append([])
+        for two in b:
+            w, h = (min(one[k + 2], two[k + 2]) - max(one[k], two[k]) for k in (0, 1))
+            shared = max(w, 0) * max(h, 0)
+            whole = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)) - shared
+            table[-1].append(shared / whole if whole else 0)
+    return table
+"""
+        ],
+        "encode": [
+            """
+def encode(boxes, anchors):
+    b, a = (geometry.convert(each, "xyxy", "center_xywh") for each in (boxes, anchors))
+    return np.hstack([(b[:, :2] - a[:, :2]) / a[:, 2:], np.log(b[:, 2:]) - np.log(a[:, 2:])]).tolist()
+"""
+        ],
+        "decode": [
+            """
+def decode(deltas, anchors):
+    a = geometry.convert(anchors, "xyxy", "center_xywh")
+    centre, half = a[:, :2] + deltas[:, :2] * a[:, 2:], np.exp(deltas[:, 2:]) * a[:, 2:] / 2
+    return ops.convert_to_tensor(np.hstack([centre - half, centre + half]))
+"""
+        ],
+        "nms": [
+            """
+def nms(boxes, scores, threshold):
+    overlaps, alive, kept = iou(boxes, boxes), np.ones(len(boxes), bool), []
+    for index in np.lexsort((np.arange(len(scores)), -scores)):
+        if alive[index]:
+            kept.append(index)
+            alive &= overlaps[index] <= threshold
+    return np.array(kept, int)
+"""
+        ],
+        "judge": [
+            """
+def judge(boxes, scores, truth, limit=0.5):
+    answer, free = [False] * len(boxes), [True] * len(truth)
+    for k in sorted(range(len(boxes)), key=lambda k: -scores[k]):
+        if len(truth):
+            overlaps = iou(boxes[k : k + 1], truth)[0].tolist()
+            best = overlaps.index(max(overlaps))
+            answer[k] = free[best] and overlaps[best] >= limit
+            free[best] = free[best] and not answer[k]
+    return answer
+"""
+        ],
+        "average-precision": [
+            """
+def average_precision(right, scores, objects):
+    order, area, best = np.argsort(-scores, kind="stable"), 0.0, 0.0
+    hits = np.cumsum(right[order])
+    for k in reversed(range(len(order))):
+        best = max(best, hits[k] / (k + 1))
+        area += best * right[order[k]] / objects
+    return np.float32(area)
+"""
+        ],
+        "localizer": [
+            """
+def build_localizer(classes, widths=(24, 48, 96)):
+    image = keras.Input((one_size, one_size, 3))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    for width in widths:
+        x = conv(x, width, stride=2)
+        x = conv(x, width)
+    box = layers.Dense(128, activation="relu")(layers.Reshape((-1,))(x))
+    return keras.Model(image, {"box": layers.Dense(4)(box), "label": layers.Dense(classes)(ops.max(x, axis=(1, 2)))})
+"""
+        ],
+        "mirror": [
+            """
+def mirror(images, boxes, rng):
+    chosen = rng.uniform(size=len(images)) > 0.5
+    turned = np.where(chosen[:, None, None, None], images[:, :, ::-1], images)
+    swapped = np.abs(boxes[:, [2, 1, 0, 3]] - [1, 0, 1, 0])
+    return [turned, np.where(chosen[:, None], swapped, boxes).tolist()]
+"""
+        ],
+        "train": [
+            """
+def train(model, images, boxes, labels, steps):
+    model.compile("adam", loss={"label": softmax, "box": box_loss}, jit_compile=training.jit_compile())
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        rows = rng.integers(len(images), size=batch_size)
+        x, y = mirror(images[rows], boxes[rows], rng)
+        model.train_on_batch(x, {"label": labels[rows], "box": y})
+"""
+        ],
+        "label-proposals": [
+            """
+def label_proposals(boxes, truth, labels, background):
+    kinds, owners = [], []
+    for box in boxes:
+        overlaps = iou(box[None], truth)[0] if len(truth) else np.zeros(1)
+        owner, best = int(overlaps.argmax()), overlaps.max()
+        owners.append(owner)
+        kinds.append(int(labels[owner]) if best >= 0.5 else background if best < 0.3 else -1)
+    return [kinds, owners]
+"""
+        ],
+        "detections": [
+            """
+def detections(boxes, probabilities, deltas, size, threshold=0.05, overlap=0.3):
+    rows = []
+    for label in reversed(range(probabilities.shape[1])):
+        own = probabilities[:, label] > threshold
+        moved = geometry.clip(np.asarray(decode(deltas[own, label], boxes[own])), *size)
+        values = probabilities[own, label]
+        rows += [(moved[k], label, values[k]) for k in nms(moved, values, overlap)]
+    places = np.array([box for box, _, _ in rows]).reshape(-1, 4)
+    return [places, np.array([label for _, label, _ in rows], int), np.array([value for *_, value in rows])]
+"""
+        ],
+    },
+    "09_one_stage_detection": {
+        "encode": [
+            """
+def encode(boxes, labels, cells, size):
+    boxes, labels = boxes[labels >= 0], labels[labels >= 0]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 * cells / size
+    place = np.minimum(centre.astype(int), cells - 1)
+    target, lost = np.zeros((cells, cells, 6)), 0
+    for k in reversed(range(len(boxes))):  # the first of a cell is written last, and stays
+        column, row = place[k]
+        lost += target[row, column, 0]
+        shape = (boxes[k, 2:] - boxes[k, :2]) / size
+        target[row, column] = [1, *(centre[k] - place[k]), *shape, labels[k]]
+    return [target.tolist(), lost]
+"""
+        ],
+        "decode": [
+            """
+def decode(predictions, size):
+    boxes, scores, s = [], [], predictions.shape[1]
+    for image in predictions:
+        for row, column in np.ndindex(s, s):
+            cell = image[row, column]
+            for x, y, w, h, confidence in cell[:10].reshape(2, 5):
+                x, y = (x + column) * size / s, (y + row) * size / s
+                w, h = w**2 * size / 2, h**2 * size / 2
+                boxes.append([x - w, y - h, x + w, y + h])
+                scores.append(np.minimum(np.maximum(confidence * cell[10:], 0), 1))
+    count = len(predictions)
+    return [np.reshape(boxes, (count, -1, 4)).tolist(), np.reshape(scores, (count, 2 * s * s, -1)).tolist()]
+"""
+        ],
+        "responsible": [
+            """
+def responsible(targets, predictions):
+    cells, overlaps = predictions.shape[1], []
+    true = corners(targets[..., 1:3], targets[..., 3:5], cells)
+    for first in (0, 5):
+        found = corners(predictions[..., first : first + 2], predictions[..., first + 2 : first + 4] ** 2, cells)
+        overlaps.append(ops.stop_gradient(geometry.iou(found[..., None, :], true[..., None, :])[..., 0, 0]))
+    one = ops.cast(overlaps[0] >= overlaps[1], "float32")
+    return [ops.stack(overlaps, axis=-1), ops.stack([one, 1 - one], axis=-1) * targets[..., :1]]
+"""
+        ],
+        "loss": [
+            """
+def yolo_loss(targets, predictions):
+    overlap, answers = responsible(targets, predictions)
+    there, total = targets[..., 0], 0.0
+    for number in (0, 1):
+        told, mine = predictions[..., 5 * number : 5 * number + 5], answers[..., number]
+        wanted = ops.concatenate([targets[..., 1:3], ops.sqrt(targets[..., 3:5])], axis=-1)
+        total += 5 * mine * ops.sum(ops.square(told[..., :4] - wanted), axis=-1)
+        total += mine * ops.square(told[..., 4] - overlap[..., number])
+        total += (1 - mine) * ops.square(told[..., 4]) / 2
+    classes = predictions.shape[-1] - 10
+    one_hot = ops.cast(ops.cast(targets[..., 5:], "int32") == ops.arange(classes), "float32")
+    total += there * ops.sum(ops.square(one_hot - predictions[..., 10:]), axis=-1)
+    return ops.sum(total) / ops.cast(ops.shape(total)[0], "float32")
+"""
+        ],
+        "train": [
+            """
+def train(model, truth, steps):
+    model.compile(keras.optimizers.Adam(1e-3), yolo_loss, jit_compile=training.jit_compile())
+    rng, values = np.random.default_rng(seed), []
+    for _ in range(steps):
+        batch = mirrored(truth, rng.integers(len(truth["image"]), size=batch_size))
+        pairs = zip(batch["boxes"], batch["labels"])
+        targets = np.stack([encode(*pair, cells, image_size)[0] for pair in pairs])
+        values.append(model.train_on_batch(batch["image"], targets))
+    return np.array(values)
+"""
+        ],
+        "focal": [
+            """
+def focal(y_true, logits, gamma):
+    towards = logits * (2 * y_true - 1)
+    return -((1 - ops.sigmoid(towards)) ** gamma) * ops.log_sigmoid(towards)
+"""
+        ],
+        "mine": [
+            """
+def hard_negatives(losses, positive, ratio=3):
+    rows = []
+    for values, own in zip(losses, positive):
+        others = sorted(np.flatnonzero(~own), key=lambda k: -values[k])[: ratio * own.sum()]
+        rows.append([bool(k in others) for k in range(len(values))])
+    return rows
+"""
+        ],
+        "anchors": [
+            """
+def improve(sizes, anchors):
+    groups, fits = [[] for _ in anchors], []
+    for w, h in sizes:
+        shared = [min(w, a) * min(h, b) for a, b in anchors]
+        likeness = [part / (w * h + a * b - part) for part, (a, b) in zip(shared, anchors)]
+        groups[int(np.argmax(likeness))].append((w, h))
+        fits.append(max(likeness))
+    better = [np.mean(group, axis=0).tolist() if group else list(a) for group, a in zip(groups, anchors)]
+    return [better, np.mean(fits)]
+"""
+        ],
+    },
 }
 
 SMOKE = {
@@ -474,6 +702,14 @@ SMOKE = {
         "measured": 12,
         "floor": 0.0,
         "on_object": 0.0,
+    },
+    "08_localization_and_region_proposals": {
+        **{"examples": 80, "steps": 6, "rcnn_images": 12, "tested": 8, "regions": 20},
+        **{"floor_iou": 0.0, "floor_ap": 0.0},
+    },
+    "09_one_stage_detection": {
+        **{"examples": 40, "validated": 8, "tested": 8, "steps": 3, "ssd_steps": 2},
+        "floor": 0.0,
     },
 }
 

@@ -220,44 +220,6 @@ def yolo_loss(targets, predictions):
     return ops.mean(ops.sum(of_boxes, axis=-1) + of_classes)
 
 
-# %% gap="mirror" why="leaves left and right in their places, so that left > right"
-def mirror(images, boxes, labels, rng):
-    turned = rng.random(len(images)) < 0.5
-    images, boxes, width = images.copy(), boxes.copy(), images.shape[2]
-    images[turned] = images[turned][:, :, ::-1]
-    boxes[turned, :, 0] = width - boxes[turned, :, 0]
-    boxes[turned, :, 2] = width - boxes[turned, :, 2]
-    return images, boxes * (labels >= 0)[..., None]
-
-
-# %% gap="mirror" why="mirrors the images and leaves the boxes"
-def mirror(images, boxes, labels, rng):
-    turned = rng.random(len(images)) < 0.5
-    images = images.copy()
-    images[turned] = images[turned][:, :, ::-1]
-    return images, boxes
-
-
-# %% gap="mirror" why="is one pixel off: boxes end where the next pixel begins"
-def mirror(images, boxes, labels, rng):
-    turned = rng.random(len(images)) < 0.5
-    images, boxes, width = images.copy(), boxes.copy(), images.shape[2]
-    images[turned] = images[turned][:, :, ::-1]
-    left, top, right, bottom = np.moveaxis(boxes[turned], -1, 0)
-    boxes[turned] = np.stack([width - 1 - right, top, width - 1 - left, bottom], axis=-1)
-    return images, boxes * (labels >= 0)[..., None]
-
-
-# %% gap="mirror" why="moves padding to the right border"
-def mirror(images, boxes, labels, rng):
-    turned = rng.random(len(images)) < 0.5
-    images, boxes, width = images.copy(), boxes.copy(), images.shape[2]
-    images[turned] = images[turned][:, :, ::-1]
-    left, top, right, bottom = np.moveaxis(boxes[turned], -1, 0)
-    boxes[turned] = np.stack([width - right, top, width - left, bottom], axis=-1)
-    return images, boxes
-
-
 # %% gap="train" why="takes a whole pass for each step"
 def train(model, truth, steps):
     model.compile(keras.optimizers.AdamW(1e-3), yolo_loss, jit_compile=training.jit_compile())
@@ -339,3 +301,68 @@ def hard_negatives(losses, positive, ratio=3):
 def hard_negatives(losses, positive, ratio=3):
     order = np.argsort(-np.where(positive, -np.inf, losses), axis=1)
     return (order < ratio * positive.sum(axis=1, keepdims=True)) & ~positive
+
+
+# %% gap="anchors" why="chooses the anchor by the Euclidean distance of the sizes"
+def improve(sizes, anchors):
+    shared = np.minimum(sizes[:, None], anchors[None]).prod(axis=-1)
+    union = sizes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None] - shared
+    nearest = ((sizes[:, None] - anchors[None]) ** 2).sum(axis=-1).argmin(axis=1)
+    better = np.array(anchors, float)
+    for number in np.unique(nearest):
+        better[number] = sizes[nearest == number].mean(axis=0)
+    return better, float((shared / union)[np.arange(len(sizes)), nearest].mean())
+
+
+# %% gap="anchors" why="counts the shared part twice in the union"
+def improve(sizes, anchors):
+    shared = np.minimum(sizes[:, None], anchors[None]).prod(axis=-1)
+    likeness = shared / (sizes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None])
+    nearest, better = likeness.argmax(axis=1), np.array(anchors, float)
+    for number in np.unique(nearest):
+        better[number] = sizes[nearest == number].mean(axis=0)
+    return better, float(likeness.max(axis=1).mean())
+
+
+# %% gap="anchors" why="takes the largest overlap, not the largest IoU"
+def improve(sizes, anchors):
+    shared = np.minimum(sizes[:, None], anchors[None]).prod(axis=-1)
+    union = sizes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None] - shared
+    nearest, better = shared.argmax(axis=1), np.array(anchors, float)
+    for number in np.unique(nearest):
+        better[number] = sizes[nearest == number].mean(axis=0)
+    return better, float((shared / union)[np.arange(len(sizes)), nearest].mean())
+
+
+# %% gap="anchors" why="makes NaN of an anchor without boxes"
+def improve(sizes, anchors):
+    shared = np.minimum(sizes[:, None], anchors[None]).prod(axis=-1)
+    union = sizes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None] - shared
+    likeness = shared / union
+    nearest = likeness.argmax(axis=1)
+    sums = np.stack([sizes[nearest == number].sum(axis=0) for number in range(len(anchors))])
+    counts = np.bincount(nearest, minlength=len(anchors))[:, None]
+    with np.errstate(invalid="ignore"):
+        return sums / counts, float(likeness.max(axis=1).mean())
+
+
+# %% gap="anchors" why="measures the new anchors, not those that the boxes went to"
+def improve(sizes, anchors):
+    def likeness(anchors):
+        shared = np.minimum(sizes[:, None], anchors[None]).prod(axis=-1)
+        return shared / (sizes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None] - shared)
+
+    nearest, better = likeness(anchors).argmax(axis=1), np.array(anchors, float)
+    for number in np.unique(nearest):
+        better[number] = sizes[nearest == number].mean(axis=0)
+    return better, float(likeness(better).max(axis=1).mean())
+
+
+# %% gap="anchors" why="changes the anchors that come in"
+def improve(sizes, anchors):
+    shared = np.minimum(sizes[:, None], anchors[None]).prod(axis=-1)
+    likeness = shared / (sizes.prod(axis=1)[:, None] + anchors.prod(axis=1)[None] - shared)
+    nearest = likeness.argmax(axis=1)
+    for number in np.unique(nearest):
+        anchors[number] = sizes[nearest == number].mean(axis=0)
+    return anchors, float(likeness.max(axis=1).mean())

@@ -51,8 +51,7 @@ rate: float = 1.5e-3  # [1e-6, 0.1] highest learning rate
 sizes: list[float] = [16, 24, 36, 48]  # sides of the anchors, in pixels
 regions: int = 100  # [10, 2000] proposals of selective search for an image, at most
 proposals: int = 128  # [16, 4000] of the network in training; at test half as many
-# [0, 100000] training steps of each detector, in tens; the last three may be 0
-steps: list[int] = [260, 330, 140, 330, 520]
+steps: list[int] = [260, 330, 140, 330, 520]  # [0, 100000] of each detector, in tens
 cropped: int = 40  # [4, 10000] training images for R-CNN, at most
 timed: int = 30  # [1, 1000] answers over which the time of a detector is the median
 

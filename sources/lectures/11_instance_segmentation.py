@@ -620,7 +620,7 @@ for column, stride in enumerate(strides):
 gains = aligned.mean(axis=0) - pooled.mean(axis=0)
 record(pool_ap75_8=pooled[:, 0].mean(), align_ap75_8=aligned[:, 0].mean())
 record(align_gain_8=gains[0], align_gain_16=gains[1], align_gain_32=gains[2])
-record(smallest_lead=(aligned.min(axis=0) - pooled.max(axis=0)).min())
+record(align_gain_least=(aligned.min(axis=0) - pooled.max(axis=0)).min())
 # %% [markdown]
 # RoIAlign was ahead at every stride, and the gain did not grow with the stride. At stride 8 its lead is largest: only
 # where the features know the places can rounding destroy what they know. The paper's whole nets, trained for long on

@@ -690,8 +690,8 @@ record(recall_rpn_10=of_network, recall_search_10=of_search, recall_random_10=at
 
 # %% [markdown]
 # The RPN has learnt what an object looks like. Selective search knows only what a region looks like, and needs many
-# more tries. In each of three runs, ten proposals of the RPN found .96 of the objects, ten of selective search .56 to
-# .64, and ten windows at random a tenth. On these scenes, with their clear outlines, selective search reaches nearly all
+# more tries. In three runs, ten proposals of the RPN found .96 to .98 of the objects, ten of selective search
+# .55 to .64, and ten windows at random about a tenth. On these scenes, with their clear outlines, selective search reaches nearly all
 # objects in the end.
 #
 # **Fewer at test.** In training the paper hands 2,000 proposals to the second stage, at test only the 300 best. Why is
@@ -853,7 +853,7 @@ record(cost_over_yolo=own / milli.get("YOLOv1", own))
 
 # %% [markdown]
 # Fast R-CNN's time includes selective search. Do not overlook the pyramid: on *equal time* it was behind the single
-# map, by .12 AP in each of three runs. Its finest map has four times as many places, so a step takes more than twice as
+# map, by .09 to .12 AP in three runs. Its finest map has four times as many places, so a step takes more than twice as
 # long, and it took less than half as many. And our objects differ in size by a factor of three, for which one stride is
 # enough. A pyramid pays where sizes go from 16 to 500 pixels, as in COCO.
 #
@@ -883,12 +883,12 @@ print(f"Faster R-CNN is {gain['AP']:+.2f} AP from the better one-stage detector"
 print(f"quickest: {quickest}, {own / milli[quickest]:.1f} × as fast as Faster R-CNN")
 
 # %% [markdown]
-# In three runs the second look gained .11 to .13 in AP and .04 to .06 in AP50 over the better one-stage detector. It sees
+# In three runs the second look gained .11 to .13 in AP and .04 to .05 in AP50 over the better one-stage detector. It sees
 # features cut out for the very box that it judges, and it moves the box a second time: so its gain lies in exact places,
 # which AP asks for, more than in finding. The price is a second stage, whose time grows with the number of proposals,
-# and a suppression before it. With 64 proposals and a head of one dense layer this price is small: Faster R-CNN took .8
-# of the CPU time of RetinaNet, which runs two heads of several convolutions at every place of two maps. YOLO, with one
-# coarse grid, took less than half of that.
+# and a suppression before it. With 64 proposals and a head of one dense layer this price is small: Faster R-CNN took
+# about .8 of the CPU time of RetinaNet, which runs two heads of several convolutions at every place of two maps. YOLO, with
+# one coarse grid, took less than half of Faster R-CNN's.
 #
 # So both answers to topic 09's question are right. Where places must be exact, two stages; where every millisecond
 # counts, one stage on one coarse grid. And this comparison is of small networks, trained for a short time, on drawn

@@ -10,7 +10,7 @@
 # You will be able to
 #
 # - tell instance from semantic segmentation, and measure it by mask AP;
-# - say what RoIPool rounds away and RoIAlign keeps, on one box and in the accuracy of a trained net;
+# - say what RoIPool rounds away and RoIAlign keeps, on one box and in the accuracy of trained branches;
 # - build the mask branch, its targets and its loss, and say why classes do not compete;
 # - say which boxes get a mask at test and when, and measure what another order costs;
 # - paste small soft masks into the image;
@@ -255,7 +255,7 @@ paper
 # %% [markdown]
 # Interpolation alone does not help much: RoIWarp interpolates, and its AP is .3 higher. What helps is not to round. And
 # the gain depends on what is asked: it is small where half an overlap is enough (AP50), and a fifth where the mask must
-# fit (AP75). Below we train two nets and measure the same.
+# fit (AP75). Below we train mask branches and measure the same.
 #
 # ## The mask branch
 #
@@ -460,9 +460,9 @@ shown["labels"] = np.where(shown["scores"] > 0.5, shown["labels"], -1)
 plots.show_objects(test_set["image"][:8], shown, classes=names)
 
 # %% [markdown]
-# With seed 0 the masks have an AP of .54, the filled boxes .12. The difference depends on what is asked: a filled box
-# still passes for half of AP50 (.46 against .85), and hardly ever for AP75 (.06 against .59). The boxes themselves are
-# ahead of the masks (.65): a mask has to be right along its whole outline.
+# How much the mask branch is worth depends on what is asked: a filled box still passes for many an object where half an
+# overlap is enough (AP50), and hardly ever for AP75. The boxes themselves are ahead of the masks: a mask has to be right
+# along its whole outline.
 #
 # ## Which boxes get a mask, and when
 #
@@ -523,8 +523,8 @@ record(parallel_ap=parallel_ap, order_gain=own_ap - parallel_ap)
 record(order_time=cost["10 detections"] / max(cost.values()))
 
 # %% [markdown]
-# With seed 0 the masks of the detections have an AP of .54, those of the proposals .49. The paper's order is better, and
-# it costs less than half of the time, since ten detections need fewer masks than all proposals.
+# The paper's order is better: the moved boxes lie better on their objects than the proposals did. And it is cheaper,
+# since ten detections need fewer masks than all proposals.
 #
 # ## RoIAlign against RoIPool, trained
 #
@@ -622,7 +622,8 @@ record(pool_ap75_8=pooled[:, 0].mean(), align_ap75_8=aligned[:, 0].mean())
 record(align_gain_8=gains[0], align_gain_16=gains[1], align_gain_32=gains[2])
 record(align_gain_least=(aligned.min(axis=0) - pooled.max(axis=0)).min())
 # %% [markdown]
-# RoIAlign was ahead at every stride, and the gain did not grow with the stride. At stride 8 its lead is largest: only
+# RoIAlign was ahead at every stride: its worst run beat RoIPool's best one. The lead did not grow with the stride. It is
+# largest at stride 8 (.19 with the notebook's seed 0, then .11 and .07): only
 # where the features know the places can rounding destroy what they know. The paper's whole nets, trained for long on
 # objects of all sizes, show the other order: RoIPool's AP75 is 26.4 of 31.8 at stride 16, and 21.6 of 32.1 at stride 32,
 # for its deep map still knows places well [paper].
@@ -698,8 +699,8 @@ if kinds:
 record(keypoint_error=np.median(off), keypoint_far=(off > 5).mean())
 
 # %% [markdown]
-# With seed 0, half of the points lie within .9 pixels of the truth. The bar at the right end holds points that lie
-# somewhere else altogether. A likely cause: "top" is the corner nearest to straight up, and in a square turned by nearly
+# Most points lie within a few pixels of the truth. The bar at the right end holds those that lie somewhere else
+# altogether. A likely cause: "top" is the corner nearest to straight up, and in a square turned by nearly
 # 45 degrees two corners are almost equally near.
 #
 # ## What came after

@@ -883,12 +883,12 @@ print(f"Faster R-CNN is {gain['AP']:+.2f} AP from the better one-stage detector"
 print(f"quickest: {quickest}, {own / milli[quickest]:.1f} × as fast as Faster R-CNN")
 
 # %% [markdown]
-# In three runs the second look gained .11 to .13 in AP and .04 to .05 in AP50 over the better one-stage detector. It sees
-# features cut out for the very box that it judges, and it moves the box a second time: so its gain lies in exact places,
-# which AP asks for, more than in finding. The price is a second stage, whose time grows with the number of proposals,
-# and a suppression before it. With 64 proposals and a head of one dense layer this price is small: Faster R-CNN took
-# about .8 of the CPU time of RetinaNet, which runs two heads of several convolutions at every place of two maps. YOLO, with
-# one coarse grid, took less than half of Faster R-CNN's.
+# In three runs the second look gained .11 to .13 in AP and .04 to .05 in AP50 over the better one-stage detector. It
+# sees features cut out for the very box that it judges, and it moves the box a second time: so its gain lies in exact
+# places, which AP asks for, more than in finding. The price is a second stage, whose time grows with the number of
+# proposals, and a suppression before it. With 64 proposals and a head of one dense layer this price is small: Faster
+# R-CNN took about .8 of the CPU time of RetinaNet, which runs two heads of several convolutions at every place of two
+# maps. YOLO, with one coarse grid, took less than half of Faster R-CNN's.
 #
 # So both answers to topic 09's question are right. Where places must be exact, two stages; where every millisecond
 # counts, one stage on one coarse grid. And this comparison is of small networks, trained for a short time, on drawn

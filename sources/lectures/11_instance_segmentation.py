@@ -622,11 +622,10 @@ record(pool_ap75_8=pooled[:, 0].mean(), align_ap75_8=aligned[:, 0].mean())
 record(align_gain_8=gains[0], align_gain_16=gains[1], align_gain_32=gains[2])
 record(align_gain_least=(aligned.min(axis=0) - pooled.max(axis=0)).min())
 # %% [markdown]
-# RoIAlign was ahead at every stride: its worst run beat RoIPool's best one. The lead did not grow with the stride. It is
-# largest at stride 8 (.19 with the notebook's seed 0, then .11 and .07): only
-# where the features know the places can rounding destroy what they know. The paper's whole nets, trained for long on
-# objects of all sizes, show the other order: RoIPool's AP75 is 26.4 of 31.8 at stride 16, and 21.6 of 32.1 at stride 32,
-# for its deep map still knows places well [paper].
+# RoIAlign was ahead at every stride; when we measured, its worst run beat RoIPool's best one. The lead did not grow with
+# the stride: it was .19 at stride 8, then .11 and .07. Only where the features know the places can rounding destroy what
+# they know. The paper's whole nets show the other order: RoIPool's AP75 is 26.4, and not 31.8, at stride 16, and 21.6,
+# and not 32.1, at stride 32, where the deep map was trained to know places well [paper].
 #
 # ## Keypoints
 #

@@ -690,6 +690,201 @@ def improve(sizes, anchors):
 """
         ],
     },
+    "10_two_stage_detection": {
+        "anchors": [
+            """
+def make_anchors(rows, columns, stride, sizes, ratios):
+    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    centres = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4) * stride + stride / 2
+    around = [(-s / r**0.5, -s * r**0.5, s / r**0.5, s * r**0.5) for r in ratios for s in sizes]
+    return (centres + np.array(around) / 2).reshape(-1, 4).tolist()
+"""
+        ],
+        "labels": [
+            """
+def label_anchors(iou, high=0.7, low=0.3):
+    labels = []
+    for anchor in range(iou.shape[1]):
+        column = iou[:, anchor]
+        is_best = any(row[anchor] > 0 and row[anchor] == max(row) for row in iou)
+        if len(iou) and (max(column) >= high or is_best):
+            labels.append(int(np.argmax(column)))
+        else:
+            labels.append(-1 if not len(iou) or max(column) < low else -2)
+    return labels
+"""
+        ],
+        "draw": [
+            """
+def draw(labels, count, share, rng):
+    order = np.argsort(rng.random(len(labels)))
+    positive = [k for k in order if labels[k] >= 0][: int(count * share)]
+    background = [k for k in order if labels[k] == -1][: count - len(positive)]
+    return [k in {*positive, *background} for k in range(len(labels))]
+"""
+        ],
+        "roi-pool": [
+            """
+def roi_pool(features, box, bins, stride):
+    height, width, channels = features.shape
+    x1, y1, x2, y2 = (int(np.floor(value / stride + 0.5)) for value in box)
+    pooled = []
+    for row in range(bins):
+        pooled.append([])
+        for column in range(bins):
+            n, m = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+            rows = range(y1 + row * n // bins, y1 + int(np.ceil((row + 1) * n / bins)))
+            columns = range(x1 + column * m // bins, x1 + int(np.ceil((column + 1) * m / bins)))
+            cells = [features[y, x] for y in rows for x in columns if 0 <= y < height and 0 <= x < width]
+            pooled[-1].append(np.max(cells, axis=0) if cells else np.zeros(channels))
+    return pooled
+"""
+        ],
+        "level": [
+            """
+def pyramid_level(boxes, levels, canonical):
+    found = []
+    for x1, y1, x2, y2 in np.asarray(boxes, float):
+        level, side = levels[0], ((x2 - x1) * (y2 - y1)) ** 0.5
+        while level < levels[-1] and side >= canonical * 2.0 ** (level + 1 - 4):
+            level += 1
+        found.append(level)
+    return found
+"""
+        ],
+        "objectness": [
+            """
+def objectness_loss(sampled, positive, logits):
+    entropy = ops.where(positive, ops.softplus(-logits), ops.softplus(logits))
+    count = ops.maximum(ops.count_nonzero(sampled), 1)
+    return ops.sum(ops.where(sampled, entropy, 0.0)) / ops.cast(count, "float32")
+"""
+        ],
+        "proposal": [
+            """
+def proposal_loss(sampled, positive, true_deltas, deltas):
+    beta = 1 / 9
+    truth = ops.where(positive[..., None], true_deltas, deltas)
+    distance = ops.abs(truth - deltas)
+    near = ops.minimum(distance, beta)
+    return ops.sum(near**2 / (2 * beta) + distance - near) / ops.maximum(ops.sum(ops.cast(sampled, "float32")), 1)
+"""
+        ],
+        "box-loss": [
+            """
+def box_loss(labels, true_deltas, deltas):
+    labels = ops.cast(labels, "int32")
+    own = ops.einsum("bkc,bkcd->bkd", ops.one_hot(labels - 1, deltas.shape[2]), deltas)
+    distance = ops.abs(ops.where(labels[..., None] > 0, true_deltas - own, 0.0))
+    near = ops.minimum(distance, 1.0)
+    count = ops.maximum(ops.sum(ops.cast(labels > -1, "float32")), 1.0)
+    return ops.sum(near**2 / 2 + distance - near) / count
+"""
+        ],
+        "propose": [
+            """
+def propose(logits, deltas, anchors, size, before, after, threshold=0.7):
+    boxes, kept = ops.convert_to_numpy(geometry.clip(coding.decode(deltas, anchors), size, size)), []
+    for place in sorted(range(len(logits)), key=lambda k: -logits[k])[:before]:
+        box = boxes[place]
+        fits = box[2] > box[0] and box[3] > box[1]
+        if fits and all(geometry.iou(box[None], np.array([other]))[0, 0] <= threshold for other in kept):
+            kept.append(box)
+    return [box.tolist() for box in kept[:after]]
+"""
+        ],
+        "recall": [
+            """
+def recall(proposals, boxes, n, iou=0.5):
+    hits = []
+    for found, truth in zip(proposals, boxes):
+        for box in truth:
+            hits.append(any(geometry.iou(box[None], other[None])[0, 0] >= iou for other in found[:n]))
+    return np.mean(hits)
+"""
+        ],
+    },
+    "11_instance_segmentation": {
+        "align": [
+            """
+def roi_align(features, box, size, stride, samples=2):
+    height, width, channels = features.shape
+
+    def read(x, y):
+        x, y = min(max(x / stride - 0.5, 0), width - 1), min(max(y / stride - 0.5, 0), height - 1)
+        left, top = min(int(x), width - 2), min(int(y), height - 2)
+        u, v = x - left, y - top
+        upper = (1 - u) * features[top, left] + u * features[top, left + 1]
+        return (1 - v) * upper + v * ((1 - u) * features[top + 1, left] + u * features[top + 1, left + 1])
+
+    points = [(k + 0.5) / (size * samples) for k in range(size * samples)]
+    xs, ys = ([box[k] + at * (box[k + 2] - box[k]) for at in points] for k in (0, 1))
+    values = np.array([[read(x, y) for x in xs] for y in ys])
+    return values.reshape(size, samples, size, samples, channels).mean((1, 3)).tolist()
+"""
+        ],
+        "targets": [
+            """
+def mask_targets(masks, rois, matched, size):
+    own = ops.einsum("bkm,bmhw->bkhw", ops.one_hot(matched, masks.shape[1]), ops.cast(masks, "float32"))
+    cut = [roi.roi_align(own[:, k, ..., None], rois[:, k : k + 1], size, 1.0) for k in range(rois.shape[1])]
+    return ops.concatenate(cut, axis=1)[..., 0]
+"""
+        ],
+        "loss": [
+            """
+def mask_loss(targets, labels, logits):
+    at = ops.maximum(labels - 1, 0)[:, :, None, None, None]
+    own = ops.take_along_axis(logits, at, axis=-1)[..., 0]
+    entropy = ops.softplus(own) - targets * own
+    positive = ops.cast(labels > 0, "float32")
+    total = ops.sum(entropy * positive[:, :, None, None]) / np.prod(logits.shape[2:4])
+    return total / ops.maximum(ops.sum(positive), 1)
+"""
+        ],
+        "paste": [
+            """
+def paste(soft, box, height, width):
+    def axis(start, end, cells, pixels):
+        at = (np.arange(pixels) + 0.5 - start) / (end - start) * cells - 0.5
+        return [np.interp(at, np.arange(-1, cells + 1), [0, *row, 0], 0, 0) for row in np.eye(cells)]
+
+    rows, columns = axis(box[1], box[3], len(soft), height), axis(box[0], box[2], len(soft[0]), width)
+    return (np.einsum("ij,ih,jw->hw", soft, rows, columns) >= 0.5).tolist()
+"""
+        ],
+        "iou": [
+            """
+def mask_iou(a, b):
+    return [[(x & y).sum() / max((x | y).sum(), 1) for y in b] for x in a]
+"""
+        ],
+        "final": [
+            """
+def final_masks(logits, boxes, labels, height, width):
+    masks = []
+    for maps, box, label in zip(logits, boxes, labels):
+        if label < 0 or box[2] <= box[0] or box[3] <= box[1]:
+            masks.append(np.zeros((height, width), bool).tolist())
+        else:
+            chances = ops.convert_to_numpy(ops.sigmoid(maps))
+            masks.append(paste(chances[..., label], box, height, width))
+    return masks
+"""
+        ],
+        "keypoints": [
+            """
+def keypoints_of(logits, box):
+    size, found = len(logits), []
+    for kind in range(logits.shape[-1]):
+        chances = ops.convert_to_numpy(ops.softmax(np.ravel(logits[..., kind])))
+        row, column = divmod(int(np.argmax(chances)), size)
+        x, y = ((k + 0.5) / size for k in (column, row))
+        found.append((box[0] + x * (box[2] - box[0]), box[1] + y * (box[3] - box[1]), chances.max()))
+    return found
+"""
+        ],
+    },
 }
 
 SMOKE = {
@@ -711,6 +906,8 @@ SMOKE = {
         **{"examples": 40, "validated": 8, "tested": 8, "steps": 3, "ssd_steps": 2},
         "floor": 0.0,
     },
+    "10_two_stage_detection": {"most": 40, "tested": 12, "steps": 2, "floor": 0.0, "recall_floor": 0.0},
+    "11_instance_segmentation": {"examples": 40, "tested": 8, "steps": 2, "floor": 0.0},
 }
 
 

@@ -273,32 +273,97 @@ def proposal_loss(sampled, positive, true_deltas, deltas):
     return ops.sum(each) / ops.maximum(ops.sum(ops.cast(sampled, "float32")), 1.0)
 
 
-# %% gap="mirror" why="leaves the boxes where they were"
-def mirror(images, boxes, rng):
-    images = images.copy()
-    turned = rng.random(len(images)) < 0.5
-    images[turned] = images[turned][:, :, ::-1]
-    return images, boxes.copy()
+# %% gap="level" why="rounds to the nearest level"
+def pyramid_level(boxes, levels, canonical):
+    sides = np.sqrt(np.maximum(geometry.area(boxes), 1e-6))
+    return np.clip(np.round(4 + np.log2(sides / canonical)), levels[0], levels[-1]).astype(int)
 
 
-# %% gap="mirror" why="lets left and right change places"
-def mirror(images, boxes, rng):
-    images, boxes = images.copy(), boxes.copy()
-    turned = rng.random(len(images)) < 0.5
-    images[turned] = images[turned][:, :, ::-1]
-    boxes[turned, :, 0] = images.shape[2] - boxes[turned, :, 0]
-    boxes[turned, :, 2] = images.shape[2] - boxes[turned, :, 2]
-    return images, boxes
+# %% gap="level" why="takes the longer side for the size"
+def pyramid_level(boxes, levels, canonical):
+    sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1e-6)
+    return np.clip(4 + np.floor(np.log2(sides / canonical)), levels[0], levels[-1]).astype(int)
 
 
-# %% gap="mirror" why="changes the arrays that come in"
-def mirror(images, boxes, rng):
-    turned = rng.random(len(images)) < 0.5
-    images[turned] = images[turned][:, :, ::-1].copy()
-    boxes[turned] = boxes[turned][..., [2, 1, 0, 3]]
-    boxes[turned, :, 0] = images.shape[2] - boxes[turned, :, 0]
-    boxes[turned, :, 2] = images.shape[2] - boxes[turned, :, 2]
-    return images, boxes
+# %% gap="level" why="takes the area for the side"
+def pyramid_level(boxes, levels, canonical):
+    areas = np.maximum(geometry.area(boxes), 1e-6)
+    return np.clip(4 + np.floor(np.log2(areas / canonical**2)), levels[0], levels[-1]).astype(int)
+
+
+# %% gap="level" why="sends large boxes to fine maps"
+def pyramid_level(boxes, levels, canonical):
+    sides = np.sqrt(np.maximum(geometry.area(boxes), 1e-6))
+    return np.clip(4 - np.floor(np.log2(sides / canonical)), levels[0], levels[-1]).astype(int)
+
+
+# %% gap="level" why="gives levels that are not there"
+def pyramid_level(boxes, levels, canonical):
+    sides = np.sqrt(np.maximum(geometry.area(boxes), 1e-6))
+    return (4 + np.floor(np.log2(sides / canonical))).astype(int)
+
+
+# %% gap="level" why="has the size of ImageNet's images built in"
+def pyramid_level(boxes, levels, canonical):
+    return ops.convert_to_numpy(fast_rcnn.level_of(np.asarray(boxes, "float32"), levels))
+
+
+# %% gap="box-loss" why="takes the label for the index of the box"
+def box_loss(labels, true_deltas, deltas):
+    labels = ops.cast(labels, "int32")
+    at = ops.clip(labels, 0, deltas.shape[2] - 1)[..., None, None]
+    distance = ops.abs(true_deltas - ops.take_along_axis(deltas, at, axis=2)[:, :, 0])
+    smooth = ops.where(distance < 1, distance**2 / 2, distance - 0.5)
+    each = ops.where(labels > 0, ops.sum(smooth, axis=-1), 0.0)
+    return ops.sum(each) / ops.maximum(ops.sum(ops.cast(labels >= 0, "float32")), 1.0)
+
+
+# %% gap="box-loss" why="asks background for the first class's box"
+def box_loss(labels, true_deltas, deltas):
+    labels = ops.cast(labels, "int32")
+    at = ops.maximum(labels - 1, 0)[..., None, None]
+    distance = ops.abs(true_deltas - ops.take_along_axis(deltas, at, axis=2)[:, :, 0])
+    smooth = ops.where(distance < 1, distance**2 / 2, distance - 0.5)
+    each = ops.where(labels >= 0, ops.sum(smooth, axis=-1), 0.0)
+    return ops.sum(each) / ops.maximum(ops.sum(ops.cast(labels >= 0, "float32")), 1.0)
+
+
+# %% gap="box-loss" why="asks the boxes of all classes"
+def box_loss(labels, true_deltas, deltas):
+    labels = ops.cast(labels, "int32")
+    distance = ops.abs(true_deltas[:, :, None] - deltas)
+    smooth = ops.where(distance < 1, distance**2 / 2, distance - 0.5)
+    each = ops.where(labels > 0, ops.sum(smooth, axis=(-2, -1)), 0.0)
+    return ops.sum(each) / ops.maximum(ops.sum(ops.cast(labels >= 0, "float32")), 1.0)
+
+
+# %% gap="box-loss" why="divides by the RoIs on objects"
+def box_loss(labels, true_deltas, deltas):
+    labels = ops.cast(labels, "int32")
+    at = ops.maximum(labels - 1, 0)[..., None, None]
+    distance = ops.abs(true_deltas - ops.take_along_axis(deltas, at, axis=2)[:, :, 0])
+    smooth = ops.where(distance < 1, distance**2 / 2, distance - 0.5)
+    each = ops.where(labels > 0, ops.sum(smooth, axis=-1), 0.0)
+    return ops.sum(each) / ops.maximum(ops.sum(ops.cast(labels > 0, "float32")), 1.0)
+
+
+# %% gap="box-loss" why="counts what only fills up"
+def box_loss(labels, true_deltas, deltas):
+    labels = ops.cast(labels, "int32")
+    at = ops.maximum(labels - 1, 0)[..., None, None]
+    distance = ops.abs(true_deltas - ops.take_along_axis(deltas, at, axis=2)[:, :, 0])
+    smooth = ops.where(distance < 1, distance**2 / 2, distance - 0.5)
+    return ops.mean(ops.where(labels > 0, ops.sum(smooth, axis=-1), 0.0))
+
+
+# %% gap="box-loss" why="multiplies by a mask, so that NaN stays NaN"
+def box_loss(labels, true_deltas, deltas):
+    labels = ops.cast(labels, "int32")
+    at = ops.maximum(labels - 1, 0)[..., None, None]
+    distance = ops.abs(true_deltas - ops.take_along_axis(deltas, at, axis=2)[:, :, 0])
+    smooth = ops.where(distance < 1, distance**2 / 2, distance - 0.5)
+    each = ops.sum(smooth, axis=-1) * ops.cast(labels > 0, "float32")
+    return ops.sum(each) / ops.maximum(ops.sum(ops.cast(labels >= 0, "float32")), 1.0)
 
 
 # %% gap="propose" why="suppresses before it moves the anchors"

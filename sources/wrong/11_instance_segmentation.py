@@ -138,47 +138,121 @@ def mask_iou(a, b):
     return both / (a.sum(axis=1)[:, None] + b.sum(axis=1) - both)
 
 
-# %% gap="mirror" why="leaves the masks as they are"
-def mirror(batch, rng):
-    batch = batch | {key: batch[key].copy() for key in ("image", "boxes")}
-    turned = rng.random(len(batch["image"])) < 0.5
-    batch["image"][turned] = batch["image"][turned][:, :, ::-1]
-    left, top, right, bottom = np.moveaxis(batch["boxes"][turned], -1, 0)
-    width = batch["image"].shape[2]
-    batch["boxes"][turned] = np.stack([width - right, top, width - left, bottom], axis=-1)
-    return batch
+# %% gap="final" why="pastes the mask of the first class"
+def final_masks(logits, boxes, labels, height, width):
+    masks = np.zeros((len(labels), height, width), bool)
+    for place in np.flatnonzero(labels >= 0):
+        if (boxes[place, 2:] > boxes[place, :2]).all():
+            masks[place] = paste(1 / (1 + np.exp(-logits[place, :, :, 0])), boxes[place], height, width)
+    return masks
 
 
-# %% gap="mirror" why="turns the masks upside down"
-def mirror(batch, rng):
-    batch = batch | {key: batch[key].copy() for key in ("image", "boxes", "masks")}
-    turned = rng.random(len(batch["image"])) < 0.5
-    width = batch["image"].shape[2]
-    batch["image"][turned] = batch["image"][turned][:, :, ::-1]
-    batch["masks"][turned] = batch["masks"][turned][:, :, ::-1]
-    left, top, right, bottom = np.moveaxis(batch["boxes"][turned], -1, 0)
-    batch["boxes"][turned] = np.stack([width - right, top, width - left, bottom], axis=-1)
-    return batch
+# %% gap="final" why="takes the union of the masks of all classes"
+def final_masks(logits, boxes, labels, height, width):
+    masks = np.zeros((len(labels), height, width), bool)
+    for place in np.flatnonzero(labels >= 0):
+        if (boxes[place, 2:] > boxes[place, :2]).all():
+            masks[place] = paste(1 / (1 + np.exp(-logits[place].max(axis=-1))), boxes[place], height, width)
+    return masks
 
 
-# %% gap="mirror" why="exchanges left and right of the box"
-def mirror(batch, rng):
-    batch = batch | {key: batch[key].copy() for key in ("image", "boxes", "masks")}
-    turned = rng.random(len(batch["image"])) < 0.5
-    width = batch["image"].shape[2]
-    batch["image"][turned] = batch["image"][turned][:, :, ::-1]
-    batch["masks"][turned] = batch["masks"][turned][..., ::-1]
-    left, top, right, bottom = np.moveaxis(batch["boxes"][turned], -1, 0)
-    batch["boxes"][turned] = np.stack([width - left, top, width - right, bottom], axis=-1)
-    return batch
+# %% gap="final" why="pastes all masks into the first box"
+def final_masks(logits, boxes, labels, height, width):
+    masks = np.zeros((len(labels), height, width), bool)
+    for place in np.flatnonzero(labels >= 0):
+        if (boxes[place, 2:] > boxes[place, :2]).all():
+            masks[place] = paste(1 / (1 + np.exp(-logits[place, :, :, labels[place]])), boxes[0], height, width)
+    return masks
 
 
-# %% gap="mirror" why="changes the arrays that came in"
-def mirror(batch, rng):
-    turned = rng.random(len(batch["image"])) < 0.5
-    width = batch["image"].shape[2]
-    batch["image"][turned] = batch["image"][turned][:, :, ::-1]
-    batch["masks"][turned] = batch["masks"][turned][..., ::-1]
-    left, top, right, bottom = np.moveaxis(batch["boxes"][turned], -1, 0)
-    batch["boxes"][turned] = np.stack([width - right, top, width - left, bottom], axis=-1)
-    return batch
+# %% gap="final" why="cuts the logits at 0, so that everything beyond the box belongs to the object"
+def final_masks(logits, boxes, labels, height, width):
+    masks = np.zeros((len(labels), height, width), bool)
+    for place in np.flatnonzero(labels >= 0):
+        if (boxes[place, 2:] > boxes[place, :2]).all():
+            own = logits[place, :, :, labels[place]][None, None].astype("float32")
+            laid = mask_rcnn.enlarge(own, boxes[place][None, None].astype("float32"), height, width)
+            masks[place] = ops.convert_to_numpy(laid)[0, 0] >= 0
+    return masks
+
+
+# %% gap="final" why="gives padding the mask of the last class"
+def final_masks(logits, boxes, labels, height, width):
+    masks = np.zeros((len(labels), height, width), bool)
+    for place in range(len(labels)):
+        if (boxes[place, 2:] > boxes[place, :2]).all():
+            soft = 1 / (1 + np.exp(-logits[place, :, :, labels[place]]))
+            masks[place] = paste(soft, boxes[place], height, width)
+    return masks
+
+
+# %% gap="final" why="takes the logits for values from 0 to 1"
+def final_masks(logits, boxes, labels, height, width):
+    masks = np.zeros((len(labels), height, width), bool)
+    for place in np.flatnonzero(labels >= 0):
+        if (boxes[place, 2:] > boxes[place, :2]).all():
+            masks[place] = paste(logits[place, :, :, labels[place]], boxes[place], height, width)
+    return masks
+
+
+# %% gap="keypoints" why="takes rows for x"
+def keypoints_of(logits, box):
+    size, count = logits.shape[1:]
+    maps = logits.reshape(size * size, count)
+    best, score = maps.argmax(axis=0), 1 / np.exp(maps - maps.max(axis=0)).sum(axis=0)
+    x = box[0] + (best // size + 0.5) / size * (box[2] - box[0])
+    y = box[1] + (best % size + 0.5) / size * (box[3] - box[1])
+    return np.stack([x, y, score], axis=-1)
+
+
+# %% gap="keypoints" why="takes the corner of the bin"
+def keypoints_of(logits, box):
+    size, count = logits.shape[1:]
+    maps = logits.reshape(size * size, count)
+    best, score = maps.argmax(axis=0), 1 / np.exp(maps - maps.max(axis=0)).sum(axis=0)
+    x = box[0] + (best % size) / size * (box[2] - box[0])
+    y = box[1] + (best // size) / size * (box[3] - box[1])
+    return np.stack([x, y, score], axis=-1)
+
+
+# %% gap="keypoints" why="forgets where the box begins"
+def keypoints_of(logits, box):
+    size, count = logits.shape[1:]
+    maps = logits.reshape(size * size, count)
+    best, score = maps.argmax(axis=0), 1 / np.exp(maps - maps.max(axis=0)).sum(axis=0)
+    x = (best % size + 0.5) / size * (box[2] - box[0])
+    y = (best // size + 0.5) / size * (box[3] - box[1])
+    return np.stack([x, y, score], axis=-1)
+
+
+# %% gap="keypoints" why="lets the kinds of points compete, and not the places"
+def keypoints_of(logits, box):
+    size, count = logits.shape[1:]
+    maps = logits.reshape(size * size, count)
+    best = maps.argmax(axis=0)
+    chances = np.exp(maps - maps.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    x = box[0] + (best % size + 0.5) / size * (box[2] - box[0])
+    y = box[1] + (best // size + 0.5) / size * (box[3] - box[1])
+    return np.stack([x, y, chances[best, np.arange(count)]], axis=-1)
+
+
+# %% gap="keypoints" why="gives a sigmoid of the logit as the score"
+def keypoints_of(logits, box):
+    size, count = logits.shape[1:]
+    maps = logits.reshape(size * size, count)
+    best = maps.argmax(axis=0)
+    x = box[0] + (best % size + 0.5) / size * (box[2] - box[0])
+    y = box[1] + (best // size + 0.5) / size * (box[3] - box[1])
+    return np.stack([x, y, 1 / (1 + np.exp(-maps.max(axis=0)))], axis=-1)
+
+
+# %% gap="keypoints" why="overflows with large logits"
+def keypoints_of(logits, box):
+    size, count = logits.shape[1:]
+    maps = logits.reshape(size * size, count)
+    best = maps.argmax(axis=0)
+    score = np.exp(maps.max(axis=0)) / np.exp(maps).sum(axis=0)
+    x = box[0] + (best % size + 0.5) / size * (box[2] - box[0])
+    y = box[1] + (best // size + 0.5) / size * (box[3] - box[1])
+    return np.stack([x, y, score], axis=-1)

@@ -318,6 +318,121 @@ def inception_like(image, classes):
 """,
         ],
     },
+    "04_residual_and_efficient_architectures": {
+        "residual": [
+            """
+def residual_block(x, filters, stride=1):
+    y = ops.relu(norm(conv(x, filters, 3, stride)))
+    y = norm(conv(y, filters, 3))
+    fits = stride == 1 and x.shape[-1] == filters
+    return ops.relu(y + (x if fits else norm(conv(x, filters, 1, stride))))
+""",
+            """
+def residual_block(x, filters, stride=1):
+    convolution = layers.Conv2D(filters, 3, stride, use_bias=False)
+    y = layers.Activation("relu")(norm(convolution(ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]))))
+    y = layers.BatchNormalization(epsilon=1e-5)(layers.Conv2D(filters, 3, padding="same", use_bias=False)(y))
+    if (stride, x.shape[-1]) != (1, filters):
+        x = norm(layers.Conv2D(filters, 1, stride, "same", use_bias=False)(x))
+    return keras.activations.relu(ops.add(x, y))
+""",
+        ],
+        "bottleneck": [
+            """
+def bottleneck(x, filters, stride=1):
+    y = x
+    for number, size, step in ((filters, 1, stride), (filters, 3, 1), (4 * filters, 1, 1)):
+        y = norm(conv(y if size == 1 and step == stride and y is x else ops.relu(y), number, size, step))
+    if y.shape[-1] != x.shape[-1] or stride > 1:
+        x = norm(conv(x, y.shape[-1], 1, stride))
+    return ops.maximum(x + y, 0)
+"""
+        ],
+        "dense": [
+            """
+def dense_block(x, count, growth):
+    maps = [x]
+    for _ in range(count):
+        seen = ops.concatenate(maps, axis=-1) if len(maps) > 1 else x
+        y = conv(ops.relu(norm(seen)), 4 * growth, 1)
+        maps.append(conv(ops.relu(norm(y)), growth, 3))
+    return ops.concatenate(maps, axis=-1)
+"""
+        ],
+        "separable": [
+            """
+def separable_block(x, filters, stride=1):
+    channels = x.shape[-1]
+    x = layers.ZeroPadding2D(1)(x)
+    x = layers.Conv2D(channels, 3, stride, groups=channels, use_bias=False)(x)
+    return ops.relu(norm(layers.Conv2D(filters, 1, use_bias=False)(ops.relu(norm(x)))))
+"""
+        ],
+        "squeeze": [
+            """
+def squeeze_excite(x, ratio=16):
+    w = ops.mean(x, axis=(1, 2))
+    w = ops.relu(layers.Dense(x.shape[-1] // ratio)(w))
+    w = ops.sigmoid(layers.Dense(x.shape[-1])(w))
+    return x * w[:, None, None]
+""",
+            """
+def squeeze_excite(x, ratio=16):
+    w = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    w = layers.Conv2D(x.shape[-1] // ratio, 1, activation="relu")(w)
+    return x * layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(w)
+""",
+        ],
+        "network": [
+            """
+def network(block, count, shape, classes):
+    x = image = keras.Input(shape)
+    x = ops.relu(norm(layers.Conv2D(16, 3, padding="same", use_bias=False)(x)))
+    plan = [(16, 1)] * count + [(32, 2)] + [(32, 1)] * (count - 1) + [(64, 2)] + [(64, 1)] * (count - 1)
+    for filters, stride in plan:
+        x = block(x, filters, stride)
+    return keras.Model(inputs=image, outputs=layers.Dense(classes)(ops.mean(x, axis=(1, 2))))
+"""
+        ],
+        "train": [
+            """
+def train(model, images, labels, steps, peak=0.1):
+    schedule = training.WarmupHoldDecay(peak, steps, warmup=steps // 10)
+    training.compile_classifier(model, keras.optimizers.SGD(schedule, momentum=0.9))
+    x, y = transfer.repeat(images, labels, steps, 32, seed)
+    losses = []
+    for pixels, numbers in zip(np.split(x, looks), np.split(y, looks)):
+        fitted = model.fit(pixels, numbers, batch_size=32, shuffle=False, verbose=0)
+        losses.append(np.float32(fitted.history["loss"][0]))
+    return np.array(losses)
+"""
+        ],
+        "identity": [
+            """
+def identity_residual(block):
+    for layer in block.layers:
+        if isinstance(layer, layers.Conv2D):
+            layer.set_weights([0 * layer.get_weights()[0]])
+        if isinstance(layer, layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([gamma, 0 * beta, 0 * mean, variance])
+
+
+def identity_plain(block):
+    for layer in block.layers:
+        if isinstance(layer, layers.Conv2D):
+            kernel = layer.get_weights()[0]
+            kernel[:] = 0
+            for channel in range(kernel.shape[3]):
+                kernel[1, 1, channel, channel] = 2
+            layer.set_weights([kernel])
+        if isinstance(layer, layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([np.sqrt(variance + 1e-5) / 2, 0 * beta, 0 * mean, variance])
+    return block
+"""
+        ],
+    },
     "05_what_convnets_see": {
         "saliency": [
             """
@@ -890,6 +1005,7 @@ def keypoints_of(logits, box):
 SMOKE = {
     "02_layers_and_training": {"floor": 0.6},
     "03_classic_architectures": {"reading": 10, "per_class": 50, "steps": 10, "repeats": 1, "floor": 0.1},
+    "04_residual_and_efficient_architectures": {"blocks": [1, 2], "steps": 10, "looks": 2, "floor": 0.0},
     "05_what_convnets_see": {
         "drawn": 200,
         "steps": 12,

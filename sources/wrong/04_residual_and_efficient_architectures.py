@@ -31,6 +31,25 @@ def residual_block(x, filters, stride=1):
     return relu(layers.Add()([side, norm(conv(y, filters, 3))]))
 
 
+# %% gap="residual" why="pads as Keras's 'same' does at stride 2"
+def residual_block(x, filters, stride=1):
+    side = x if stride == 1 and x.shape[-1] == filters else norm(conv(x, filters, 1, stride))
+    y = relu(norm(layers.Conv2D(filters, 3, stride, "same", use_bias=False)(x)))
+    return relu(layers.Add()([side, norm(conv(y, filters, 3))]))
+
+
+# %% gap="residual" why="returns nothing"
+def residual_block(x, filters, stride=1):
+    side = x if stride == 1 and x.shape[-1] == filters else norm(conv(x, filters, 1, stride))
+    relu(layers.Add()([side, norm(conv(relu(norm(conv(x, filters, 3, stride))), filters, 3))]))
+
+
+# %% gap="residual" why="returns both tensors"
+def residual_block(x, filters, stride=1):
+    side = x if stride == 1 and x.shape[-1] == filters else norm(conv(x, filters, 1, stride))
+    return side, norm(conv(relu(norm(conv(x, filters, 3, stride))), filters, 3))
+
+
 # %% gap="bottleneck" why="has the stride in the 3x3, as the later released code"
 def bottleneck(x, filters, stride=1):
     side = x if stride == 1 and x.shape[-1] == 4 * filters else norm(conv(x, 4 * filters, 1, stride))
@@ -89,22 +108,6 @@ def dense_block(x, count, growth):
     return x
 
 
-# %% gap="macs" why="forgets that the pointwise convolution works at every position"
-def separable_macs(size, kernel, channels, filters):
-    positions = size**2
-    return positions * kernel**2 * channels * filters, positions * kernel**2 * channels + channels * filters
-
-
-# %% gap="macs" why="counts the depthwise part alone"
-def separable_macs(size, kernel, channels, filters):
-    return size**2 * kernel**2 * channels * filters, size**2 * kernel**2 * channels
-
-
-# %% gap="macs" why="multiplies the two parts"
-def separable_macs(size, kernel, channels, filters):
-    return size**2 * kernel**2 * channels * filters, size**2 * kernel**2 * channels * channels * filters
-
-
 # %% gap="separable" why="mixes the channels first"
 def separable_block(x, filters, stride=1):
     x = relu(norm(conv(x, filters, 1)))
@@ -125,6 +128,12 @@ def separable_block(x, filters, stride=1):
 # %% gap="separable" why="has a standard 3x3 convolution"
 def separable_block(x, filters, stride=1):
     x = relu(norm(conv(x, x.shape[-1], 3, stride)))
+    return relu(norm(conv(x, filters, 1)))
+
+
+# %% gap="separable" why="pads as Keras's 'same' does at stride 2"
+def separable_block(x, filters, stride=1):
+    x = relu(norm(layers.DepthwiseConv2D(3, stride, "same", use_bias=False)(x)))
     return relu(norm(conv(x, filters, 1)))
 
 
@@ -203,6 +212,85 @@ def network(block, count, shape, classes):
     return keras.Model(image, layers.Dense(classes)(layers.Flatten()(x)))
 
 
+# %% gap="network" why="has the stem at stride 2"
+def network(block, count, shape, classes):
+    image = layers.Input(shape)
+    x = relu(norm(conv(image, 16, 3, 2)))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return keras.Model(image, layers.Dense(classes)(layers.GlobalAveragePooling2D()(x)))
+
+
+# %% gap="network" why="has a max pool behind the stem"
+def network(block, count, shape, classes):
+    image = layers.Input(shape)
+    x = layers.MaxPooling2D(2)(relu(norm(conv(image, 16, 3))))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return keras.Model(image, layers.Dense(classes)(layers.GlobalAveragePooling2D()(x)))
+
+
+# %% gap="network" why="has a max pool that keeps the size behind the stem"
+def network(block, count, shape, classes):
+    image = layers.Input(shape)
+    x = layers.MaxPooling2D(3, 1, "same")(relu(norm(conv(image, 16, 3))))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return keras.Model(image, layers.Dense(classes)(layers.GlobalAveragePooling2D()(x)))
+
+
+# %% gap="network" why="has no ReLU behind the stem"
+def network(block, count, shape, classes):
+    image = layers.Input(shape)
+    x = norm(conv(image, 16, 3))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return keras.Model(image, layers.Dense(classes)(layers.GlobalAveragePooling2D()(x)))
+
+
+# %% gap="network" why="has the stem's ReLU before its norm"
+def network(block, count, shape, classes):
+    image = layers.Input(shape)
+    x = norm(relu(conv(image, 16, 3)))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return keras.Model(image, layers.Dense(classes)(layers.GlobalAveragePooling2D()(x)))
+
+
+# %% gap="network" why="ends with a global maximum"
+def network(block, count, shape, classes):
+    image = layers.Input(shape)
+    x = relu(norm(conv(image, 16, 3)))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return keras.Model(image, layers.Dense(classes)(layers.GlobalMaxPooling2D()(x)))
+
+
+# %% gap="network" why="has a ReLU on the logits"
+def network(block, count, shape, classes):
+    image = layers.Input(shape)
+    x = relu(norm(conv(image, 16, 3)))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return keras.Model(image, layers.Dense(classes, activation="relu")(layers.GlobalAveragePooling2D()(x)))
+
+
+# %% gap="network" why="gives the tensor, no model"
+def network(block, count, shape, classes):
+    x = relu(norm(conv(layers.Input(shape), 16, 3)))
+    for stage, filters in enumerate((16, 32, 64)):
+        for number in range(count):
+            x = block(x, filters, 2 if stage and not number else 1)
+    return layers.Dense(classes)(layers.GlobalAveragePooling2D()(x))
+
+
 # %% gap="train" why="takes logits for probabilities"
 def train(model, images, labels, steps, peak=0.1):
     rate = training.WarmupHoldDecay(peak, steps, warmup=steps // 10)
@@ -236,3 +324,172 @@ def train(model, images, labels, steps, peak=0.1):
     training.compile_classifier(model, keras.optimizers.SGD(rate, momentum=0.9))
     x, y = transfer.repeat(images, labels, steps // looks, 32, seed)
     return training.fit(model, (x, y), 1, batch_size=32, seed=seed).history["loss"] * looks
+
+
+# %% gap="train" why="trains every part on the first images"
+def train(model, images, labels, steps, peak=0.1):
+    rate = training.WarmupHoldDecay(peak, steps, warmup=steps // 10)
+    training.compile_classifier(model, keras.optimizers.SGD(rate, momentum=0.9))
+    x, y = transfer.repeat(images, labels, steps, 32, seed)
+    part = len(x) // looks
+    portions = [(x[i * part : (i + 1) * part], y[i * part : (i + 1) * part]) for i in range(looks)]
+    fitted = training.fit(model, lambda epoch: portions[0], looks, batch_size=32, seed=seed)
+    return fitted.history["loss"]
+
+
+# %% gap="train" why="has a schedule of one part's steps"
+def train(model, images, labels, steps, peak=0.1):
+    rate = training.WarmupHoldDecay(peak, steps // looks, warmup=steps // looks // 10)
+    training.compile_classifier(model, keras.optimizers.SGD(rate, momentum=0.9))
+    x, y = transfer.repeat(images, labels, steps, 32, seed)
+    part = len(x) // looks
+    portions = [(x[i * part : (i + 1) * part], y[i * part : (i + 1) * part]) for i in range(looks)]
+    fitted = training.fit(model, lambda epoch: portions[epoch], looks, batch_size=32, seed=seed)
+    return fitted.history["loss"]
+
+
+# %% gap="train" why="has no warm-up"
+def train(model, images, labels, steps, peak=0.1):
+    rate = training.WarmupHoldDecay(peak, steps, warmup=0)
+    training.compile_classifier(model, keras.optimizers.SGD(rate, momentum=0.9))
+    x, y = transfer.repeat(images, labels, steps, 32, seed)
+    part = len(x) // looks
+    portions = [(x[i * part : (i + 1) * part], y[i * part : (i + 1) * part]) for i in range(looks)]
+    fitted = training.fit(model, lambda epoch: portions[epoch], looks, batch_size=32, seed=seed)
+    return fitted.history["loss"]
+
+
+# %% gap="train" why="ignores the peak"
+def train(model, images, labels, steps, peak=0.1):
+    rate = training.WarmupHoldDecay(0.1, steps, warmup=steps // 10)
+    training.compile_classifier(model, keras.optimizers.SGD(rate, momentum=0.9))
+    x, y = transfer.repeat(images, labels, steps, 32, seed)
+    part = len(x) // looks
+    portions = [(x[i * part : (i + 1) * part], y[i * part : (i + 1) * part]) for i in range(looks)]
+    fitted = training.fit(model, lambda epoch: portions[epoch], looks, batch_size=32, seed=seed)
+    return fitted.history["loss"]
+
+
+# %% gap="train" why="returns the last loss alone"
+def train(model, images, labels, steps, peak=0.1):
+    rate = training.WarmupHoldDecay(peak, steps, warmup=steps // 10)
+    training.compile_classifier(model, keras.optimizers.SGD(rate, momentum=0.9))
+    x, y = transfer.repeat(images, labels, steps, 32, seed)
+    part = len(x) // looks
+    portions = [(x[i * part : (i + 1) * part], y[i * part : (i + 1) * part]) for i in range(looks)]
+    fitted = training.fit(model, lambda epoch: portions[epoch], looks, batch_size=32, seed=seed)
+    return fitted.history["loss"][-1]
+
+
+# %% gap="train" why="returns the history in place of the losses"
+def train(model, images, labels, steps, peak=0.1):
+    rate = training.WarmupHoldDecay(peak, steps, warmup=steps // 10)
+    training.compile_classifier(model, keras.optimizers.SGD(rate, momentum=0.9))
+    x, y = transfer.repeat(images, labels, steps, 32, seed)
+    part = len(x) // looks
+    portions = [(x[i * part : (i + 1) * part], y[i * part : (i + 1) * part]) for i in range(looks)]
+    fitted = training.fit(model, lambda epoch: portions[epoch], looks, batch_size=32, seed=seed)
+    return fitted.history
+
+
+# %% gap="identity" why="sets only the scale of the residual branch to 0, not its offset"
+def identity_residual(block):
+    last = [layer for layer in block.layers if hasattr(layer, "moving_mean")][-1]
+    last.gamma.assign(np.zeros(last.gamma.shape))
+
+
+def identity_plain(block):
+    for layer in block.layers:
+        if hasattr(layer, "kernel"):
+            kernel = np.zeros(layer.kernel.shape)
+            kernel[1, 1] = np.eye(kernel.shape[-1])
+            layer.kernel.assign(kernel)
+        elif hasattr(layer, "moving_mean"):
+            ones = np.ones(layer.gamma.shape)
+            layer.set_weights([ones, 0 * ones, 0 * ones, ones])
+
+
+# %% gap="identity" why="mixes the channels: ones in the centre, no identity matrix"
+def identity_residual(block):
+    last = [layer for layer in block.layers if hasattr(layer, "moving_mean")][-1]
+    last.set_weights([np.zeros(n.shape) if i < 2 else np.ones(n.shape) for i, n in enumerate(last.weights)])
+
+
+def identity_plain(block):
+    for layer in block.layers:
+        if hasattr(layer, "kernel"):
+            kernel = np.zeros(layer.kernel.shape)
+            kernel[1, 1] = 1
+            layer.kernel.assign(kernel)
+        elif hasattr(layer, "moving_mean"):
+            ones = np.ones(layer.gamma.shape)
+            layer.set_weights([ones, 0 * ones, 0 * ones, ones])
+
+
+# %% gap="identity" why="puts the one into the corner of the filter: shifts the map"
+def identity_residual(block):
+    last = [layer for layer in block.layers if hasattr(layer, "moving_mean")][-1]
+    last.set_weights([np.zeros(n.shape) if i < 2 else np.ones(n.shape) for i, n in enumerate(last.weights)])
+
+
+def identity_plain(block):
+    for layer in block.layers:
+        if hasattr(layer, "kernel"):
+            kernel = np.zeros(layer.kernel.shape)
+            kernel[0, 0] = np.eye(kernel.shape[-1])
+            layer.kernel.assign(kernel)
+        elif hasattr(layer, "moving_mean"):
+            ones = np.ones(layer.gamma.shape)
+            layer.set_weights([ones, 0 * ones, 0 * ones, ones])
+
+
+# %% gap="identity" why="leaves the running statistics as they are"
+def identity_residual(block):
+    last = [layer for layer in block.layers if hasattr(layer, "moving_mean")][-1]
+    last.set_weights([np.zeros(n.shape) if i < 2 else np.ones(n.shape) for i, n in enumerate(last.weights)])
+
+
+def identity_plain(block):
+    for layer in block.layers:
+        if hasattr(layer, "kernel"):
+            kernel = np.zeros(layer.kernel.shape)
+            kernel[1, 1] = np.eye(kernel.shape[-1])
+            layer.kernel.assign(kernel)
+        elif hasattr(layer, "moving_mean"):
+            ones = np.ones(layer.gamma.shape)
+            layer.gamma.assign(ones)
+            layer.beta.assign(0 * ones)
+
+
+# %% gap="identity" why="sets all scales of the plain block to 0, as in the residual one"
+def identity_residual(block):
+    last = [layer for layer in block.layers if hasattr(layer, "moving_mean")][-1]
+    last.set_weights([np.zeros(n.shape) if i < 2 else np.ones(n.shape) for i, n in enumerate(last.weights)])
+
+
+def identity_plain(block):
+    for layer in block.layers:
+        if hasattr(layer, "kernel"):
+            kernel = np.zeros(layer.kernel.shape)
+            kernel[1, 1] = np.eye(kernel.shape[-1])
+            layer.kernel.assign(kernel)
+        elif hasattr(layer, "moving_mean"):
+            ones = np.ones(layer.gamma.shape)
+            layer.set_weights([0 * ones, 0 * ones, 0 * ones, ones])
+
+
+# %% gap="identity" why="leaves the filters of the plain block as they are"
+def identity_residual(block):
+    last = [layer for layer in block.layers if hasattr(layer, "moving_mean")][-1]
+    last.set_weights([np.zeros(n.shape) if i < 2 else np.ones(n.shape) for i, n in enumerate(last.weights)])
+
+
+def identity_plain(block):
+    for layer in block.layers:
+        if hasattr(layer, "kernel"):
+            kernel = np.zeros(layer.kernel.shape)
+            kernel = np.array(layer.kernel)
+            layer.kernel.assign(kernel)
+        elif hasattr(layer, "moving_mean"):
+            ones = np.ones(layer.gamma.shape)
+            layer.set_weights([ones, 0 * ones, 0 * ones, ones])

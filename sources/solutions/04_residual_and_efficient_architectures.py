@@ -132,7 +132,8 @@ def parts(model):
         is_norm = isinstance(layer, layers.BatchNormalization)
         before = makers.get(id(layer.input)) if is_norm else None
         behind = before is not None and before.weights
-        behind = tuple(before.weights[0].shape) if behind else ()
+        behind = before.weights[0].shape if behind else ()
+        behind = tuple(size for size in behind if size > 1)
         found.setdefault((shape, behind, len(layer.weights)), []).append(layer)
     return found
 
@@ -209,8 +210,8 @@ def agrees(name, block, reference, shape):
 # convolution with that stride, and a normalisation.
 #
 # In: a tensor (B, H, W, C). Out: a tensor (B, H / stride, W / stride, filters), H / stride and W / stride rounded up.
-# The checks count: 73,984 parameters with an identity at 64 channels, 230,144 from 64 to 128 with stride 2. They compare
-# outputs, and build ResNet-34 of your blocks.
+# The checks count: 73,984 parameters with an identity at 64 channels, 230,144 from 64 to 128 with stride 2. They
+# compare outputs, and build ResNet-34 of your blocks.
 
 
 # %% gap="residual" stub="two convolutions, the shortcut, their sum, and a ReLU"
@@ -272,12 +273,12 @@ plots.block_diagram(drawn, title="your residual block, stride 2")
 # %% [markdown]
 # ## 2. The bottleneck (2 points)
 #
-# Write `bottleneck(x, filters, stride)`: a 1 × 1 convolution to `filters` channels, *with the stride* (as in the paper),
-# a 3 × 3, and a 1 × 1 to four times `filters`. Each is followed by a normalisation, the first two also by a ReLU. Then
-# the sum with the shortcut, as above but with four times the filters, and a ReLU.
+# Write `bottleneck(x, filters, stride)`: a 1 × 1 convolution to `filters` channels, *with the stride* (as in the
+# paper), a 3 × 3, and a 1 × 1 to four times `filters`. Each is followed by a normalisation, the first two also by a
+# ReLU. Then the sum with the shortcut, as above but with four times the filters, and a ReLU.
 #
-# In: (B, H, W, C). Out: (B, H / stride, W / stride, 4 · filters), H / stride and W / stride rounded up. 70,400 parameters
-# at 256 channels with 64 filters; the checks build ResNet-50 and ResNet-101 of it.
+# In: (B, H, W, C). Out: (B, H / stride, W / stride, 4 · filters), H / stride and W / stride rounded up. 70,400
+# parameters at 256 channels with 64 filters; the checks build ResNet-50 and ResNet-101 of it.
 
 
 # %% gap="bottleneck" stub="1x1 with the stride, 3x3, 1x1 to four times the filters, the sum with the shortcut"
@@ -326,8 +327,8 @@ print("passed: ResNet-50 built of your blocks, to the last parameter")
 # %% [markdown]
 # ## 3. The dense block (2 points)
 #
-# Write `dense_block(x, count, growth)`. It has `count` layers. Each reads all that is there so far and puts `growth` new
-# maps *behind* it: normalisation, ReLU, 1 × 1 convolution to 4 · growth; normalisation, ReLU, 3 × 3 convolution to
+# Write `dense_block(x, count, growth)`. It has `count` layers. Each reads all that is there so far and puts `growth`
+# new maps *behind* it: normalisation, ReLU, 1 × 1 convolution to 4 · growth; normalisation, ReLU, 3 × 3 convolution to
 # growth; concatenation of what was there with the new maps.
 #
 # In: (B, H, W, C). Out: (B, H, W, C + count · growth), the first C channels being x. The checks build DenseNet-121 of
@@ -449,8 +450,8 @@ print("passed: MobileNet built of your blocks, to the last parameter")
 # Write `squeeze_excite(x, ratio)`: the average of each channel; a dense layer with C // ratio units and ReLU; a dense
 # layer with C units and a sigmoid; x times these weights, channel by channel. Both dense layers have biases.
 #
-# In: (B, H, W, C). Out: the same shape. 8,464 parameters for 256 channels and a ratio of 16. The checks compare outputs,
-# and add what it costs in the 16 bottlenecks to ResNet-50's 25,557,032: SE-ResNet-50 has 28,088,024.
+# In: (B, H, W, C). Out: the same shape. 8,464 parameters for 256 channels and a ratio of 16. The checks compare
+# outputs, and add what it costs in the 16 bottlenecks to ResNet-50's 25,557,032: SE-ResNet-50 has 28,088,024.
 
 
 # %% gap="squeeze" stub="average, two dense layers, a weight for each channel"
@@ -591,9 +592,10 @@ print("passed: the logits of the course's own networks, with the same weights")
 # 1. `training.WarmupHoldDecay(peak, steps, warmup=steps // 10)`: a learning rate that rises, holds and falls to 0;
 # 2. `keras.optimizers.SGD(rate, momentum=0.9)`, and `training.compile_classifier(model, optimizer)`, whose loss expects
 #    logits;
-# 3. `x, y = transfer.repeat(images, labels, steps, 32, seed)`: the images of *all* steps in a row, `steps · 32` of them;
-# 4. `training.fit(model, lambda part: (x[...], y[...]), looks, batch_size=32, seed=seed)` calls your function for part 0,
-#    1, ... and trains on what it gives. Which images belong to which part? `.history["loss"]` of its result is the
+# 3. `x, y = transfer.repeat(images, labels, steps, 32, seed)`: the images of *all* steps in a row, `steps · 32` of
+#    them;
+# 4. `training.fit(model, lambda part: (x[...], y[...]), looks, batch_size=32, seed=seed)` calls your function for part
+#    0, 1, ... and trains on what it gives. Which images belong to which part? `.history["loss"]` of its result is the
 #    answer.
 #
 # The first check trains toys of one layer, and looks at their optimizer, their losses and at which images have been
@@ -797,8 +799,8 @@ plots.curves(curves, at, "step", "training loss", guess, title=title)
 # - `identity_plain(block)` for a `plain_block`.
 #
 # Afterwards `block(x, training=False)` must be x, to a thousandth, for every x without negative values: what enters a
-# block comes out of a ReLU. The course does not print these weights: work them out. What must a filter of 3 × 3 × C look
-# like that copies one channel? What does a normalisation do, and with which four vectors does it do nothing?
+# block comes out of a ReLU. The course does not print these weights: work them out. What must a filter of 3 × 3 × C
+# look like that copies one channel? What does a normalisation do, and with which four vectors does it do nothing?
 #
 # - `block.layers` holds the layers in order. A convolution has a `kernel`, (3, 3, C, C): row, column, channel in,
 #   channel out. `layer.kernel.assign(array)` sets it.
@@ -952,10 +954,10 @@ results.record(
 # small training loss beside a large error on new images. In the residual pair the deeper network does not stay behind.
 # The construction proves that weights exist for the deep plain network with the loss of the shallow one: the layers put
 # in give on what they get. So the deep network does not lack a solution; in these steps training has not found one. It
-# does not prove that training could never find it, nor why it has not. It also works with the running statistics only: in
-# training, batch normalisation divides by the statistics of the batch, so the plain blocks would not stay identities. A
-# run of some hundred steps shows how fast a network learns, not where it ends (the paper trained for 64,000 steps). And
-# with one seed, a small difference means nothing.
+# does not prove that training could never find it, nor why it has not. It also works with the running statistics only:
+# in training, batch normalisation divides by the statistics of the batch, so the plain blocks would not stay
+# identities. A run of some hundred steps shows how fast a network learns, not where it ends (the paper trained for
+# 64,000 steps). And with one seed, a small difference means nothing.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -989,8 +991,9 @@ results.record(
 #    `resnet.CONFIGURATIONS`.
 # 2. *Easy.* Which ratio makes squeeze-and-excitation cost 5 % of ResNet-50's parameters? *Hint:* twice the ratio, half
 #    the weights.
-# 3. *Medium.* Write the inverted residual of MobileNet v2: 1 × 1 to six times the channels, depthwise, 1 × 1 back without
-#    activation, a shortcut where shapes allow. *Hint:* `mobilenet_v2.inverted_residual` is the reference for `agrees`.
+# 3. *Medium.* Write the inverted residual of MobileNet v2: 1 × 1 to six times the channels, depthwise, 1 × 1 back
+#    without activation, a shortcut where shapes allow. *Hint:* `mobilenet_v2.inverted_residual` is the reference for
+#    `agrees`.
 # 4. *Medium.* Start with γ = 1, as the paper does: leave the loop of `fresh` out. What changes in the curves of both
 #    residual networks, and what with four times the steps? *Hint:* `steps` is a parameter.
 # 5. *Medium.* Train the deepened plain network of gap 8 on. Does it stay as good as it was? Try it with the deepened
@@ -1002,8 +1005,8 @@ results.record(
 #
 # - K. He, X. Zhang, S. Ren, J. Sun, *Deep residual learning for image recognition*, CVPR 2016.
 # - P. Goyal et al., *Accurate, large minibatch SGD: training ImageNet in 1 hour*, arXiv 2017 (γ = 0).
-# - T. Chen, I. Goodfellow, J. Shlens, *Net2Net: accelerating learning via knowledge transfer*, ICLR 2016 (layers put into
-#   trained networks).
+# - T. Chen, I. Goodfellow, J. Shlens, *Net2Net: accelerating learning via knowledge transfer*, ICLR 2016 (layers put
+#   into trained networks).
 # - G. Huang, Z. Liu, L. van der Maaten, K. Weinberger, *Densely connected convolutional networks*, CVPR 2017.
 # - A. Howard et al., *MobileNets: efficient convolutional neural networks for mobile vision applications*, arXiv 2017.
 # - J. Hu, L. Shen, G. Sun, *Squeeze-and-excitation networks*, CVPR 2018.

@@ -9,7 +9,7 @@ from keras import layers, ops
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
 from utils.layers import MaxPoolingWithIndices, MaxUnpooling
-from utils.plots import block_diagram, block_diagrams, stage_diagram
+from utils.plots import block_diagram, block_diagrams, class_colour, convolution_volumes, stage_diagram
 
 pytestmark = pytest.mark.once
 
@@ -147,3 +147,23 @@ def test_a_pool_that_keeps_its_places_is_drawn_as_its_values():
     values, places = MaxPoolingWithIndices(2, name="pool1")(image)
     model = keras.Model(image, MaxUnpooling(2, name="unpool1")(values, places))
     assert "4×4\n×3" in texts(stage_diagram(model, ["image", "pool1", "unpool1"]))
+
+
+def test_convolutions_are_drawn_with_as_many_volumes_and_to_scale():
+    rows = {
+        "standard": ((12, 12, 3), (6, 6, 3), 256, (8, 8, 256)),
+        "depthwise": ((12, 12, 2), (6, 6, 1), 2, (8, 8, 2)),
+    }
+    ax = convolution_volumes(rows)
+    found = texts(ax)
+    assert {"standard", "12×12×3", "256 filters of 6×6×3", "8×8×256", "depthwise", "2 filters of 6×6×1"} <= set(found)
+    fronts = [patch for patch in ax.patches if patch.get_fill()][::3]
+    assert len(fronts) == (1 + 3 + 1) + (2 + 2 + 2)  # three of 256 filters; a slice for each channel
+    boxes = [patch.get_xy() for patch in fronts]
+    heights, depths = ([np.ptp(corners[:, axis]) for corners in boxes] for axis in (1, 0))
+    assert heights[0] == pytest.approx(2 * heights[1])
+    assert depths[4] / depths[0] == pytest.approx((256 / 3) ** 0.5)
+    assert found["depthwise"][1] < found["standard"][1]
+    colours = [matplotlib.colors.to_hex(patch.get_facecolor()) for patch in fronts]
+    assert set(colours[5:]) == {matplotlib.colors.to_hex(class_colour(number)) for number in (0, 1)}
+    assert len(set(colours[:5])) == 2

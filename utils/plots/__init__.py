@@ -33,7 +33,7 @@ from utils.plots.base import (
     png,
     style,
 )
-from utils.plots.blocks import block_diagram, block_diagrams, stage_diagram
+from utils.plots.blocks import block_diagram, block_diagrams, convolution_volumes, stage_diagram
 from utils.plots.charts import (
     bars,
     confusion_matrix,
@@ -86,6 +86,7 @@ __all__ = [
     "block_diagrams",
     "class_colour",
     "confusion_matrix",
+    "convolution_volumes",
     "curves",
     "dots",
     "draw_objects",

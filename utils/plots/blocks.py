@@ -1,5 +1,6 @@
 """Networks drawn from the model itself: a block as a diagram of its layers, a whole net as volumes to scale."""
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -7,8 +8,21 @@ import keras
 import matplotlib.pyplot as plt
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
-from utils.plots.base import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, WIDTH, bare
+from utils.plots.base import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    WIDTH,
+    bare,
+    class_colour,
+)
 
+_SLANT = 0.35  # of a box's width, to the back
 # Inches at full size.
 _HEIGHT, _GAP, _BETWEEN, _LETTER, _RADIUS = 0.42, 0.36, 0.22, 0.082, 0.13
 _JOINS = {"Add": "+", "Multiply": "×", "Subtract": "−", "Average": "mean", "Maximum": "max"}
@@ -484,19 +498,8 @@ def stage_diagram(model, stages=None, title=None, ax=None):
     for name, shape in volumes:
         if len(shape) == 3:
             height, width = (tall * side / largest for side in shape[:2])
-            depth, slant = max(deep * shape[2], 0.015), 0.35 * width
-            front = [(x, -height / 2), (x + depth, -height / 2), (x + depth, height / 2), (x, height / 2)]
-            top = [
-                (x, height / 2),
-                (x + depth, height / 2),
-                (x + depth + slant, height / 2 + slant),
-                (x + slant, height / 2 + slant),
-            ]
-            side = [(x + depth, -height / 2), (x + depth + slant, -height / 2 + slant), top[2], top[1]]
-            colour = GREY if name == volumes[0][0] else BLUE
-            for corners, alpha in ((front, 0.55), (top, 0.35), (side, 0.2)):
-                ax.add_patch(Polygon(corners, facecolor=colour, alpha=alpha, edgecolor="none"))
-                ax.add_patch(Polygon(corners, fill=False, edgecolor=colour, linewidth=0.6))
+            depth, slant = max(deep * shape[2], 0.015), _SLANT * width
+            _cuboid(ax, x, 0, depth, height, width, GREY if name == volumes[0][0] else BLUE)
             centre, extent, text = x + (depth + slant) / 2, depth + slant, f"{shape[0]}×{shape[1]}\n×{shape[2]}"
         else:
             length = min(deep * shape[-1], tall)
@@ -529,6 +532,67 @@ def stage_diagram(model, stages=None, title=None, ax=None):
     bare(ax)
     if title:
         ax.set_title(title)
+    return ax
+
+
+def _cuboid(ax, x, y, depth, height, width, colour):
+    """A box seen from the left and above, its left edge at x, its middle at y, depth to the right, width backwards."""
+    slant, low, high = _SLANT * width, y - height / 2, y + height / 2
+    front = [(x, low), (x + depth, low), (x + depth, high), (x, high)]
+    top = [(x, high), (x + depth, high), (x + depth + slant, high + slant), (x + slant, high + slant)]
+    side = [(x + depth, low), (x + depth + slant, low + slant), top[2], top[1]]
+    for corners, alpha in ((front, 0.55), (top, 0.35), (side, 0.2)):
+        ax.add_patch(Polygon(corners, facecolor=colour, alpha=alpha, edgecolor="none"))
+        ax.add_patch(Polygon(corners, fill=False, edgecolor=colour, linewidth=0.6))
+
+
+def convolution_volumes(convolutions):
+    """Draw convolutions as volumes, one a row: the input, the filters and the output, heights to one scale.
+
+    Depth stands for channels, by its square root: 3 and 256 would not fit beside each other. Of many filters three are
+    drawn. Where each filter sees one channel, the channels of input, filters and output have colours of their own.
+
+    Args:
+        convolutions: dict of title -> (input (H, W, C), filter (h, w, c), number of filters, output (H, W, K)).
+
+    Returns:
+        Axes.
+    """
+    largest = max(max(given[0], got[0]) for given, _, _, got in convolutions.values())
+    tall, apart = 1.0, 2.0
+    size = (WIDTH, apart * len(convolutions) * WIDTH / 8.4)
+    ax = plt.subplots(figsize=size, layout="constrained")[1]
+
+    def volume(x, y, shape, slices):
+        """Draw one volume with its left edge at x; where its right edge is."""
+        height, width = (max(tall * side / largest, 0.06) for side in shape[:2])
+        colours = [class_colour(number) for number in range(slices)] or [BLUE]
+        depth = 0.11 * math.sqrt(shape[2]) / len(colours)
+        for number in reversed(range(len(colours))):  # the nearest last
+            _cuboid(ax, x + number * depth, y, depth, height, width, colours[number])
+        return x + depth * len(colours) + _SLANT * width
+
+    for row, (title, (given, kernel, count, got)) in enumerate(convolutions.items()):
+        y, each = -apart * row, kernel[2] == 1 and count == given[2] > 1
+        text = {"ha": "center", "va": "top", "fontsize": 9}
+        ax.text(0, y + 1.05, title, fontsize=11, va="center")
+        right = volume(0.0, y, given, given[2] if each else 0)
+        ax.text(right / 2, y - 0.56, "×".join(map(str, given)), **text)
+        ax.text(2.1, y, "∗", ha="center", va="center", fontsize=14)
+        x = left = 2.6
+        for number in range(min(count, 3)):
+            colour = class_colour(number) if each else ORANGE
+            height, width = (max(tall * side / largest, 0.06) for side in kernel[:2])
+            _cuboid(ax, x, y, 0.11 * math.sqrt(kernel[2]), height, width, colour)
+            x += 0.11 * math.sqrt(kernel[2]) + _SLANT * width + 0.18
+        more = " …" if count > 3 else ""
+        ax.text(x, y, more, va="center", fontsize=14)
+        ax.text((left + x) / 2, y - 0.56, f"{count} filters of {'×'.join(map(str, kernel))}", **text)
+        ax.text(5.0, y, "=", ha="center", va="center", fontsize=14)
+        right = volume(5.5, y, got, got[2] if each else 0)
+        ax.text((5.5 + right) / 2, y - 0.56, "×".join(map(str, got)), **text)
+    ax.set(xlim=(-0.1, 8.3), ylim=(-apart * (len(convolutions) - 1) - 0.85, 1.2), aspect="equal")
+    bare(ax)
     return ax
 
 

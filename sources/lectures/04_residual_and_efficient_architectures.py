@@ -444,9 +444,9 @@ macs = {title: (per_stage(name) / 1e9).to_dict() for title, name in trio.items()
 plots.dots(macs, "billion MACs of the convolutions whose maps have this size")
 
 # %% [markdown]
-# VGG-19 spends most where the maps are large. In the other two each stage costs about the same, for with half the side
-# and twice the filters a convolution keeps its MACs. (In the drawing of ResNet-34 you do not see its shortcuts, because
-# they cost nothing but three projections.)
+# VGG-19 spends most where the maps have 56 and 28 pixels. In the other two no stage costs much more than another: with
+# half the side and twice the filters a convolution keeps its MACs. (You do not see the shortcuts in the drawing of
+# ResNet-34. They cost nothing but three projections.)
 
 # %% [markdown]
 # > **What the slide says.** "ResNet-156." There is none: the largest of the paper has **152** layers. And no network of
@@ -584,15 +584,16 @@ pd.DataFrame({"gradient near the image / near the logits": text})
 # - *Plain, He's weights*: small, but far from nothing in every layer. Good initial weights solved this problem before
 #   ResNet came.
 # - *Plain, batch normalisation*, the kind of network that degrades: the gradients do not vanish. They **grow** from the
-#   logits towards the image, by a factor of hundreds or more. Normalising each layer's output multiplies the gradient
+#   logits towards the image, by a factor of a hundred or more. Normalising each layer's output multiplies the gradient
 #   on its way back by a little more than one in each layer (Yang et al. 2019 derive the factor).
 # - *Shortcuts without normalisation*: each sum doubles the signal's power, so the gradients are large in all layers.
-# - *Shortcuts and batch normalisation*, ResNet: all layers have gradients of similar size.
+# - *Shortcuts and batch normalisation*, ResNet: the gradients differ much less from layer to layer (the table has the
+#   ratio).
 #
 # So "vanishing gradients" is the wrong reason for these networks, and He et al. were right to doubt it. "An
 # optimization issue" is right, and says little. What we can say is this. At the start of training, in such a tower, one
-# learning rate must serve layers whose gradients differ by factors of hundreds. With shortcuts, the layers are on one
-# scale.
+# learning rate must serve layers whose gradients differ by a factor of a hundred or more. With shortcuts and batch
+# normalisation the layers are much nearer to one scale.
 #
 # And after training?
 
@@ -1514,7 +1515,16 @@ names = {family: f"small_{family.lower().replace(' ', '_')}" for family in small
 record(**{names[family]: float(np.mean(values)) for family, values in final.items()})
 
 # %% [markdown]
-# @@FAMILIES@@
+# How to read this? First look at the dots of the rates: some families learn at one rate and hardly at another. With one
+# rate for all, this comparison would have judged the rate and not the families. Then look at the small MobileNets. They
+# have a fifth of the plain network's MACs or less, and a tenth of its parameters or less, and yet they learn. So an
+# efficient network can succeed on small pictures, if it is short enough for the number of steps and has its own rate.
+#
+# Families that save MACs gain less on this machine than their MACs promise, because depthwise convolutions and many small
+# layers take time without much arithmetic: compare the numbers of steps in the table. The order of the families is not
+# ImageNet's, and with other pictures or more steps it may be another one again. What you can take along is the method:
+# the same pictures, the same time, a rate chosen for each on validation images, several runs, and no conclusion from a
+# difference that is smaller than the distance of the dots.
 #
 # ## Which architecture?
 #

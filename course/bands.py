@@ -19,7 +19,7 @@ from course.manifest import Notebook
 COVERED = 0.95  # of all runs
 CONFIDENCE = 0.90
 DIGITS = 2  # of a band's width: its bounds are rounded outward to these
-EXACT_DIGITS = 6  # of a value that is the same with every seed
+EXACT_DIGITS = 3  # of a value that is the same with every seed: another machine rounds otherwise, and one answer may turn
 # A band says nothing that covers so much of the metric's range, or whose ends lie so far apart where the range is open.
 WIDE_SHARE, WIDE_FACTOR = 0.5, 5.0
 
@@ -110,7 +110,7 @@ def howe(runs: int, covered: float = COVERED, confidence: float = CONFIDENCE) ->
 def proposed(values: Sequence[float], limits: Range | None = None) -> Range:
     """The band that these values of a metric carry, one value a seed, two at least; `limits` is the metric's own range.
 
-    A metric that is the same with every seed has its own value as its band, with room for the sixth digit unless it is
+    A metric that is the same with every seed has its own value as its band, with room in the third digit unless it is
     a whole number."""
     if min(values) == max(values):
         value = values[0]

@@ -19,7 +19,7 @@ from course.manifest import Notebook
 COVERED = 0.95  # of all runs
 CONFIDENCE = 0.90
 DIGITS = 2  # of a band's width: its bounds are rounded outward to these
-EXACT_DIGITS = 3  # of a value that is the same with every seed: another machine rounds otherwise, and an answer may turn
+EXACT_DIGITS = 3  # of a value that is the same with every seed: another machine rounds otherwise, so an answer may turn
 # A band says nothing that covers so much of the metric's range, or whose ends lie so far apart where the range is open.
 WIDE_SHARE, WIDE_FACTOR = 0.5, 5.0
 

@@ -69,7 +69,6 @@ import numpy as np
 import pandas as pd
 from keras import layers, ops
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
-from sklearn.datasets import make_circles, make_moons
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
@@ -129,6 +128,8 @@ print(f"the output of an image: 224 x 224 x {len(voc)} = {numbers:,} numbers")
 # points are wrong. A closed border needs three straight lines or more, so eight units should be enough.
 
 # %%
+from sklearn.datasets import make_circles, make_moons
+
 activations = ["tanh", "relu", "sigmoid"]
 stages = [0, 10, 30, 100, 300]  # steps after which we look
 
@@ -888,6 +889,7 @@ def best_possible(size):
     return np.mean((guesses == answers[:first])[answers[:first] > 0])
 
 
+# %%
 def window_model(size):
     row = layers.Input((8,), dtype="int32")
     x = layers.Embedding(len(vocabulary), 16)(row)

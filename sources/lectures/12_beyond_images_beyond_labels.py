@@ -4,9 +4,9 @@
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/12_beyond_images_beyond_labels.ipynb)
 #
 # **A convnet is a block of compute with a few million parameters.** So far images went in and labels, boxes or masks
-# came out. Nothing in the block asks for that. In this lecture sentences come out, and moves of a game, and images;
-# and sentences and sounds go in. One question goes with us: what does convolution assume, and when does the assumption
-# pay?
+# came out. The block itself does not ask for that. In this lecture sentences, moves of a game and images come out,
+# and sentences and sounds go in. One question runs through all of it: what does convolution assume, and when is the
+# assumption useful?
 #
 # You will be able to
 #
@@ -88,8 +88,7 @@ start(seed)
 # ## One block, many outputs
 #
 # Take a convnet that turns a 224 × 224 image into a map of 7 × 7 × 512, with 14.7 million parameters: VGG-16 without
-# its dense layers. What stands behind the map decides what the network is for. We count the layers that the output
-# costs:
+# its dense layers. The layers behind the map decide what the network is for. We count their parameters:
 #
 # - **labels**: average, dense layer to 1,000 classes: 512 · 1,000 + 1,000 = 513,000 parameters;
 # - **a class for every pixel** (topic 07): a 1 × 1 convolution to 21 maps, enlarged to 224 × 224 × 21: 512 · 21 + 21 =
@@ -119,10 +118,10 @@ print(f"the output of an image: 224 x 224 x {len(voc)} = {numbers:,} numbers")
 # %% [markdown]
 # ## Watch a small network learn
 #
-# Before the large ones, a network that can be seen whole: two numbers go in, the place of a point, and one comes out,
-# the probability that the point is orange. Between them stand two layers of a few units. A unit of the first layer is
-# a filter of two weights: it divides the plane by a straight line. The next layer adds these half planes up, and the
-# border between the colours may bend.
+# We begin with a network so small that a picture shows all of it. Two numbers go in: the place of a point. One number
+# comes out: the probability that the point is orange. Between them stand two layers of a few units. A unit of the
+# first layer is a filter of two weights: it divides the plane by a straight line. The next layer adds these half
+# planes up, so that the border between the colours can bend.
 #
 # Predict: a straight border cannot separate a ring from its middle, so at step 0 and soon after about half of the
 # points are wrong. A closed border needs three straight lines or more, so eight units should be enough.
@@ -193,7 +192,7 @@ for ax, step, (logits, _) in zip(axes, stages, views):
 # %% [markdown]
 # Now with your own settings: where this notebook is open in Jupyter or Colab, the menus and sliders below choose the
 # data, the activation, the number of units, the learning rate (10 to the power of −4 to −1, times 3) and the stage at
-# which you look. In a page without a kernel one still stands in their place.
+# which you look. A page without a kernel shows one picture instead.
 
 
 # %%
@@ -236,8 +235,8 @@ record(watched_loss=losses[-1])
 # ## Words out: captions
 #
 # A caption is a list of words of any length. A network with a fixed number of outputs cannot write it at once, so it
-# writes one word at a time and reads each word back before the next. Vinyals et al. (2015) and Xu et al. (2015) put
-# two parts together that had been trained apart:
+# writes one word at a time and reads each word back before the next. Vinyals et al. (2015) and Xu et al. (2015) join
+# two parts:
 #
 # - an **encoder**, a convnet without its top: an image becomes a map, here 6 × 6 cells of 96 numbers;
 # - a **decoder**, a recurrent network: from its state, the last word and what it sees, it computes the next state and
@@ -288,9 +287,9 @@ weights = np.exp(energies) / np.exp(energies).sum()
 print("weights", weights.round(2), "context", (weights @ cells).round(2))
 
 # %% [markdown]
-# In `utils.sequence.AttentionDecoder` the energy of cell k is v · tanh(W k + U s), with the state s, and the recurrent
-# part a gated unit (GRU). The first state is computed from the mean of all cells. Since attention has no idea where a
-# cell stands, we add a learnt vector for each of the 36 places.
+# In `utils.sequence.AttentionDecoder` the energy of cell k is v · tanh(W k + U s), with the state s, and the
+# recurrent part a gated unit (GRU). The first state is computed from the mean of all cells. Attention does not know
+# where a cell lies, so we add a learnt vector for each of the 36 places.
 
 
 # %%
@@ -315,9 +314,10 @@ print("logits", captioner.output_shape)
 # %% [markdown]
 # ### Teacher forcing
 #
-# While it learns, the decoder reads the *true* words, not its own: from "a red" it shall say "star". So one pass gives
-# a loss for every word, and one wrong word does not spoil the rest. Input: the row without its last number; goal: the
-# row without its first. Filled up places do not count. Guessing among 24 words has a loss of log 24 = 3.18.
+# While it learns, the decoder reads the *true* words, not its own: after "a red" it has to say "star". So one pass
+# gives a loss for every word, and one wrong word does not spoil the rest. Input: the row without its last number;
+# goal: the row without its first. Places with the filler 0 do not count. Guessing among 24 words has a loss of log 24
+# = 3.18.
 #
 # The pictures are shifted by up to four pixels, each time anew. They are *not* flipped: "left of" would become a lie.
 
@@ -359,11 +359,11 @@ plots.curves(
 # %% [markdown]
 # ### Greedy search and beam search
 #
-# Afterwards there are no true words to read. **Greedy search** takes the most probable word at each step. That need
-# not give the most probable sentence. An example with three words A, B and *end*, whose probabilities we make up:
-# after the start A has .6 and B .4; after A everything is open, after B the end is nearly certain. Greedy takes A and
-# ends with .6 · .4 = .24; "B" has .4 · .9 = .36. **Beam search** keeps the best few beginnings at every step; with two
-# of them it should find B.
+# Afterwards there are no true words to read. **Greedy search** takes the most probable word at each step. The
+# sentence that comes out is not always the most probable one. An example with three words A, B and *end*, whose
+# probabilities we make up: after the start A has .6 and B .4; after A everything is open, after B the end is nearly
+# certain. Greedy takes A and ends with .6 · .4 = .24; "B" has .4 · .9 = .36. **Beam search** keeps the best few
+# beginnings at every step; with two of them it should find B.
 
 # %% tags=["nbval-check-output"]
 after = {0: [0.6, 0.4, 0], 1: [0.3, 0.3, 0.4], 2: [0.05, 0.05, 0.9]}  # start, A, B
@@ -403,8 +403,8 @@ print(f"greedy and beam write the same sentence in {same:.0%} of {beams} picture
 # library, NLTK.
 #
 # What does a network score that cannot see? We let it answer with the caption of *another* picture: perfect grammar,
-# no knowledge. Predict for its attributes: a colour is right in one of eight cases, a shape in about one of six, and
-# if one side has no second object, that counts as wrong.
+# no knowledge. Predict for its attributes: a colour is right in one of eight cases, a shape in about one of six. If
+# only one of two captions has a second object, its words count as wrong.
 
 
 # %%
@@ -441,11 +441,11 @@ table = pd.DataFrame(scores).T
 table.style.format("{:.3f}")
 
 # %% [markdown]
-# Both measures put the caption of another picture where it belongs, near the bottom: of its attributes about one in
-# nine is right by luck, and four words in a row hardly ever. So the network sees. Which of the two is the better
-# measure? BLEU counts rows of words and does not know which of them matter: for BLEU a wrong *left* costs about as
-# much as a wrong *of*, and it turns the sentence into its opposite. The attributes know what the sentence is about, and
-# somebody had to write down for them what that is. Which attributes does the network miss?
+# Both measures put the caption of another picture near the bottom: few of its attributes are right by luck, and four
+# words in a row hardly ever. The network is far above it, so it uses the picture. Which of the two is the better
+# measure? BLEU counts rows of words and does not know which of them matter: a wrong *left* costs about as much as a
+# wrong *of*, although a wrong *left* turns the meaning into its opposite. The attributes count only the words that
+# matter; but somebody had to list these words. Which attributes does the network miss?
 
 # %%
 kinds = ["first colour", "first shape", "relation", "second colour", "second shape"]
@@ -477,9 +477,9 @@ spoken = [*greedy[chosen].split(), "<end>"][:10]
 plots.show_attention(test_pictures[chosen], spoken, looks[chosen])
 
 # %% [markdown]
-# The cells are coarse, 8 pixels a side, and each of them has already seen a neighbourhood of more than 30 pixels; so a
-# weight need not lie exactly on the object. At the words of the grammar the picture does not matter, and the weights
-# may lie anywhere. And at the wrong ones:
+# The cells are coarse, 8 pixels a side, and each of them has already seen a neighbourhood of more than 30 pixels; so
+# a large weight need not lie exactly on the object. For *of* and for the end of the sentence the picture hardly
+# matters, and the weights may lie anywhere. These are pictures with a wrong caption:
 
 # %%
 wrong = [i for i, (a, b) in enumerate(zip(greedy, test_captions)) if a != b][:6]
@@ -497,14 +497,15 @@ for ax, index, title in zip(axes.ravel(), wrong, titles):
 # Now the answer is a move, and nobody knows the right one. There is only a reward, and it comes later. Mnih et al.
 # (2013, 2015) let one network learn 49 games of the Atari console from the screen.
 #
-# Its value Q(s, a) estimates the sum of all rewards to come after move a in state s, a reward one step later being
-# worth γ < 1 as much. For the best player that sum obeys Q(s, a) = r + γ · max over a' of Q(s', a'): the reward now,
-# and the best that the next state s' offers. So we can train the network towards its own estimate one step later:
+# The network's value Q(s, a) estimates the sum of all rewards that follow move a in state s. A reward that comes one
+# step later counts γ < 1 times as much. For the best player that sum obeys Q(s, a) = r + γ · max over a' of Q(s',
+# a'): the reward now, and the best that the next state s' offers. So we train the network towards the reward and its
+# own estimate one step later:
 #
 # $$\text{target} = r + \gamma \max_{a'} Q(s', a'), \qquad \text{target} = r \text{ at the end.}$$
 #
-# By hand: reward 0, γ = .9, next values (.5, 1, −1): target .9. The same with the game over after a reward of −1:
-# target −1, whatever the network says of a state that will never come.
+# By hand: reward 0, γ = .9, next values (.5, 1, −1): target .9. If the game ends with a reward of −1, the target is
+# −1. No state follows, so what the network says about one does not count.
 
 # %% tags=["nbval-check-output"]
 following = np.array([[0.5, 1.0, -1.0], [0.5, 1.0, -1.0]])
@@ -534,8 +535,9 @@ print(f"together {atari.count_params():,}")
 #
 # The Atari games cannot be shipped, and they need days. Ours takes seconds: **Catch**. A ball falls from the top,
 # straight or aslant, and bounces off the walls; a paddle of three cells moves one cell at a step. The reward is 1 for
-# a catch and −1 for a miss, at the very end. The observation is a picture of 10 × 10 with two frames. The class has
-# the methods of a `gymnasium` environment, `reset` and `step`, and `reinforcement.gymnasium_env()` is a real one.
+# a catch and −1 for a miss, at the very end. The observation is a picture of 10 × 10 with two frames. `game.oracle()`
+# is the move of a player who knows where the ball will land. The class has the methods of a `gymnasium` environment,
+# `reset` and `step`, and `reinforcement.gymnasium_env()` is a real one.
 
 # %%
 game = Catch(seed=seed)
@@ -549,8 +551,9 @@ plots.show_images(np.stack(frames), columns=10, tile=0.8, title="the oracle play
 
 # %% [markdown]
 # Three players to compare with: one who moves at random; one who stays; and the **oracle**, who knows the landing
-# place and runs there. The paddle covers three columns of ten, and it starts somewhere, so that staying should catch
-# about 3 of 10: a mean reward of .3 − .7 = −.4. The oracle catches every ball if no way is longer than nine steps.
+# place and goes there. The paddle covers three columns of ten, and it starts at a random place. So staying should
+# catch about 3 balls of 10: a mean reward of .3 − .7 = −.4. The longest way is seven cells and a game has nine steps,
+# so the oracle should catch every ball.
 
 # %%
 tests = [Catch(seed=[seed, number, 1]) for number in range(100)]
@@ -568,11 +571,12 @@ plots.bars(known, xlabel="mean reward of 1,000 games")
 #
 # Three things make it stable:
 #
-# - **exploration**: with a probability that falls from 1 to .05 the move is random, or the player would never find
-#   out;
+# - **exploration**: with a probability that falls from 1 to .05 the move is random; otherwise the player would never
+#   find out which moves are good;
 # - **replay**: the steps go to a memory, and the network learns from random draws of it. Steps in a row are alike; a
-#   draw is mixed;
-# - **a target network**: the target is computed by an older copy, or every step would move its own goal.
+#   random draw mixes them;
+# - **a target network**: an older copy of the network computes the target; otherwise every training step would move
+#   its own target.
 #
 # (Departures: sixteen games side by side, so that one forward pass serves all; a copy every 50 steps and not every
 # 10,000; Adam in place of RMSProp.) Every player starts from other random numbers, since single runs of this kind say
@@ -612,9 +616,9 @@ final = [play(tests, reinforcement.greedy(network), 1000) for network, _ in lear
 record(game_reward=np.mean(final), game_worst=min(final), game_random=known["random"])
 
 # %% [markdown]
-# The curve begins near the random player, and where it is steep the networks disagree most: a run that is stopped
-# there measures luck. One game as the first network plays it, with the three values that it computed before each
-# move; the move is the largest of them.
+# The curve begins near the random player, and where it is steep the networks disagree most: a single run that is
+# stopped there tells more about luck than about the method. Below, the first network plays one game. The bars are the
+# three values before each move; the network takes the move with the largest.
 
 # %%
 game = Catch(seed=[seed, 7])
@@ -622,18 +626,17 @@ strip, values, reward = reinforcement.episode(learnt[0][0], game)
 plots.show_episode(strip, values, ["0", "←", "→"], f"reward {reward:g}")
 
 # %% [markdown]
-# While the ball is high the three values are much alike: hardly anything is decided yet, and a step lost can be made up
-# for. Near the ground they part. Values above 1 are wrong, since no game brings more than 1: the target takes the
-# *largest* of three uncertain estimates, and the largest is more often too high than too low (van Hasselt et al. 2016,
-# who let one network choose the move and the other one value it).
+# While the ball is high the three values are much alike: a lost step can still be made up. Near the ground they
+# differ more. Values above 1 are wrong, since no game brings more than 1: the target takes the *largest* of three
+# uncertain estimates, and the largest is more often too high than too low (van Hasselt et al. 2016, who let one
+# network choose the move and the other one value it).
 #
 # ## Images out: autoencoders
 #
-# An **autoencoder** learns to give back what went in, through a bottleneck: an encoder writes a 64-pixel image as a
-# **code** of two or eight numbers, a decoder paints it from the code. No labels are needed. The trivial competitor is
-# old: principal component analysis (PCA) is the best *linear* code of that length. So we predict that the convnet
-# cannot be worse on the training images, if it is trained long enough, and ask by how much it is better on test
-# images.
+# An **autoencoder** learns to give back what went in, through a bottleneck: an encoder turns an image into a **code**
+# of two or eight numbers, and a decoder paints the image from the code. No labels are needed. The baseline is
+# principal component analysis (PCA), the best *linear* code of that length. The convnet is not restricted to linear
+# codes, so we expect a smaller error. How much smaller is it on test images?
 
 # %%
 train_images, _ = data.arrays(digits, f"train[:{drawn}]", channels=1)
@@ -694,8 +697,8 @@ record(
 # ### Remove noise
 #
 # Give the encoder a *noisy* image and ask for the clean one (Vincent et al. 2008). To do this the network must know
-# what clean images look like. The competitors: leave the noise as it is; a PCA code of eight numbers, learnt on clean
-# images, which throws away most of the noise with the rest.
+# what clean images look like. There are two baselines: leave the noise as it is, or use a PCA code of eight numbers,
+# learnt on clean images. The code has no room for most of the noise.
 
 # %%
 noise = np.random.default_rng(seed)
@@ -731,7 +734,7 @@ plots.image_rows({name: images[picked] for name, images in rows.items()})
 # - the decoder paints from a draw z out of the cloud;
 # - a penalty draws all clouds towards the standard normal distribution N(0, 1), from which we shall draw later.
 #
-# Both together are a lower bound on log p(image), the **evidence lower bound** or ELBO, which we raise:
+# Both together are a lower bound on log p(image), the **evidence lower bound** or ELBO. Training raises it:
 #
 # $$\mathrm{ELBO} = \underbrace{\mathbb{E}_z[\log p(\text{image}\mid z)]}_{-\,\text{reconstruction error}} \;-\;
 # \underbrace{\mathrm{KL}\bigl(N(\mu, \sigma^2)\,\|\,N(0, 1)\bigr)}_{\tfrac12 \sum (\mu^2 + \sigma^2 - 1 - \log
@@ -782,8 +785,8 @@ plots.bars(costs, xlabel="nats an image, on test images")
 record(vae_loss=error + kl, vae_kl=kl, vae_trivial=trivial)
 
 # %% [markdown]
-# The KL divergence is what the code costs: so many nats the code tells about the image. It must save more than that in
-# reconstruction error, or the network would do better without a code, as the last bar does.
+# The KL divergence is the price of the code, in nats. The code must lower the reconstruction error by more than this
+# price; otherwise a network without a code, the last bar, would be better.
 #
 # The map of the code: on the left, where the test images lie (labels are used for the colours only). On the right,
 # what the decoder paints on a grid of equal shares of N(0, 1).
@@ -804,9 +807,9 @@ faded = generative.walk(*ends, 10).reshape(walked.shape)
 plots.image_rows({"codes": walked, "pixels": faded})
 
 # %% [markdown]
-# **Samples**: draw a code from N(0, 1) and paint. As competitors the two of the same size from above: the plain
-# autoencoder of two numbers, and PCA, each with codes drawn from a normal distribution; PCA's is fitted to its codes,
-# the plain autoencoder has only N(0, 1), for nothing told it where to put its codes.
+# **Samples**: draw a code from N(0, 1) and paint. We compare with two codes of the same size, the plain autoencoder
+# of two numbers and PCA. Their codes are drawn from a normal distribution too. For PCA it is fitted to the codes of
+# the training images; for the plain autoencoder it is N(0, 1), as for the VAE.
 
 # %%
 codes = np.random.default_rng(seed).normal(size=(10, 2)).astype("float32")
@@ -828,10 +831,10 @@ for name, codes in found.items():
     print(f"codes of the test images, {name}: mean {middle}, deviation {spread}")
 
 # %% [markdown]
-# Nothing told the plain autoencoder where to put its codes, and it did not put them where N(0, 1) lies; so its new
-# images come from codes that it has hardly seen. PCA adds and subtracts two pictures and gets shadows. The VAE's
-# samples are digits, or lie between two, and they are soft: one code stands for many images, and the decoder paints
-# their mean.
+# N(0, 1) has the mean 0 and the deviation 1, and the VAE's codes lie near it. Nothing told the plain autoencoder
+# where to put its codes, so its new images may come from codes that it has hardly seen. PCA adds two pictures to the
+# mean image and gets shadows. The VAE's samples are digits, or lie between two, and they are soft: one code stands
+# for many images, and the decoder paints their mean.
 #
 # ## Words in: convolution along a sentence
 #
@@ -914,15 +917,16 @@ for size in sizes:
     answers = transfer.predict(model, words[:held]).argmax(axis=-1)
     scores["1-D convolution"].append(np.mean((answers == tags[:held])[counted]))
     scores["best possible"].append(best_possible(size))
-plots.curves(scores, sizes, "words in the window", "words with the right role")
+ax = plots.curves(scores, sizes, "words in the window", "words with the right role")
+ax.set_xticks(sizes)
 one, three, five = scores["1-D convolution"]
 record(window_one=one, window_three=three, window_five=five)
 
 # %% [markdown]
-# With one word and with three the network is as good as the table, and nobody can be better. With five it can be
-# better than the table: of long windows the table has not met all, and knows nothing of those, while the network has
-# learnt from the others what matters in them. **A window that is too small cannot be made good by training**; to see
-# this beforehand, count.
+# With one word and with three the network is about as good as the table, and no network can be much better. With five
+# it can be better than the table: the table knows nothing about a window that the training captions do not hold, and
+# the network has learnt which words of a window matter. **Training cannot repair a window that is too small**, and
+# counting shows this before any training.
 #
 # Now one answer for a sentence: *which shape lies on the left, or on top?* "A red star left of a blue ring": the star;
 # "a red star right of a blue ring": the ring. Every caption also comes told from the other object ("a blue ring right
@@ -1072,18 +1076,18 @@ rows[0, 0].set_ylabel("band")
 rows[1, 0].set_ylabel("filter")
 
 # %% [markdown]
-# Filters that look at some bands and answer in their own pattern for each tone: a filter of three frames meets a rise, a
-# fall or a tone that stays in its bands. The average over time of such rows is enough to tell the four apart, whatever
-# the pitch.
+# The filters look at some bands, and their answers make another pattern for each tone: a filter of three frames meets
+# a rise, a fall or a tone that stays in its bands. The average over time of such rows is enough to tell the four
+# apart, whatever the pitch.
 #
 # ### How far back does it hear? Dilation
 #
 # The rhythms *gallop*, *limp* and *sway* have the same four gaps between strokes in different orders: (2, 4, 4, 6),
-# (2, 6, 4, 4) and (2, 4, 6, 4) sixteenths of a bar. Who hears one gap at a time cannot tell them apart; two gaps in a
-# row are needed, up to ten sixteenths of a bar of a second, which is .6 s or 12 frames of 50 ms and one more. Three
-# layers of 3 frames see 1 + 2 · 3 = 7 frames. Two more layers would do it, or **dilation**: leave one frame out
-# between the entries of a filter in layer 2, and three in layer 3. The field becomes 1 + 2 · (1 + 2 + 4) = 15 frames
-# with not one weight more.
+# (2, 6, 4, 4) and (2, 4, 6, 4) sixteenths of a bar. A network that hears one gap at a time cannot tell them apart; it
+# needs two gaps in a row, up to ten sixteenths of a bar of a second, which is .6 s or 12 frames of 50 ms and one
+# more. Three layers of 3 frames see 1 + 2 · 3 = 7 frames. Two more layers would do it, or **dilation**: leave one
+# frame out between the entries of a filter in layer 2, and three in layer 3. The field becomes 1 + 2 · (1 + 2 + 4) =
+# 15 frames without one more weight.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
@@ -1097,22 +1101,23 @@ for dilations in ((1, 1, 1), (1, 2, 4), (1, 4, 8)):
     chain = [(3, 1, 0, dilation) for dilation in dilations]
     fields.append(int(arithmetic.receptive_field_chain(chain)["size"].iloc[-1]))
     rhythm_scores.append(hear("rhythms", dilations=dilations)[1])
-plots.curves(
+ax = plots.curves(
     {"time-delay network": rhythm_scores},
     x=fields,
     xlabel="receptive field, frames of 50 ms",
     ylabel="right rhythms",
     baselines={"chance": 0.25, "even, and a guess": 0.25 + 0.75 / 3},
 )
+ax.set_xticks(fields)
 short, long, _ = rhythm_scores
 record(tones_right=tone_score, rhythm_short=short, rhythm_long=long)
 
 # %% [markdown]
-# The second line is what one gap at a time can do: know the *even* rhythm, and guess among the other three. The short
-# field stays near it, the longer ones leave it. WaveNet (van den Oord et al. 2016) drives this on: filters of two
-# samples with dilations 1, 2, 4, ... 512 see 1,024 samples with ten layers. And since it *makes* sound, sample by
-# sample, it may not look ahead. Its convolutions are **causal**: the filter ends at the present. Touch one sample, and
-# only the present and the future may change:
+# The upper dashed line is what one gap at a time can do: know the *even* rhythm, and guess among the other three. The
+# network with the short field stays near this line, those with longer fields do better. WaveNet (van den Oord et al.
+# 2016) uses many more dilations: filters of two samples with dilations 1, 2, 4, ... 512 see 1,024 samples with ten
+# layers. WaveNet *makes* sound, sample by sample, so it must not look ahead. Its convolutions are **causal**: the
+# filter ends at the present. Touch one sample, and only the present and the future may change:
 
 # %%
 causal = np.zeros((1, 40, 1), "float32")
@@ -1136,8 +1141,8 @@ axes[1].set_xlabel("moments that change when moment 20 (red) is touched")
 # kept. They hold the smooth outline of the spectrum, which the mouth makes, and leave out the ripple, which comes from
 # the pitch of the voice.
 #
-# Our words come in pairs of the same sounds in another order: *asi* and *isa*. The mean over time of everything knows
-# the sounds and not the order. So we expect from a linear classifier on the mean about one half.
+# Our words come in pairs of the same sounds in another order: *asi* and *isa*. The mean over time keeps the sounds
+# and loses their order. So we expect a linear classifier on the mean to be right for about one half of the words.
 
 # %%
 coefficients = [sequence.mfcc(part) for part in heard["words"]]
@@ -1167,10 +1172,11 @@ axes[1, 0].set_ylabel("MFCC")
 # %% [markdown]
 # ## Without convolution: a vision transformer
 #
-# What does convolution assume? That neighbours belong together (locality), and that what is worth seeing here is worth
-# seeing there (shared weights). The **vision transformer** (Dosovitskiy et al. 2021) assumes little of it. It cuts the
-# image into patches, here 8 × 8 patches of 4 × 4 pixels, maps each to 64 numbers with one matrix, adds a learnt vector
-# for its place, and then lets every patch attend to every other: attention as in the captions, but with 64 queries.
+# What does convolution assume? That neighbours belong together (locality), and that a pattern which matters in one
+# place matters in every place (shared weights). The **vision transformer** (Dosovitskiy et al. 2021) assumes much
+# less. It cuts the image into patches, here 8 × 8 patches of 4 × 4 pixels, maps each to 64 numbers with one matrix,
+# adds a learnt vector for its place, and then lets every patch attend to every other: attention as in the captions,
+# but with 64 queries.
 #
 # One block: attention among the patches, then two dense layers for each patch; both behind a normalisation and beside
 # a shortcut (topic 04). Its weights: four matrices of 64 · 64 + 64 for queries, keys, values and output: 16,640; two
@@ -1249,8 +1255,9 @@ names = ["network", "parameters", "MACs", "maps, MB"]
 pd.DataFrame(rows, columns=names).set_index("network")
 
 # %% [markdown]
-# Nearly the same size and work. The numbers of steps were chosen so that each spends about the same CPU time; we
-# measure it and show it. With few pictures (50 of each class) and with many (800).
+# The three have nearly the same size and work. The numbers of steps were chosen so that each spends about the same
+# CPU time; the chart on the right shows the time that we measured. We train each with few pictures of each class and
+# with many.
 
 
 # %%
@@ -1320,14 +1327,15 @@ for count in per_class:
     print(f"{count} pictures of each class: the convnet is ahead by {gain:.2f}")
 
 # %% [markdown]
-# Read both ends with the time in mind. With 800 pictures of each class the transformer sees each of them once: time is
-# what it lacks, and more pictures are of no use to it. With 50 it sees each many times, and begins to know them by heart.
+# Read both ends of the curves with the time in mind. The transformer has 160 steps of 32 pictures. With 800 pictures
+# of each of six classes it sees each about once, so what it lacks is time, not pictures. With 50 it sees each about
+# 17 times.
 #
-# Where do convolution's assumptions pay? Where data or time are short: the transformer has to learn from the pictures
-# that neighbours belong together, the convnet is built so, and the hybrid is built so in its first layers. At the
-# other end it turns round: with hundreds of millions of labelled photographs and the time to use them, Dosovitskiy et
-# al. report that the vision transformer is ahead of a large ResNet [paper]. An assumption that is right saves data; one
-# that is not quite right costs accuracy when data are plenty.
+# Where are convolution's assumptions useful? Where data or time are short: the transformer has to learn from the
+# pictures that neighbours belong together. This is built into the convnet, and into the first layers of the hybrid.
+# With plenty of data and time the order can be the reverse: with hundreds of millions of labelled photographs and the
+# time to use them, Dosovitskiy et al. report that the vision transformer is ahead of a large ResNet [paper]. An
+# assumption that is right saves data; one that is not quite right costs accuracy when data are plenty.
 #
 # ## Summary
 #

@@ -3,9 +3,9 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/12_beyond_images_beyond_labels.ipynb)
 #
-# **The same block, other ends.** You will give a network a code that you can draw new digits from, a filter along time
-# that never looks ahead, the step with which a decoder writes its next word, and the target towards which a player
-# learns. Each is a few lines, and each of them trains something at once.
+# **The same block, other ends.** You will give a network a code that you can draw new digits from, a filter along
+# time that never looks ahead, the step with which a decoder writes its next word, and the target towards which a
+# player learns. Each is a few lines, and with each of them something is trained at once.
 #
 # You will be able to
 #
@@ -106,11 +106,11 @@ def fits_a_model(function, *shapes):
 
 # %% [markdown]
 # ## 1. A draw that lets the gradient pass (1 point)
-# Write `draw(mean, log_variance, noise)`: the point of a normal distribution with this mean and the variance
-# exp(log_variance) that belongs to `noise`, a draw from N(0, 1).
+# Write `draw(mean, log_variance, noise)`: it turns `noise`, a draw from N(0, 1), into a draw from the normal
+# distribution with this mean and the variance exp(log_variance).
 #
 # In: three tensors (B, D). Out: a tensor (B, D). Use `keras.ops`, since NumPy has no gradients. The check works
-# examples by hand and compares the spread of many draws.
+# examples by hand, compares the spread of many draws and puts your function into a model.
 
 
 # %% gap="draw" stub="return the draw as a function of mean, log-variance and noise"
@@ -148,8 +148,8 @@ print("draw: mean and deviation are right")
 #   mean² + variance − 1 − log variance.
 #
 # In: images and logits (B, H, W, C), mean and log_variance (B, D). Out: (B,), one number for each image.
-# `keras.ops.binary_crossentropy(target, output, from_logits=True)` gives one number for each pixel. The check takes
-# the two terms apart.
+# `keras.ops.binary_crossentropy(target, output, from_logits=True)` gives one number for each pixel. The check looks
+# at each of the two terms alone and puts your function into a model.
 
 
 # %% gap="elbo" stub="return reconstruction error plus KL divergence, one number for each image"
@@ -189,7 +189,7 @@ assert agree(answer, kl - pixels.sum(axis=(1, 2, 3)), hint)
 print("elbo: the KL divergence is right")
 
 # %% [markdown]
-# Both in use: a VAE with a code of two numbers, whose every step calls your functions.
+# Now both are in use: a VAE with a code of two numbers calls your functions at every step.
 
 
 # %%
@@ -225,8 +225,8 @@ order = np.random.default_rng(seed).integers(len(x), size=50 * code_steps)
 history = painter.fit(x[order], batch_size=50, shuffle=False, verbose=0)
 
 # %% [markdown]
-# Does the code say anything? A network whose code says nothing can only paint one picture: the mean one. Its cost is
-# the figure to beat. We judge with a draw for each test image, as the bound wants it.
+# Does the code say anything? A network whose code says nothing can only paint one picture: the mean image. Your
+# network must cost less than that. We judge with one draw for each test image, since the bound is a mean over draws.
 
 # %%
 _, mean, log_variance = map(np.asarray, painter.predict(x_test, verbose=0))
@@ -263,8 +263,9 @@ plots.show_codes(mean, test_labels, painted)
 # with zeros before the beginning. The last entry of the kernel meets the present, the one before it the moment d steps
 # ago.
 #
-# In: x (T, C), kernel (f, C, F), dilation d ≥ 1. Out: (T, F). Each entry of the kernel is a matrix (C, F). A loop over
-# the entries is fine. The check works a small example by hand, touches the future, and compares with Keras.
+# In: x (T, C), kernel (f, C, F), dilation d ≥ 1. Out: (T, F). Each entry of the kernel is a matrix (C, F). A loop
+# over the entries is fine. The check works a small example by hand, changes one moment and looks which outputs
+# change, and compares with the course's function.
 
 
 # %% gap="causal" stub="convolve along time with zeros before the beginning"
@@ -311,17 +312,17 @@ print("causal: several channels and dilations are right")
 # %% [markdown]
 # ## 4. Choose the dilations (3 points)
 # Three rhythms have the same gaps in different orders. To tell them apart a network must see two gaps in a row. A
-# frame is 50 ms, and the field that is needed depends on the slowest tempo. Write `dilations_for(frames, size=3)`: the
+# frame is 50 ms. The slowest tempo decides how large the field must be. Write `dilations_for(frames, size=3)`: the
 # list of dilations of a stack of layers with filters of `size`,
 #
 # - the first dilation is 1;
-# - each next dilation is as large as it can be such that **no frame is skipped**: the layer's filter entries may lie
-#   no further apart than one output of the layers below sees;
-# - as few layers as possible, such that one output of the last sees at least `frames` frames.
+# - each next dilation is as large as possible, but **no frame is skipped**: two neighbouring entries of the filter
+#   may lie as many frames apart as one output of the layers below sees, and no more;
+# - there are as few layers as possible, and one output of the last layer sees at least `frames` frames.
 #
 # In: int ≥ 1, int ≥ 2. Out: a list of int; for `frames=1` it is empty. A layer with dilation d widens the field by
-# (size − 1) · d. Think it out for size 3: the first layer sees 3; how far apart may the three entries of the second
-# lie, and how many frames are seen then?
+# (size − 1) · d. Begin with size 3: the first layer sees 3 frames. How far apart may the three entries of the second
+# layer lie, and how many frames does it see then?
 
 
 # %% gap="dilations" stub="return the dilations, from the first layer to the last"
@@ -374,9 +375,9 @@ for frames, size in ((n, f) for n in (2, 5, 27, 28, 100) for f in (2, 3, 5)):
 print("dilations: no gap, and no layer too many")
 
 # %% [markdown]
-# Two networks with your dilations and equal layers hear the rhythms: one sees 7 frames, one all that is needed. The
-# slowest bar lasts 1 / .9 s, two gaps are at most 10 of its 16 parts, which is .69 s: 14 frames, and one for the first
-# stroke.
+# Two networks hear the rhythms. One has three layers without dilation and sees 7 frames; the other has your dilations
+# and sees all that is needed. The slowest bar lasts 1 / .9 s, and two gaps in a row are at most 10 of its 16 parts.
+# That is .69 s or 14 frames, and one more for the first stroke.
 
 # %%
 learn, learn_kind = sounds.rhythms(600, 2 * seed)
@@ -420,7 +421,8 @@ print(f"dilations: {long:.2f} of the rhythms are right")
 # softmax of the energies over the cells as weights, and the context, the weighted sum of the cells.
 #
 # In: cells (B, N, C), energies (B, N), tensors. Out: context (B, C), weights (B, N). Use `keras.ops`. The check works
-# an example by hand, and takes energies so large that exp overflows: subtract the largest first, or use `ops.softmax`.
+# an example by hand, puts your function into a model, and takes energies so large that exp overflows: subtract the
+# largest first, or use `ops.softmax`.
 
 
 # %% gap="attend" stub="return the context and the weights"
@@ -460,11 +462,11 @@ print("attend: weights and context are right")
 # %% [markdown]
 # ## 6. The search (3 points)
 # A decoder has `start(cells)`, which gives the first state, and `step(cells, state, word)`, which gives the logits of
-# the next word, the next state and the weights. Write `greedy(decoder, cells, length)`: begin with the word START (1);
-# at each step take the most probable word; a sentence that has written END (2) gets PAD (0) from then on.
+# the next word, the next state and the weights. Write `greedy(decoder, cells, length)`: begin with the word START
+# (1); at each step take the most probable word; after END (2) a sentence gets only PAD (0).
 #
 # In: a decoder, cells (B, N, C), the number of steps. Out: int array (B, length). The check uses a decoder that knows
-# its sentences by heart, and two sentences of unequal length.
+# its sentences by heart; they have unequal lengths.
 
 
 # %% gap="greedy" stub="write word by word, with PAD behind the END"
@@ -531,9 +533,9 @@ assert agree(answer, [[2, 0, 0], [5, 2, 0], [6, 7, 8]], hint)
 print("greedy: the sentences are right")
 
 # %% [markdown]
-# Both in use. To train fast we give the decoder an **ideal encoder**: its map is computed from the truth. Each of 6 ×
-# 6 cells says which part of it each class covers, which colour lies there, and where the cell stands. What remains to
-# be learnt is language: which words, in which order, and where to look for each.
+# Now both are in use. The training is fast because the decoder gets an **ideal encoder**, whose map is computed from
+# the truth. Each of 6 × 6 cells says what share of it each class and each colour covers, and where the cell lies. The
+# decoder has to learn the language: which words, in which order, and where to look for each.
 
 
 # %%
@@ -605,7 +607,7 @@ plots.show_attention(test_pictures[one], spoken, looks[one])
 # %% [markdown]
 # ## 7. What a player learns towards (3 points)
 # Write `targets(rewards, following, ended, discount)`: for each remembered move the reward plus `discount` times the
-# largest value of the state that followed; where the game ended with the move, the reward alone.
+# largest value of the state that followed; where the move ended the game, it is the reward alone.
 #
 # In: rewards (B,) float, following (B, A) values of the target network, ended (B,) bool, discount in [0, 1]. Out: (B,)
 # floats. NumPy will do, since no gradient goes through a target. The check works four moves by hand.
@@ -641,7 +643,7 @@ for discount in (0, 0.5, 1):
 print("targets: the values are right")
 
 # %% [markdown]
-# In use: the course's loop plays, remembers and learns, and asks *you* for the targets.
+# The course's loop now plays, remembers and learns; it calls your function for the targets.
 
 # %%
 keras.utils.set_random_seed(seed)
@@ -674,19 +676,19 @@ plots.show_episode(strip, values, ["0", "←", "→"], f"reward {reward:g}")
 # %% [markdown] question="codes" points=2
 # ## 8. Read the plane (2 points)
 # Look at the plane of the variational autoencoder's codes, left, and at what it paints, right. Why do some digits
-# overlap in the code and others not? Where does the painter draw something that is no digit, and why can it not avoid
-# this? What would change with a code of ten numbers, in the reconstruction error, in the KL divergence and in this
-# picture?
+# overlap in the code and others not? Where does the decoder paint something that is no digit, and why can it not
+# avoid this? What would change with a code of ten numbers, in the reconstruction error, in the KL divergence and in
+# this picture?
 #
 # ### BEGIN SOLUTION
-# Digits that share most of their ink, as 4 and 9 or 3, 5 and 8, overlap: for the decoder their images cost little more
-# when they are painted alike, so that it does not pay to spend nats on keeping them apart. Digits that share little, as
-# 0 and 1, lie far from each other. Between two regions the painter draws mixtures: the decoder is a continuous function
-# of the code, and on the way from one digit to another it must pass through pictures that are neither; since N(0, 1)
-# fills the whole plane, there is no empty space to hide these in. With ten numbers the reconstruction error falls,
-# since more about an image can be told, and the KL divergence rises, because telling costs; numbers that do not pay for
-# themselves fall back to N(0, 1) and cost nothing. The picture would be lost: a plane shows two numbers, and the other
-# eight would have to be fixed or projected away.
+# Digits that share most of their ink, as 4 and 9 or 3, 5 and 8, overlap: if the decoder paints them alike, their
+# images cost only little more. So it is not worth the nats to keep them apart. Digits that share little, as 0 and 1,
+# lie far from each other. Between two regions the decoder paints mixtures. It is a continuous function of the code,
+# so on the way from one digit to another it must pass through pictures that are neither. N(0, 1) fills the whole
+# plane, so these pictures cannot lie outside it. With ten numbers the reconstruction error falls, since more about an
+# image can be told, and the KL divergence rises, because this information has its price. A number that does not save
+# more than it costs falls back to N(0, 1) and costs nothing. This picture could not be drawn: a plane shows two
+# numbers, and the other eight would have to be fixed or left out.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -697,7 +699,7 @@ plots.show_episode(strip, values, ["0", "←", "→"], f"reward {reward:g}")
 # - draw through a reparameterisation, and say in nats what a code costs and what it saves;
 # - convolve along time without looking ahead, and choose dilations for the field that a question needs;
 # - write a decoder's attention and its search, and read from the weights where it looked;
-# - compute the targets of a Q-network, and tell a player that has learnt from one that is lucky.
+# - compute the targets of a Q-network, and judge a player beside chance and an oracle.
 #
 # ## Exercises
 #

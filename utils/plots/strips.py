@@ -11,7 +11,8 @@ def image_rows(rows, title=None):
     """Draw images in ink on paper, one row for each method, its name on the left: the same images stand in a column.
 
     Args:
-        rows: dict of name -> (N, H, W) or (N, H, W, 1) float; 0 is drawn white, 1 black, the rest is cut off. N is the same in every row.
+        rows: dict of name -> (N, H, W) or (N, H, W, 1) float; 0 is drawn white, 1 black, the rest is cut off. N is the
+            same in every row.
         title: of the whole figure.
 
     Returns:

@@ -495,7 +495,8 @@ for ax, index, title in zip(axes.ravel(), wrong, titles):
 # ## Moves out: deep Q-learning
 #
 # Now the answer is a move, and nobody knows the right one. There is only a reward, and it comes later. Mnih et al.
-# (2013, 2015) let one network learn 49 games of the Atari console from the screen.
+# (2013, 2015) trained one architecture on 49 games of the Atari console, a network for each game, from the screen
+# alone.
 #
 # The network's value Q(s, a) estimates the sum of all rewards that follow move a in state s. A reward that comes one
 # step later counts γ < 1 times as much. For the best player that sum obeys Q(s, a) = r + γ · max over a' of Q(s',

@@ -1336,10 +1336,10 @@ if {"vgg16", "resnet101"} <= set(speeds):
 #
 # The families were made for ImageNet. On small pictures, with little training, the order may be another one. We take a
 # small relative of each family and train all of them for about the same CPU time: the number of steps of each is fixed
-# from the measured time of a step, so that a run can be repeated exactly. All have a 3 × 3 stem of stride 1, and all
-# are shortened. This matters for the MobileNets: the whole MobileNet has 27 convolutions in a chain without shortcuts. We
-# tried a quarter-width copy of it, seed 0, 250 steps, at three rates: at the best of them it got 38 % of the validation
-# images right. Ours keeps the first five of its thirteen pairs.
+# from the measured time of a step, so that a run can be repeated exactly. All have a 3 × 3 stem of stride 1, and each
+# is narrower or shorter than its original. This matters for the MobileNets: the whole MobileNet has 27 convolutions in
+# a chain without shortcuts. We tried a quarter-width copy of it, seed 0, 250 steps, at three rates: at the best of them
+# it got 38 % of the validation images right. Ours keeps the first five of its thirteen pairs.
 
 # %%
 small = {
@@ -1517,14 +1517,15 @@ record(**{names[family]: float(np.mean(values)) for family, values in final.item
 # %% [markdown]
 # How to read this? First look at the dots of the rates: one and the same family ends at different accuracies. With one
 # rate for all, this comparison would have judged the rate and not the families. Then look at the small MobileNets. They
-# have less than a quarter of the plain network's MACs and less than a tenth of its parameters, and yet they learn. So an
-# efficient network can succeed on small pictures, if it is short enough for the number of steps and has its own rate.
+# have less than a quarter of the plain network's MACs and less than a tenth of its parameters, and yet they learn. So
+# an efficient network can succeed on small pictures, if it is short enough for the number of steps and has its own
+# rate.
 #
-# Families that save MACs gain less on this machine than their MACs promise, because depthwise convolutions and many small
-# layers take time without much arithmetic: compare the numbers of steps in the table. The order of the families is not
-# ImageNet's, and with other pictures or more steps it may be another one again. What you can take along is the method:
-# the same pictures, the same time, a rate chosen for each on validation images, several runs, and no conclusion from a
-# difference that is smaller than the distance of the dots.
+# Families that save MACs gain less on this machine than their MACs promise, because depthwise convolutions and many
+# small layers take time without much arithmetic: compare the numbers of steps in the table. The order of the families
+# is not ImageNet's, and with other pictures or more steps it may be another one again. What you can take along is the
+# method: the same pictures, the same time, a rate chosen for each on validation images, several runs, and no conclusion
+# from a difference that is smaller than the distance of the dots.
 #
 # ## Which architecture?
 #

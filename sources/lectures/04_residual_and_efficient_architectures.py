@@ -281,9 +281,11 @@ record(**means, degradation=behind)
 
 # %% [markdown]
 # Look first at the plain networks. The deeper one has the larger loss on its own *training* images, although it could
-# do whatever the shallower one does. Then compare the two residual panels. What helps in so short a run is not the
-# shortcut alone. With the paper's γ = 1 the deep residual network starts slowly too. With γ = 0 it learns from the
-# first steps on.
+# do whatever the shallower one does. Then compare the two residual panels with it, and with each other. When we ran
+# this with seed 0, the deep residual network was far ahead of the deep plain one with either γ. With γ = 1 it was
+# behind its own shallow version, as the plain one is. With γ = 0 it was level with its shallow version, but both
+# learned more slowly than with γ = 1. So γ changes the picture as much as depth does: in a run this short, say which γ
+# a network had.
 #
 # What does such a run show? It shows how fast networks *learn*, and not where they end: a few hundred steps are little
 # beside the paper's 64,000. The deep plain network is slow here. This does not mean that it cannot learn. And single
@@ -310,11 +312,11 @@ plots.curves(longer, thousands, "step", label, guess, log_y=True, ax=axes[0])
 plots.bars(wrong, "validation error at the end", {"guessing": 1 - chance}, ax=axes[1])
 
 # %% [markdown]
-# In this run all four learn. Three of them end with almost no loss. The deep plain network needs about 1,750 steps
-# before it is clearly better than guessing, and is still far behind at the end. The deep residual network is as good as
-# the shallow ones. So with these pictures and these steps degradation is **slow optimisation**. Our networks show no
-# more than that. He et al. trained for 64,000 steps, and their plain network of 56 layers still had the larger training
-# error at the end [paper].
+# In this run all four learn (the residual ones with γ = 0). Three of them end with almost no loss. The deep plain
+# network needs about 1,750 steps before it is clearly better than guessing, and is still far behind at the end. The
+# deep residual network is as good as the shallow ones. So with these pictures and these steps degradation is **slow
+# optimisation**. Our networks show no more than that. He et al. trained for 64,000 steps, and their plain network of 56
+# layers still had the larger training error at the end [paper].
 #
 # > **What the slide says.** "Residual connections allow deeper networks without increasing the training *time*." It
 # > is the training *error* that does not increase. Time does: the deeper network has about three times the MACs, and
@@ -683,7 +685,8 @@ _ = figure.colorbar(drawn, ax=axes, ticks=[0.1, 1, 10, 100], **options)
 # All three pictures are slices through spaces of many thousand dimensions, in two random directions, through the end of
 # one short training each. They prove nothing about the networks, and another seed gives other pictures. Li et al.
 # trained networks of 56 layers to the end. They found smooth surroundings with shortcuts, and rough ones with steep
-# walls without them [paper]. What we can say here is that at 20 layers both kinds lie in a hollow.
+# walls without them [paper]. With seed 0, at 20 layers,
+# all three points lay in a hollow of their own.
 #
 # ## Two relatives
 #
@@ -1319,10 +1322,10 @@ ax.legend()
 name_columns(figure, ranked, 5)
 
 # %% [markdown]
-# Time does not follow MACs alone. Networks of standard convolutions lie near the line. Those that save arithmetic lie
-# below it: per MAC they are slower. Depthwise and grouped convolutions read and write as many values as before and
-# compute little with each. And every layer has an overhead, however little it computes. Such networks are still fast,
-# only less fast than their MACs promise. How fast is each, per MAC?
+# Time does not follow MACs alone. Networks of standard convolutions lie near the line. Most of those that save
+# arithmetic lie below it: per MAC they are slower. Depthwise and grouped convolutions read and write as many values as
+# before and compute little with each. And every layer has an overhead, however little it computes. Such networks are
+# still fast, but most are less fast than their MACs promise. How fast is each, per MAC?
 
 # %%
 rows = {name: speeds[name] * macs[name] / 1e9 for name in reversed(ranked)}
@@ -1521,11 +1524,11 @@ record(**{names[family]: float(np.mean(values)) for family, values in final.item
 # an efficient network can succeed on small pictures, if it is short enough for the number of steps and has its own
 # rate.
 #
-# Families that save MACs gain less on this machine than their MACs promise, because depthwise convolutions and many
-# small layers take time without much arithmetic: compare the numbers of steps in the table. The order of the families
-# is not ImageNet's, and with other pictures or more steps it may be another one again. What you can take along is the
-# method: the same pictures, the same time, a rate chosen for each on validation images, several runs, and no conclusion
-# from a difference that is smaller than the distance of the dots.
+# Families that save MACs gain fewer steps on this machine than their MACs promise, because depthwise convolutions and
+# many small layers take time without much arithmetic: compare the numbers of steps in the table. The order of the
+# families is not ImageNet's, and with other pictures or more steps it may be another one again. What you can take along
+# is the method: the same pictures, the same time, a rate chosen for each on validation images, several runs, and no
+# conclusion from a difference that is smaller than the distance of the dots.
 #
 # ## Which architecture?
 #

@@ -703,7 +703,7 @@ plots.show_images(looked_at, labels[shown], classes=classes, columns=9)
 
 
 # %% [markdown]
-# One thing that the paper did not do, and that helps a short run (Goyal et al. 2017): the last normalisation of each
+# One thing that the paper did not do (Goyal et al. 2017): the last normalisation of each
 # residual branch starts with a scale γ of 0. At first every block is its shortcut and nothing else. `fresh` makes such
 # a network. Plain blocks have no sum, so they keep γ = 1: with γ = 0 nothing at all would get through them. Each block
 # is a model of its own inside the network, so that we can take it out again later.

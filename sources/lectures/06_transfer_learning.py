@@ -57,7 +57,9 @@ trained: list[int] = [1, 2, 5, 20]  # the same for trained networks; contains `f
 draws: int = 3  # [1, 20] small training sets of each size, each drawn anew
 untrained: int = 3  # [1, 10] random networks beside the pretrained one, far away
 steps: int = 60  # [2, 2000] training steps of a network on a small training set
-top_rates: list[float] = [1e-3, 1e-2]  # highest learning rates of the groups
+top_rates: list[float] = [1e-4, 1e-3]  # learning rates of the top, all layers thawed
+factors: list[int] = [1, 3, 10]  # from one group of layers to the next; begins with 1
+momenta: list[float] = [0.9, 0.999]  # of batch norms that learn in fine-tuning
 epochs: int = 25  # [2, 200] most epochs of the fine-tuning that is watched
 alphabet: int | None = None  # pictures of letters to learn from; None: all
 pretraining_steps: int = 100  # [10, 5000] steps of the pretraining that is watched
@@ -593,8 +595,8 @@ for text, border in borders.items():
 names = ["low", "middle", "top"]
 stack = [layers.Dense(1, use_bias=False, name=name) for name in names]
 tower = keras.Sequential([keras.Input((1,)), *stack])
-factors = transfer.discriminative_rates(names)
-optimizer = training.layerwise(keras.optimizers.Adam(0.1), tower, factors)
+multipliers = transfer.discriminative_rates(names)
+optimizer = training.layerwise(keras.optimizers.Adam(0.1), tower, multipliers)
 before = tower.get_weights()
 optimizer.apply([ops.ones((1, 1)) for _ in names], tower.trainable_variables)
 for name, old, new in zip(names, before, tower.get_weights()):
@@ -605,14 +607,21 @@ for name, old, new in zip(names, before, tower.get_weights()):
 
 
 # %%
-def thaw(model, border, factor, rate=1e-3, frozen_norms=True):
-    """Let the layers behind `border` learn, each group `factor` times more slowly."""
-    transfer.freeze(model, border, batch_norm=frozen_norms)
-    factors = transfer.discriminative_rates(group_starts, factor)
-    optimizer = training.layerwise(keras.optimizers.Adam(rate), model, factors)
+def thaw(model, border, factor, rate=1e-3, momentum=None):
+    """Let the layers behind `border` learn, each group `factor` times more slowly.
+
+    With a `momentum` the batch norms learn too, and their averages move with it.
+    """
+    transfer.freeze(model, border, batch_norm=momentum is None)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization) and momentum is not None:
+            layer.momentum = momentum
+    multipliers = transfer.discriminative_rates(group_starts, factor)
+    optimizer = training.layerwise(keras.optimizers.Adam(rate), model, multipliers)
     return training.compile_classifier(model, optimizer)
 
 
+# %%
 def train_until_it_overfits(model, images, labels):
     """Stop five epochs behind the lowest validation loss, and go back to it."""
     back = {"patience": 5, "restore_best_weights": True}
@@ -622,6 +631,7 @@ def train_until_it_overfits(model, images, labels):
     return training.fit(model, (images, labels), epochs, **options).history
 
 
+# %%
 stages, histories = {"top alone": start_accuracy}, {}
 for name, border, factor in (("upper layers", upper, 3), ("all layers", "", 10)):
     thaw(model, border, factor)
@@ -649,7 +659,7 @@ plots.bars(stages, baselines={"chance": chance}, title=title)
 
 
 # %%
-def tuner(border, factor, top_rate=1e-3, frozen_norms=True):
+def tuner(border, factor, top_rate=1e-3, momentum=None):
     """A function that fine-tunes for `steps` steps on the images of some positions."""
     kept = []  # one network for all draws: it is compiled once
 
@@ -658,7 +668,7 @@ def tuner(border, factor, top_rate=1e-3, frozen_norms=True):
         model = with_top(images[chosen], labels, codes[chosen])
         if not kept:
             rate = training.WarmupHoldDecay(top_rate, steps, steps // 10, 0.5)
-            kept.append(thaw(model, border, factor, rate, frozen_norms))
+            kept.append(thaw(model, border, factor, rate, momentum))
         kept[0].set_weights(model.get_weights())
         for variable in kept[0].optimizer.variables:
             variable.assign(ops.zeros_like(variable))
@@ -688,7 +698,8 @@ tuned = fine_tuned({"fine-tuned": tuner(upper, 3)}, trained)
 
 # %%
 middle = trained[len(trained) // 2]  # images of each class
-forms = {"one rate": 1, "1, 1/3, 1/9": 3, "1, 1/10, 1/100": 10}
+forms = {f"1, 1/{factor}, 1/{factor**2}": factor for factor in factors[1:]}
+forms = {"one rate": 1} | forms
 tuners = {}
 for top_rate in top_rates:
     for form, factor in forms.items():
@@ -709,14 +720,17 @@ title = f"All layers learn, {middle} images of each class"
 plots.dots(gains, xlabel, {"no gain": 0}, title=title)
 
 # %%
-low, high = (gains[f"top rate {top_rate:g}"] for top_rate in top_rates[:2])
-by_group, protected = "1, 1/10, 1/100", "1, 1/3, 1/9"
-print(f"rate by group minus one rate, at {top_rates[0]:g}, draw by draw:")
-for form in (protected, by_group):
-    print(f"  {form:15}", np.round(low[form] - low["one rate"], 3))
+difference = {}
+for name, runs in gains.items():
+    difference[name] = runs[form] - runs["one rate"]  # the last form, draw by draw
+names = list(gains)
+low, high = names[0], names[-1]
 record(
-    rates_low=(low[by_group] - low["one rate"]).mean(),
-    rates_high=(high[by_group] - high["one rate"]).mean(),
+    gain_one_rate_low=gains[low]["one rate"].mean(),
+    gain_one_rate_high=gains[high]["one rate"].mean(),
+    gain_groups_high=gains[high][form].mean(),
+    groups_gain_low=difference[low].mean(),
+    groups_gain_high=difference[high].mean(),
 )
 
 # %% [markdown]
@@ -755,33 +769,27 @@ plots.dots({"draws": of_size}, "test accuracy", baselines, title=title)
 # batch norms learn on: from the first step, the loss is that of a network in this state. We fine-tune in both ways.
 
 # %%
-tuners = {
-    "norms frozen": tuner(upper, 3),
-    "norms learn": tuner(upper, 3, frozen_norms=False),
-}
+names = {momentum: f"norms learn, momentum {momentum:g}" for momentum in momenta}
+tuners = {name: tuner(upper, 3, momentum=m) for m, name in names.items()}
 by_norms = fine_tuned(tuners, [middle])
-after = {name: at(by_norms, name, middle) for name in tuners}
-title = f"Upper layers learn for {steps} steps, {middle} a class"
-both = {"draws": {"top alone": before, **after}}
-plots.dots(both, "test accuracy", {"chance": chance}, title=title)
+after = {"top alone": before, "norms frozen": at(tuned, "fine-tuned", middle)}
+after |= {name: at(by_norms, name, middle) for name in tuners}
+title = f"Upper layers learn for {steps} steps, {middle} images of each class"
+plots.dots({"draws": after}, "test accuracy", title=title)
 
 # %%
-kinds = layers.BatchNormalization
-norm = next(layer for layer in trunk.layers if isinstance(layer, kinds))
-for momentum in sorted({norm.momentum, 0.999}):
+for momentum in momenta:
     share = momentum**steps
     print(f"momentum {momentum}: {share:.1%} of the source left after {steps} steps")
+fast, slow = after[names[momenta[0]]], after[names[momenta[-1]]]
 record(
-    small_batch_loss=usual - np.mean(of_size["batches of 4"]),
-    norms_learn=(after["norms learn"] - after["norms frozen"]).mean(),
+    small_batch_drop=usual - np.mean(of_size["batches of 4"]),
+    fast_norms_gain=(fast - after["norms frozen"]).mean(),
+    slow_norms_gain=(slow - after["norms frozen"]).mean(),
 )
 
 # %% [markdown]
-# How much of the source's statistics is left in the running averages depends on the momentum. Our network's momentum of
-# .9 replaces them within these steps. That of MobileNetV2 in Keras is .999: there nearly all of the source's statistics
-# are still in use at the end, while the weights have been trained with the statistics of the batches. In either case
-# the network that is used is not quite the network that was trained. Frozen batch norms avoid both: they compute the
-# same in training and in use.
+# @@NORMS@@
 #
 # ## All methods, by the number of images
 #

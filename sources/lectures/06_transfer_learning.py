@@ -846,7 +846,8 @@ sides = {"features minus scratch": lead, "fine-tuned minus features": tuning}
 for ax, (title, values) in zip(axes, sides.items()):
     rows = {f"{count} a class": runs for count, runs in values.items()}
     xlabel = "accuracy, on the same draws"
-    plots.dots({"draws": rows}, xlabel, {"no difference": 0}, title=title, ax=ax)
+    plots.dots({"draws": rows}, xlabel, title=title, ax=ax)
+    ax.axvline(0, color=plots.GREY, linestyle="--")
 
 # %% [markdown]
 # ### What it costs
@@ -865,7 +866,7 @@ clock = {
 if some in per_class:
     clock["features"] = embedding + at(cheap, "features", some, "seconds")
 title = f"One run with {some} images of each class, on this machine"
-plots.dots({"draws": clock}, "seconds", log_x=True, title=title)
+plots.dots({"draws": clock}, "seconds", title=title)
 
 # %% [markdown]
 # ### A recipe by the size of the data

@@ -1,5 +1,6 @@
 // Packs the pieces into slides by the heights that the browser measures, then hands them to reveal.js.
 const HEIGHT = 640, WIDTH = 1160  // of a sheet, as in slides.css
+const PADDING = 18  // at the right of code, too
 const MOST = 1.15 * HEIGHT  // what a sheet takes: a little more than its height is made a little smaller
 const slides = document.querySelector(".slides"), source = document.querySelector("#pieces")
 const title = source.dataset.title
@@ -22,8 +23,9 @@ function open(right) {
 
 // What is wider than the sheet (a long line of code, a table of many columns) becomes smaller as a whole.
 function narrow(piece) {
-    const wide = Math.max(0, ...[piece, ...piece.querySelectorAll("pre, table, math, .html, img")].map(part => part.scrollWidth))
-    if (wide > WIDTH) piece.style.zoom = WIDTH / wide
+    const parts = [piece, ...piece.querySelectorAll("pre, table, math, .html, img")]
+    const wide = Math.max(...parts.filter(part => part.scrollWidth > part.clientWidth).map(part => part.scrollWidth))
+    if (wide + PADDING > WIDTH) piece.style.zoom = WIDTH / (wide + PADDING)
 }
 
 const height = pieces => {

@@ -21,7 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup course test lint unit folders grading nbgrader backends site slides browser lab build lock clean
+.PHONY: help setup course test lint unit folders grading nbgrader backends site slides browser lab build lock release clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ build: .venv/ready ## the notebooks from their sources
 lock: .venv/ready ## requirements.lock from pyproject.toml, with the newest versions
 	$(BIN)/uv pip compile pyproject.toml --upgrade --extra course --group backend --group dev --universal --python-version 3.11 \
 	    --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+release: .venv/ready ## look at everything that VERSION needs, build it and tag it; nothing is pushed
+	$(BIN)/python scripts/release.py $(VERSION)
 
 clean: ## take away .venv and everything that was built or cached here
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

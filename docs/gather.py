@@ -136,7 +136,7 @@ def shows(topic):
         made = SLIDES / f"{topic.name}.{kind}"
         if made.is_file():
             written(f"{EXTRA}/shows/{made.name}", made.read_bytes())
-            links.append(f"[{words}](../shows/{made.name})")
+            links.append(f'<a href="../shows/{made.name}">{words}</a>')  # no page of Sphinx's, so no link of MyST's
     return f"\n- {', '.join(links)}." if links else ""
 
 

@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,15 +122,13 @@ class JupyterLab:
             raise AssertionError(f"JupyterLab ended at its start:\n{self.log.read_text()[-2000:]}")
 
     def close(self):
-        """The kernels first, by the server's own hand; then the server."""
-        base, headers = f"http://127.0.0.1:{self.port}/api/kernels", {"Authorization": f"token {self.token}"}
-        with urllib.request.urlopen(urllib.request.Request(base, headers=headers)) as answer:
-            kernels = json.load(answer)
-        for kernel in kernels:
-            request = urllib.request.Request(f"{base}/{kernel['id']}", headers=headers, method="DELETE")
-            urllib.request.urlopen(request).close()
+        """The server ends its kernels when it is told to end; one that stays would stay for ever."""
+        started = psutil.Process(self.process.pid).children(recursive=True)
         self.process.terminate()
-        self.process.wait(timeout=60)
+        self.process.wait()
+        _, left = psutil.wait_procs(started, timeout=60)
+        for process in left:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +138,11 @@ def lab(chromium, tmp_path_factory):
     shutil.copy(ROOT / "course.toml", folder)
     shutil.copytree(ROOT / "labs", folder / "labs")
     started = JupyterLab(folder, tmp_path_factory.mktemp("jupyter"))
-    started.wait()
-    yield started
-    started.close()
+    try:
+        started.wait()
+        yield started
+    finally:
+        started.close()
 
 
 class Notebook:

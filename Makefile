@@ -2,11 +2,15 @@
 
 PYTHON ?= python3
 PROFILE ?= smoke
-# JAX and PyTorch are installed by `make backends` alone, nbgrader by `make nbgrader`, Sphinx by `make site`: none is in the lock.
+# JAX and PyTorch are installed by `make backends` alone, nbgrader by `make nbgrader`, Sphinx by `make site`, Playwright and axe
+# by `make browser` and `make slides`: none is in the lock.
 JAX ?= jax==0.10.2
 TORCH ?= torch==2.13.0
 NBGRADER ?= nbgrader==0.9.6
 SITE ?= sphinx==9.0.4 myst-nb==1.4.0 sphinx-book-theme==1.4.0
+BROWSER ?= playwright==1.65.2 axe-playwright-python==0.1.8
+# The slides' own script, from npm.
+REVEAL ?= reveal.js@5.2.1
 # Two tests at a time, each file in one process: its fixtures are made once.
 WORKERS ?= --numprocesses 2 --dist loadfile
 
@@ -17,7 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup course test lint unit twice folders grading nbgrader backends site lab build lock clean
+.PHONY: help setup course test lint unit twice folders grading nbgrader backends site slides browser lab build lock release clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +93,23 @@ site: .venv/site ## the site, build/site/html, from a run in PROFILE
 	$(BIN)/python docs/gather.py --profile $(PROFILE)
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs 2 -b html build/site/source build/site/html
 
+.venv/browser: .venv/ready
+	@echo "Adding Playwright and axe"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock $(BROWSER)
+	@touch $@
+
+build/node/reveal: Makefile
+	@command -v npm >/dev/null || { echo "make: npm is missing, which fetches $(REVEAL) (apt-get install npm)" >&2; exit 1; }
+	@rm -rf $@ && mkdir -p $@
+	@npm pack --silent --pack-destination $@ $(REVEAL) >/dev/null && tar -xzf $@/*.tgz -C $@ --strip-components 1
+
+slides: .venv/browser build/node/reveal ## the lectures as slide shows and PDF files, build/slides, from a run in PROFILE
+	$(BIN)/course run --kind lecture --profile $(PROFILE) || [ $$? -eq 1 ]  # a lecture that failed is told by the next line
+	$(BIN)/python docs/slideshow.py --profile $(PROFILE) --reveal build/node/reveal
+
+browser: .venv/browser site ## a lab in JupyterLab, report and site in a real browser (Debian's chromium, found on PATH)
+	$(BIN)/python -m pytest -m browser tests/browser
+
 lab: .venv/ready ## JupyterLab, at the root: lectures, labs, and your own copies in work/
 	$(BIN)/jupyter lab
 
@@ -98,6 +119,9 @@ build: .venv/ready ## the notebooks from their sources
 lock: .venv/ready ## requirements.lock from pyproject.toml, with the newest versions
 	$(BIN)/uv pip compile pyproject.toml --upgrade --extra course --group backend --group dev --universal --python-version 3.11 \
 	    --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+release: .venv/ready ## look at everything that VERSION needs, build it and tag it; nothing is pushed
+	$(BIN)/python scripts/release.py $(VERSION)
 
 clean: ## take away .venv and everything that was built or cached here
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,8 @@ from typing import Any
 
 from course.errors import CourseError
 
+SLIDE = "slide"  # the key that says how a cell of a lecture stands in the slide show
+SLIDES = ("slide", "subslide", "fragment", "skip")  # to the right, underneath, on the same by a further key, nowhere
 CHECKED = "nbval-check-output"  # the tag of a cell whose printed output is stored and compared
 
 

@@ -17,7 +17,7 @@ copyright = "the authors. Code: MIT. Text and figures: CC BY 4.0"
 html_title = about["title"]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_extra"]
 nb_execution_mode = "off"  # the notebooks come executed, from `course run`
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
@@ -35,6 +35,7 @@ napoleon_use_ivar = True  # attributes are documented once, by the class
 
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
+html_extra_path = ["_extra"]  # the slide shows
 html_css_files = ["site.css"]
 html_last_updated_fmt = None
 html_copy_source = False

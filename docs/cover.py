@@ -1,29 +1,36 @@
-"""The README's picture, from figures of executed notebooks: `course run --profile cpu`, then `python docs/cover.py`."""
+"""The README's picture, from figures of executed notebooks: `course run 01 06 --profile cpu`, then this file."""
 
 import base64
 import io
-import json
-import tomllib
+import sys
 from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-# For each figure: its notebook below build/run/cpu, and words of the code that draws it.
+from course import manifest as course_manifest
+from course.errors import CourseError
+from course.notebook import pictures, read_notebook, tags
+from course.reporting import report
+
+ROOT = Path(__file__).resolve().parents[1]
+# For each figure: its notebook, and words of the code that draws it, or the tag of its cell.
 FIGURES = (
-    ("lectures/01_convolution_arithmetic.ipynb", "nine = np.array"),
-    ("lectures/01_convolution_arithmetic.ipynb", "plots.field_map("),
-    ("lectures/06_transfer_learning.ipynb", "thumbnail"),
-    ("solutions/06_transfer_learning.ipynb", "wrong = np.flatnonzero"),
+    ("01/lecture", "nine = np.array"),
+    ("01/lecture", "plots.field_map("),
+    ("06/lecture", "thumbnail"),
+    ("06/solution", "wrong = np.flatnonzero"),
 )
 WIDTH, GAP = 780, 24
 
 
-def figure(name, words):
+def figure(course, name, words):
     """The first picture of the cell that is tagged with these words or contains them, on white, WIDTH pixels wide."""
-    cells = json.loads((ROOT / "build/run/cpu" / name).read_text())["cells"]
-    [cell] = [c for c in cells if words in c["metadata"].get("tags", []) or words in "".join(c["source"])]
-    data = next(o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {}))
+    [notebook] = course.select([name])
+    cells = read_notebook(report.passed(course, notebook, "cpu"))["cells"]
+    found = [cell for cell in cells if words in tags(cell) or words in cell["source"]]
+    if len(found) != 1:
+        raise CourseError(f"{notebook.relative}: expected one cell with `{words}`, got {len(found)}")
+    data = next(pictures(found[0]))
     picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA")
     ground = Image.new("RGBA", picture.size, "white")
     ground.alpha_composite(picture)
@@ -31,8 +38,9 @@ def figure(name, words):
 
 
 def main():
-    pictures = [figure(*place) for place in FIGURES]
-    rows = [pictures[:2], pictures[2:]]
+    course = course_manifest.load(ROOT)
+    figures = [figure(course, *place) for place in FIGURES]
+    rows = [figures[:2], figures[2:]]
     heights = [max(p.height for p in row) for row in rows]
     cover = Image.new("RGB", (2 * WIDTH + 3 * GAP, sum(heights) + 3 * GAP), "white")
     top = GAP
@@ -41,9 +49,11 @@ def main():
             cover.paste(picture, (GAP + column * (WIDTH + GAP), top + (height - picture.height) // 2))
         top += height + GAP
     cover.quantize(256).save(ROOT / "docs/cover.png", optimize=True)
-    title = tomllib.loads((ROOT / "course.toml").read_text())["course"]["title"]
-    print(f"docs/cover.png: {title}, {(ROOT / 'docs/cover.png').stat().st_size / 1000:.0f} kB")
+    print(f"docs/cover.png: {course.title}, {(ROOT / 'docs/cover.png').stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CourseError as error:
+        sys.exit(f"docs/cover.py: {error}")

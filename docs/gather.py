@@ -8,6 +8,7 @@ in slides, and the reference of `utils`. The others lie beside this file.
 """
 
 import argparse
+import ast
 import base64
 import json
 import pkgutil
@@ -17,11 +18,13 @@ from pathlib import Path
 
 from course import manifest as course_manifest
 from course.errors import CourseError
-from course.notebook import pictures, read_notebook, tags
+from course.notebook import pictures, python_nodes, read_notebook, tags
 from course.reporting import report
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "site" / "source"
+SLIDES = ROOT / "build" / "slides"
+EXTRA = "_extra"  # what Sphinx copies as it is
 BADGE = re.compile(r"\n?\[!\[Open In Colab\][^\n]*\n")
 CLAIM = re.compile(r"^> \*\*What the slides? says?(?:, judged)?\.\*\*.*(?:\n>.*)*", re.MULTILINE)
 # Outputs that need a script from elsewhere; the still picture or the table beside them stays.
@@ -100,21 +103,8 @@ def written(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def passed(course, notebook, profile):
-    """The executed notebook. CourseError where it has not run to its end: its page would have no outputs."""
-    path = report.executed(course, notebook, profile)
-    result = path.with_suffix(".json")
-    if (
-        not result.is_file()
-        or report.read_result(result, str(result.relative_to(ROOT)), notebook)["status"] != "passed"
-    ):
-        again = f"`course run {notebook.id} --profile {profile}`"
-        raise CourseError(f"{notebook.relative} has no run to its end in profile {profile}: {again} first")
-    return path
-
-
-def around(topic, kind, topics):
-    """Links to the topic's other notebooks, and to the topics before and after."""
+def around(topic, kind, topics, used):
+    """Links to the topic's other notebooks, to the topics before and after, and to the modules that this one uses."""
     place = topics.index(topic)
     others = [f"[{other}](/{other}s/{topic.name}.ipynb)" for other in ("lecture", "lab", "solution") if other != kind]
     beside = [("before: ", place - 1), ("next: ", place + 1)]
@@ -123,7 +113,9 @@ def around(topic, kind, topics):
         for word, at in beside
         if 0 <= at < len(topics)
     ]
-    return f"[Topic {topic.number:02d}](/topics/{topic.name}.md) · " + " · ".join(others)
+    modules = " · ".join(f"[`{name}`](/reference/{name}.md)" for name in used)
+    reference = f"\n\nUses {modules}" if used else ""
+    return f"[Topic {topic.number:02d}](/topics/{topic.name}.md) · " + " · ".join(others) + reference
 
 
 def card(topic, picture):
@@ -137,13 +129,24 @@ def card(topic, picture):
 """
 
 
+def shows(topic):
+    """A line of links to the lecture's slide show and its PDF file, copied into the site if `make slides` made them."""
+    links = []
+    for kind, words in (("html", "Slides"), ("pdf", "as a PDF file")):
+        made = SLIDES / f"{topic.name}.{kind}"
+        if made.is_file():
+            written(f"{EXTRA}/shows/{made.name}", made.read_bytes())
+            links.append(f'<a href="../shows/{made.name}">{words}</a>')  # no page of Sphinx's, so no link of MyST's
+    return f"\n- {', '.join(links)}." if links else ""
+
+
 def topic_page(topic, gallery, used):
     modules = "\n".join(f"- [`{name}`](/reference/{name}.md)" for name in used)
     return f"""# {topic.number:02d} {topic.title}
 
 {topic.about}
 
-- [Lecture](/lectures/{topic.name}.ipynb): to read, and to run.
+- [Lecture](/lectures/{topic.name}.ipynb): to read, and to run.{shows(topic)}
 - [Lab](/labs/{topic.name}.ipynb): gaps to fill, and checks that say what is wrong.
 - [Solution](/solutions/{topic.name}.ipynb): every gap filled, every question answered.
 
@@ -170,9 +173,9 @@ def imported(page, modules):
     names = set()
     for cell, _ in page.cells():
         if cell["cell_type"] == "code":
-            for module, what in re.findall(r"^from (utils[\w.]*) import ([^#\n(]+)", cell["source"], re.MULTILINE):
-                parts = [part.split(" as ")[0].strip() for part in what.split(",")]
-                names |= {f"{module}.{part}" if f"{module}.{part}" in modules else module for part in parts}
+            for node in python_nodes(cell["source"]):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return sorted(names & set(modules) - {"utils"})
 
 
@@ -209,6 +212,7 @@ def main():
     shutil.rmtree(SOURCE, ignore_errors=True)
     shutil.copytree(ROOT / "docs", SOURCE, ignore=shutil.ignore_patterns("*.py", "__pycache__", "cover.*"))
     shutil.copy(ROOT / "docs" / "conf.py", SOURCE)
+    (SOURCE / EXTRA).mkdir()
     facts = {"root": str(ROOT), "title": course.title, "repository": course.repository, "tag": course.tag}
     written("about.json", json.dumps(facts))
 
@@ -217,7 +221,7 @@ def main():
     cards, figures, claims, listed = [], [], [], []
     for topic in course.topics:
         lecture, lab, solution = (
-            Page(notebook, notebook.path if notebook.kind == "lab" else passed(course, notebook, profile.name))
+            Page(notebook, notebook.path if notebook.kind == "lab" else report.passed(course, notebook, profile.name))
             for kind in ("lecture", "lab", "solution")
             for notebook in course.notebooks([kind])
             if notebook.topic == topic
@@ -238,7 +242,7 @@ def main():
             claims.append(f"## {topic.number:02d} {topic.title}\n\n" + "\n\n".join(boxes))
         listed.append(f"topics/{topic.name}")
         for page in (lecture, lab, solution):
-            page.write(around(topic, page.kind, course.topics))
+            page.write(around(topic, page.kind, course.topics, imported(page, modules)))
 
     notice = f":::{{important}}\n{profile.notice}\n:::\n" if profile.notice else ""
     first = (SOURCE / "index.md").read_text(encoding="utf-8")

@@ -577,6 +577,116 @@ def repair(images, labels, masks):
 """,
         ],
     },
+    "06_transfer_learning": {
+        "features": [
+            """
+def embed(model, images, batch_size=32):
+    missing = -len(images) % batch_size
+    filled = np.concatenate([images, images[:1].repeat(missing, axis=0)])
+    codes = []
+    for batch in np.split(filled, len(filled) // batch_size):
+        codes += layers.GlobalAveragePooling2D()(model.predict_on_batch(batch)).numpy().tolist()
+    return codes[: len(images)]
+""",
+            """
+def embed(model, images, batch_size=32):
+    places = np.arange(-(-len(images) // batch_size) * batch_size) % len(images)
+    maps = [ops.mean(model(images[own]), axis=(1, 2)) for own in places.reshape(-1, batch_size)]
+    return ops.concatenate(maps)[: len(images)]
+""",
+        ],
+        "scale": [
+            """
+def standardise(codes, *others):
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(codes)
+    return tuple(scaler.transform(array) for array in (codes, *others))
+""",
+            """
+def standardise(codes, *others):
+    centred = [array - np.average(codes, axis=0) for array in (codes, *others)]
+    deviation = np.sqrt((centred[0] ** 2).mean(axis=0))
+    deviation[deviation == 0] = np.inf
+    return [(array / deviation).tolist() for array in centred]
+""",
+        ],
+        "softmax": [
+            """
+def softmax_step(codes, labels, weights, bias, rate, decay=0.0):
+    from scipy.special import softmax
+
+    probabilities = softmax(np.dot(codes, weights) + bias, axis=1)
+    probabilities[np.arange(len(labels)), labels] -= 1
+    slope = np.einsum("nd,nc->dc", codes, probabilities) / len(labels) + decay * weights
+    return [(weights - rate * slope).tolist(), (bias - rate * probabilities.mean(axis=0)).tolist()]
+"""
+        ],
+        "fold": [
+            """
+def fold(weights, bias, codes):
+    zero, *units = np.concatenate([np.zeros((1, len(weights))), np.eye(len(weights))])
+    at_zero, at_units = (np.asarray(part) @ weights + bias for part in standardise(codes, zero[None], units)[1:])
+    return [(at_units - at_zero).tolist(), at_zero[0].tolist()]
+""",
+            """
+def fold(weights, bias, codes):
+    mean, variance = codes.mean(axis=0), codes.var(axis=0)
+    factor = np.divide(1, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
+    return np.diag(factor) @ weights, bias - (mean * factor) @ weights
+""",
+        ],
+        "freeze": [
+            """
+def freeze(model, up_to):
+    model.get_layer(up_to)  # ValueError for a layer that is not there
+    model.trainable, learns = True, False
+    for layer in model.layers:
+        layer.trainable = learns and "BatchNormalization" not in type(layer).__name__
+        learns = learns or layer.name == up_to
+    return np.sum([np.prod(weight.shape) for weight in model.trainable_weights], dtype=int)
+"""
+        ],
+        "rates": [
+            """
+def rates(groups, top, factor=10):
+    found = {}
+    for name in reversed(groups):
+        found[name] = np.float64(top)
+        top = top / factor
+    return dict(reversed(found.items()))
+"""
+        ],
+        "best-epoch": [
+            """
+def best_epoch(losses, patience):
+    for last in range(len(losses)):
+        best = int(np.argmin(losses[: last + 1]))
+        if last - best == patience:
+            break
+    return [best, last]
+"""
+        ],
+        "fine-tune": [
+            """
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, kernel, bias)
+    freeze(classifier, frozen_to)
+    optimizer = training.layerwise(keras.optimizers.Adam(1.0), classifier, rates(groups, rate, 3))
+    classifier.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = {"loss": [], "val_loss": []}
+    lowest = np.inf
+    for epoch in range(epochs):
+        told = classifier.fit(images, labels, 20, verbose=0, validation_data=(validation_images, validation_labels))
+        for name, values in history.items():
+            values.append(told.history[name][0])
+        if history["val_loss"][-1] < lowest:
+            lowest, kept = history["val_loss"][-1], classifier.get_weights()
+    classifier.set_weights(kept)
+    return [classifier, history]
+"""
+        ],
+    },
     "08_localization_and_region_proposals": {
         "iou": [
             """
@@ -1125,6 +1235,7 @@ SMOKE = {
         "floor": 0.0,
         "on_object": 0.0,
     },
+    "06_transfer_learning": {"epochs": 6, "rate": 1e-3, "floor": 0.02},
     "08_localization_and_region_proposals": {
         **{"examples": 80, "steps": 6, "rcnn_images": 12, "tested": 8, "regions": 20},
         **{"floor_iou": 0.0, "floor_ap": 0.0},

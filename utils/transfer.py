@@ -28,7 +28,10 @@ _FEATURES = weakref.WeakKeyDictionary()  # model -> {layer: model of the feature
 
 
 def embed(model, images, layer=None, batch_size=128, cache=None):
-    """The features of images: a layer's output, averaged over height and width (Donahue et al. 2014: "CNN codes").
+    """The features of images, their codes: a layer's output, maps averaged over height and width.
+
+    Such codes from a pretrained network serve new tasks (Donahue et al. 2014 and Razavian et al. 2014, who took the
+    outputs of fully connected layers); global average pooling is that of Lin et al. (2014).
 
     Args:
         model: keras.Model on images; the batch norms use their running statistics.

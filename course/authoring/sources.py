@@ -14,9 +14,10 @@ from typing import Any
 from course.errors import CourseError, known_names
 from course.files import write_atomically
 from course.manifest import Notebook
+from course.notebook import SLIDE, SLIDES
 
 # The keys a cell header may carry. `[tool.jupytext]` in pyproject.toml lets the same ones through on saving.
-KEYS = ("tags", "gap", "stub", "check", "points", "question")
+KEYS = ("tags", "gap", "stub", "check", "points", "question", SLIDE)
 TAGS = (
     "parameters",
     "setup",
@@ -123,6 +124,8 @@ def read_course_source(notebook: Notebook) -> Source:
         _check_header(source, index)
         metadata = cell["metadata"]
         roles = [key for key in ("gap", "check", "question") if key in metadata]
+        if SLIDE in metadata and notebook.kind != "lecture":
+            raise source.error(index, f"{SLIDE} is for lectures: a {notebook.kind} has no slides")
         if len(roles) > 1:
             raise source.error(index, f"expected one of gap, check and question, got {' and '.join(roles)}")
         if not roles:
@@ -166,6 +169,9 @@ def _check_header(source: Source, index: int) -> None:
         if key == "tags":
             if not isinstance(value, list) or not value or not all(isinstance(tag, str) for tag in value):
                 raise source.error(index, f'expected tags=["..."], got tags={json.dumps(value)}')
+        elif key == SLIDE and value not in SLIDES:
+            got = f"{SLIDE}={json.dumps(value)}"
+            raise source.error(index, f'expected {SLIDE}="..." with one of {", ".join(SLIDES)}, got {got}')
         elif key in ("gap", "check", "question") and not (isinstance(value, str) and _NAME.fullmatch(value)):
             expected = f'{key}="a-name" of at most 48 small letters, digits and hyphens'
             raise source.error(index, f"expected {expected}, got {key}={json.dumps(value)}")

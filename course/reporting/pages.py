@@ -167,6 +167,7 @@ def _is_mathml(markup: str) -> bool:
 
 @functools.cache
 def _markdown() -> Callable[[str], str]:
+    from mistune.plugins.table import table_in_list, table_in_quote
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
@@ -188,7 +189,10 @@ def _markdown() -> Callable[[str], str]:
 
     def render(text: str) -> str:
         renderer = Renderer(escape=False, exclude_anchor_links=True)
-        rendered = str(MarkdownWithMath(renderer=renderer).render(text))
+        markdown = MarkdownWithMath(renderer=renderer)
+        table_in_quote(markdown)  # nbconvert's own has tables at the top alone
+        table_in_list(markdown)
+        rendered = str(markdown.render(text))
         # A line must not break between a formula and the full stop after it.
         return re.sub(
             r'(<math [^>]*display="inline"(?:(?!</math>).)*</math>)([.,:;!?)]+)',

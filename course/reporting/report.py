@@ -203,6 +203,17 @@ def executed(manifest: Manifest, notebook: Notebook, profile: str) -> Path:
     return manifest.root / "build" / "run" / profile / f"{notebook.kind}s" / f"{notebook.stem}.ipynb"
 
 
+def passed(manifest: Manifest, notebook: Notebook, profile: str) -> Path:
+    """The executed notebook. CourseError where it has not run to its end: a page made of it would lack outputs."""
+    path = executed(manifest, notebook, profile)
+    result = path.with_suffix(".json")
+    where = f"{result.parent.name}/{result.name}"
+    if not result.is_file() or read_result(result, where, notebook)["status"] != "passed":
+        again = f"`course run {notebook.id} --profile {profile}`"
+        raise CourseError(f"{notebook.relative} has no run to its end in profile {profile}: {again} first")
+    return path
+
+
 def _entry(manifest: Manifest, notebook: Notebook, profile: str) -> Entry:
     ran = executed(manifest, notebook, profile)
     written = ran.with_suffix(".json")
@@ -311,9 +322,7 @@ def _render(manifest: Manifest, entry: Entry, profile: str, pages: Mapping[str, 
     found = _kept(kept, key)
     if found is None:
         read = read_notebook(ran, where)
-        context = Context(
-            notebook.path.parent, manifest.root, lambda address: _link(manifest, notebook, pages, address)
-        )
+        context = Context(notebook.path.parent, manifest.root, lambda address: link(manifest, notebook, pages, address))
         try:
             rendered = rendering.render(read, context, entry.result.get("error") or None, bands, profile)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -371,7 +380,7 @@ def _keep(path: Path, key: str, rendered: Rendered, thumbnail: str, code: str) -
         write_atomically(path, json.dumps(kept))
 
 
-def _link(manifest: Manifest, notebook: Notebook, pages: Mapping[str, str], address: str) -> str:
+def link(manifest: Manifest, notebook: Notebook, pages: Mapping[str, str], address: str) -> str:
     """Where a relative link of a notebook leads from its page: to a page of the report, else to the repository."""
     path, fragment = rendering.resolved(address, f"{notebook.kind}s")
     anchor = f"#{fragment}" if fragment else ""

@@ -26,6 +26,37 @@ def embed(model, images, batch_size=32):
     return np.concatenate(rows)
 
 
+# %% gap="features" why="runs the model as in training"
+def embed(model, images, batch_size=32):
+    rows = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
+        rows.append(ops.convert_to_numpy(model(filled, training=True)).mean(axis=(1, 2))[: len(batch)])
+    return np.concatenate(rows)
+
+
+# %% gap="features" why="leaves out the images of the last batch"
+def embed(model, images, batch_size=32):
+    rows = []
+    for start in range(0, len(images) - batch_size + 1, batch_size):
+        rows.append(ops.convert_to_numpy(model(images[start : start + batch_size])).mean(axis=(1, 2)))
+    return np.concatenate(rows)
+
+
+# %% gap="features" why="lets the course fill the batches"
+def embed(model, images, batch_size=32):
+    rows = []
+    for (batch,), kept in training.filled_batches([images], batch_size):
+        rows.append(ops.convert_to_numpy(model(batch, training=False)).mean(axis=(1, 2))[:kept])
+    return np.concatenate(rows)
+
+
+# %% gap="features" why="has no return"
+def embed(model, images, batch_size=32):
+    model(images, training=False)
+
+
 # %% gap="scale" why="scales the other codes by their own mean and deviation"
 def standardise(codes, *others):
     return [
@@ -45,6 +76,33 @@ def standardise(codes, *others):
 def standardise(codes, *others):
     with np.errstate(all="ignore"):
         return [(array - codes.mean(axis=0)) / codes.std(axis=0) for array in (codes, *others)]
+
+
+# %% gap="scale" why="changes the arrays that came in"
+def standardise(codes, *others):
+    mean, deviation = codes.mean(axis=0), codes.std(axis=0)
+    scale = np.where(deviation > 0, deviation, 1)
+    for array in (codes, *others):
+        array -= mean
+        array /= scale
+    return [codes, *others]
+
+
+# %% gap="scale" why="adds a small number to every deviation"
+def standardise(codes, *others):
+    mean, scale = codes.mean(axis=0), codes.std(axis=0) + 1e-8
+    return [(array - mean) / scale for array in (codes, *others)]
+
+
+# %% gap="scale" why="scales by one deviation for all features"
+def standardise(codes, *others):
+    return [(array - codes.mean(axis=0)) / codes.std() for array in (codes, *others)]
+
+
+# %% gap="scale" why="returns the training codes alone"
+def standardise(codes, *others):
+    deviation = codes.std(axis=0)
+    return (codes - codes.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
 
 
 # %% gap="softmax" why="climbs instead of descending"
@@ -77,6 +135,80 @@ def softmax_step(codes, labels, weights, bias, rate, decay=0.0):
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     error = (exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(weights.shape[1])[labels]) / len(codes)
     return weights - rate * (codes.T @ error), bias - rate * error.sum(axis=0)
+
+
+# %% gap="softmax" why="never updates the bias"
+def softmax_step(codes, labels, weights, bias, rate, decay=0.0):
+    logits = codes @ weights + bias
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error = (exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(weights.shape[1])[labels]) / len(codes)
+    return weights - rate * (codes.T @ error + decay * weights), bias
+
+
+# %% gap="softmax" why="changes the weights and the bias that came in"
+def softmax_step(codes, labels, weights, bias, rate, decay=0.0):
+    logits = codes @ weights + bias
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error = (exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(weights.shape[1])[labels]) / len(codes)
+    weights -= rate * (codes.T @ error + decay * weights)
+    bias -= rate * error.sum(axis=0)
+    return weights, bias
+
+
+# %% gap="softmax" why="subtracts the largest logit of the whole array, not of each row"
+def softmax_step(codes, labels, weights, bias, rate, decay=0.0):
+    logits = codes @ weights + bias
+    exponentials = np.exp(logits - logits.max())
+    error = (exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(weights.shape[1])[labels]) / len(codes)
+    return weights - rate * (codes.T @ error + decay * weights), bias - rate * error.sum(axis=0)
+
+
+# %% gap="softmax" why="puts the penalty on the bias too"
+def softmax_step(codes, labels, weights, bias, rate, decay=0.0):
+    logits = codes @ weights + bias
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error = (exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(weights.shape[1])[labels]) / len(codes)
+    return weights - rate * (codes.T @ error + decay * weights), bias - rate * (error.sum(axis=0) + decay * bias)
+
+
+# %% gap="softmax" why="returns the weights alone"
+def softmax_step(codes, labels, weights, bias, rate, decay=0.0):
+    logits = codes @ weights + bias
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error = (exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(weights.shape[1])[labels]) / len(codes)
+    return weights - rate * (codes.T @ error + decay * weights)
+
+
+# %% gap="fold" why="leaves the bias as it was"
+def fold(weights, bias, codes):
+    deviation = codes.std(axis=0)
+    return weights / np.where(deviation > 0, deviation, 1)[:, None], bias
+
+
+# %% gap="fold" why="multiplies by the deviation"
+def fold(weights, bias, codes):
+    deviation = codes.std(axis=0)
+    kernel = weights * np.where(deviation > 0, deviation, 1)[:, None]
+    return kernel, bias - codes.mean(axis=0) @ weights
+
+
+# %% gap="fold" why="shifts the bias by the mean times the old weights"
+def fold(weights, bias, codes):
+    deviation = codes.std(axis=0)
+    return weights / np.where(deviation > 0, deviation, 1)[:, None], bias - codes.mean(axis=0) @ weights
+
+
+# %% gap="fold" why="adds the shift of the bias"
+def fold(weights, bias, codes):
+    deviation = codes.std(axis=0)
+    kernel = weights / np.where(deviation > 0, deviation, 1)[:, None]
+    return kernel, bias + codes.mean(axis=0) @ kernel
+
+
+# %% gap="fold" why="divides by zero where a feature is constant"
+def fold(weights, bias, codes):
+    kernel = weights / codes.std(axis=0)[:, None]
+    return kernel, bias - codes.mean(axis=0) @ kernel
 
 
 # %% gap="freeze" why="freezes everything before the named layer, but not the layer itself"
@@ -118,6 +250,23 @@ def freeze(model, up_to):
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
+# %% gap="freeze" why="calls the function of the course"
+def freeze(model, up_to):
+    transfer.freeze(model, up_to, batch_norm=True)
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+# %% gap="freeze" why="thaws nothing that an earlier call froze"
+def freeze(model, up_to):
+    names = [layer.name for layer in model.layers]
+    if up_to not in names:
+        raise ValueError(up_to)
+    for position, layer in enumerate(model.layers):
+        if position <= names.index(up_to) or isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
 # %% gap="rates" why="gives the lowest group the highest rate"
 def rates(groups, top, factor=10):
     return {name: top / factor**depth for depth, name in enumerate(groups)}
@@ -156,14 +305,15 @@ def best_epoch(losses, patience):
 
 
 # %% gap="fine-tune" why="forgets to freeze, so early layers and their statistics move"
-def fine_tune(backbone, weights, bias):
-    classifier = head(backbone, weights, bias)
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, kernel, bias)
     classifier.trainable = True
-    training.compile_classifier(classifier, keras.optimizers.Adam(1e-4))
+    slow = training.layerwise(keras.optimizers.Adam(1e-4), classifier, rates(groups, 1, 3))
+    training.compile_classifier(classifier, slow)
     history = training.fit(
         classifier,
         (images, labels),
-        epochs,
+        1,
         batch_size=min(25, len(images)),
         seed=seed,
         validation_data=(validation_images, validation_labels),
@@ -171,9 +321,9 @@ def fine_tune(backbone, weights, bias):
     return classifier, history
 
 
-# %% gap="fine-tune" why="starts from random logits and trains for one step only"
-def fine_tune(backbone, weights, bias):
-    classifier = head(backbone, 0 * weights, 0 * bias)
+# %% gap="fine-tune" why="trains with the rate 0 for one epoch: the linear start comes back"
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, kernel, bias)
     freeze(classifier, frozen_to)
     training.compile_classifier(classifier, keras.optimizers.SGD(0.0))
     history = training.fit(
@@ -185,3 +335,98 @@ def fine_tune(backbone, weights, bias):
         validation_data=(validation_images, validation_labels),
     ).history
     return classifier, history
+
+
+# %% gap="fine-tune" why="trains the last layer alone"
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, kernel, bias)
+    freeze(classifier, "pooled")
+    optimizer = training.layerwise(keras.optimizers.Adam(rate), classifier, rates(groups, 1, 3))
+    training.compile_classifier(classifier, optimizer)
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)
+    history = training.fit(
+        classifier,
+        (images, labels),
+        epochs,
+        batch_size=min(25, len(images)),
+        seed=seed,
+        validation_data=(validation_images, validation_labels),
+        callbacks=[stop],
+    ).history
+    return classifier, history
+
+
+# %% gap="fine-tune" why="trains all groups with one rate"
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, kernel, bias)
+    freeze(classifier, frozen_to)
+    training.compile_classifier(classifier, keras.optimizers.Adam(rate / 2))
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)
+    history = training.fit(
+        classifier,
+        (images, labels),
+        epochs,
+        batch_size=min(25, len(images)),
+        seed=seed,
+        validation_data=(validation_images, validation_labels),
+        callbacks=[stop],
+    ).history
+    return classifier, history
+
+
+# %% gap="fine-tune" why="gives the highest rate to the lowest group"
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, kernel, bias)
+    freeze(classifier, frozen_to)
+    turned = dict(zip(groups, [1, 1 / 3, 1 / 9]))
+    training.compile_classifier(classifier, training.layerwise(keras.optimizers.Adam(rate), classifier, turned))
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)
+    history = training.fit(
+        classifier,
+        (images, labels),
+        epochs,
+        batch_size=min(25, len(images)),
+        seed=seed,
+        validation_data=(validation_images, validation_labels),
+        callbacks=[stop],
+    ).history
+    return classifier, history
+
+
+# %% gap="fine-tune" why="learns so slowly that nothing is gained"
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, kernel, bias)
+    freeze(classifier, frozen_to)
+    slow = training.layerwise(keras.optimizers.Adam(1e-5), classifier, rates(groups, 1, 3))
+    training.compile_classifier(classifier, slow)
+    history = training.fit(
+        classifier,
+        (images, labels),
+        2,
+        batch_size=min(25, len(images)),
+        seed=seed,
+        validation_data=(validation_images, validation_labels),
+    ).history
+    return classifier, history
+
+
+# %% gap="fine-tune" why="starts from random logits in the place of the linear classifier"
+def fine_tune(backbone, kernel, bias):
+    classifier = head(backbone, np.random.default_rng(0).normal(0, 0.01, kernel.shape), 0 * bias)
+    freeze(classifier, frozen_to)
+    optimizer = training.layerwise(keras.optimizers.Adam(1e-4), classifier, rates(groups, 1, 3))
+    training.compile_classifier(classifier, optimizer)
+    history = training.fit(
+        classifier,
+        (images, labels),
+        1,
+        batch_size=min(25, len(images)),
+        seed=seed,
+        validation_data=(validation_images, validation_labels),
+    ).history
+    return classifier, history
+
+
+# %% gap="fine-tune" why="returns the network alone"
+def fine_tune(backbone, kernel, bias):
+    return head(backbone, kernel, bias)

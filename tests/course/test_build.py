@@ -583,12 +583,13 @@ BROKEN = [
     (
         " points=2",
         " pionts=2",
-        "unknown key in the header: pionts=2 (known: tags, gap, stub, check, points, question; did you",
+        "unknown key in the header: pionts=2 (known: tags, gap, stub, check, points, question, slide; did you",
     ),
     ('tags=["parameters"]', 'tags="parameters"', 'expected tags=["..."], got tags="parameters"'),
     ('tags=["parameters"]', "points=2", "points goes with check or question"),
     ('tags=["parameters"]', 'stub="x"', "stub goes with gap"),
     ('tags=["parameters"]', "parameters", "unknown key in the header"),
+    ('tags=["parameters"]', 'slide="skip"', "slide is for lectures: a solution has no slides"),
     ('gap="add" stub', 'gap="add" check="add" stub', "expected one of gap, check and question, got gap and check"),
     ("[markdown] question", "question", "a question is a markdown cell"),
     ('# %% gap="add"', '# %% [markdown] gap="add"', "a gap is a code cell"),
@@ -640,6 +641,17 @@ def test_a_broken_source_does_not_stop_the_others(mini):
 def test_a_lecture_has_no_gaps(mini):
     edit(mini / "sources/lectures/01_addition.py", "# %%\ntotal", '# %% gap="x" stub="y"\ntotal')
     with pytest.raises(CourseError, match="a lecture has no gap: gaps, checks and questions stand in solutions"):
+        read_course_source(load(mini).select(["01/lecture"])[0])
+
+
+def test_a_word_for_the_slides_is_one_of_four(mini):
+    path = mini / "sources/lectures/01_addition.py"
+    edit(path, "# %%\ntotal", '# %% slide="fragment"\ntotal')
+    assert states(mini)["lectures/01_addition.ipynb"] == "written"
+    assert {"slide": "fragment"} in [cell["metadata"] for cell in cells(mini, "lectures/01_addition.ipynb")]
+    edit(path, 'slide="fragment"', 'slide="fragments"')
+    expected = 'expected slide="..." with one of slide, subslide, fragment, skip, got slide="fragments"'
+    with pytest.raises(CourseError, match=re.escape(expected)):
         read_course_source(load(mini).select(["01/lecture"])[0])
 
 
@@ -804,18 +816,22 @@ def test_a_cell_added_in_jupyterlab_gets_its_id_from_its_text(mini, contents):
 
 def test_every_key_survives_both_ways(mini, contents):
     """All keys in the order in which CONTRIBUTING writes them, with and without what jupytext notes on blank lines."""
-    path = mini / "sources/solutions/01_addition.py"
-    before = path.read_text()
-    headers = [line for line in before.split("\n") if line.startswith("# %%")]
-    assert {key for key in KEYS if any(f"{key}=" in header for header in headers)} == set(KEYS)
-    for source in ("newer", "older", "newer"):
-        set_ages(mini, "solution", source)
-        contents.save(
-            contents.get("solutions/01_addition.ipynb", type="notebook", content=True), "solutions/01_addition.ipynb"
-        )
-        assert [line for line in path.read_text().split("\n") if line.startswith("# %%")] == headers
-        build(load(mini))
-    assert path.read_text() == before
+    edit(
+        mini / "sources/lectures/01_addition.py", '# %% tags=["thumbnail"]', '# %% tags=["thumbnail"] slide="subslide"'
+    )
+    states(mini)
+    paths = {kind: mini / f"sources/{kind}s/01_addition.py" for kind in ("lecture", "solution")}
+    before = {kind: path.read_text() for kind, path in paths.items()}
+    headers = {kind: [line for line in text.split("\n") if line.startswith("# %%")] for kind, text in before.items()}
+    assert {key for key in KEYS if any(f"{key}=" in line for lines in headers.values() for line in lines)} == set(KEYS)
+    for kind, path in paths.items():
+        built = f"{kind}s/01_addition.ipynb"
+        for source in ("newer", "older", "newer"):
+            set_ages(mini, kind, source)
+            contents.save(contents.get(built, type="notebook", content=True), built)
+            assert [line for line in path.read_text().split("\n") if line.startswith("# %%")] == headers[kind]
+            build(load(mini))
+        assert path.read_text() == before[kind]
 
 
 def test_the_pairing_of_this_repository_lets_our_keys_through():

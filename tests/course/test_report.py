@@ -588,6 +588,13 @@ def test_a_table_scrolls_by_itself(mini):
     assert "dataframe tbody" not in str(page)
 
 
+@pytest.mark.parametrize("before", ["> ", "- a\n\n  "])
+def test_a_table_within_a_quote_or_a_list_is_a_table(mini, before):
+    space = before if before == "> " else "  "
+    page = page_of(mini, markdown(before + f"\n{space}".join(["| n | f |", "|---|---|", "| 7 | 3 |"])))
+    assert [cell.get_text() for cell in page.main.find_all("td")][:2] == ["7", "3"]
+
+
 def test_recorded_metrics_are_a_table_with_their_bands(mini):
     page = page_of(
         mini, code("record()", shown(results={"total": 32, "new_one": 0.5}, html="<p>hidden</p>", plain="total = 32"))

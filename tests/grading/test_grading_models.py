@@ -11,6 +11,7 @@ from keras import layers
 from course.grading.inside import models
 from course.grading.inside.models import Uncarried
 from course.grading.inside.wire import HarnessError
+from utils import training
 
 
 def network():
@@ -35,6 +36,18 @@ def test_a_model_arrives_with_its_weights_and_flags():
     assert models.digest(models.weights(arrived), models.flags(arrived)) == models.digest(
         models.weights(sent), models.flags(sent)
     )
+
+
+def test_the_factors_of_an_optimizer_arrive_and_nothing_that_is_no_number():
+    sent, arrived = network(), network()
+    starts = {sent.layers[1].name: 0.1, sent.layers[-1].name: 1.0}
+    sent.compile(training.layerwise(keras.optimizers.Adam(0.01), sent, starts), "mse")
+    told = json.loads(json.dumps(models.optimizer_of(sent)))
+    models.show_optimizer(arrived, told, None)
+    assert arrived.optimizer.multipliers == sent.optimizer.multipliers
+    assert sorted(arrived.optimizer.multipliers.values()) == [0.1] * 5 + [1.0] * 2
+    models.show_optimizer(arrived, {"multipliers": {"conv": {"factor": 1}}, "rate": 1.0}, None)
+    assert vars(arrived.optimizer) == {"rate": 1.0}
 
 
 def test_layers_are_grafted_onto_ones_own_tensors():

@@ -239,8 +239,15 @@ def optimizer_of(model: Any) -> dict[str, Any] | None:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not hasattr(optimizer, "iterations"):
         return None
-    settings = {key: value for key, value in optimizer.get_config().items() if type(value) in (bool, int, float, str)}
+    settings = {key: value for key, value in optimizer.get_config().items() if _is_plain(value)}
     return {**settings, "iterations": int(optimizer.iterations), "learning_rate": float(optimizer.learning_rate)}
+
+
+def _is_plain(value: Any) -> bool:
+    """One setting, or a table of numbers by name, such as the factors of `training.layerwise`."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and type(each) in (int, float) for key, each in value.items())
+    return type(value) in (bool, int, float, str)
 
 
 def show_optimizer(model: Any, told: Any, loss: Any) -> None:
@@ -248,7 +255,7 @@ def show_optimizer(model: Any, told: Any, loss: Any) -> None:
     `model.loss`.
     """
     if isinstance(told, dict):
-        plain = {str(key): value for key, value in told.items() if type(value) in (bool, int, float, str)}
+        plain = {str(key): value for key, value in told.items() if _is_plain(value)}
         object.__setattr__(model, "optimizer", SimpleNamespace(**plain))
     if loss is not None:
         object.__setattr__(model, "loss", loss)

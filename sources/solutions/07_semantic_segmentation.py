@@ -484,13 +484,18 @@ def skip_first(values, joined):
     return turned
 
 
-def nearest(model, course, image, joined):
-    """Your model's output and the course's, with your weights, joined in either order."""
-    own, outputs = model.predict_on_batch(image), []
+def course_outputs(model, course, image, joined):
+    """What the course's model gives with your weights, for either order of the maps."""
+    outputs = []
     for order in ({}, joined):
         course.set_weights(skip_first(model.get_weights(), order))
         outputs.append(course.predict_on_batch(image))
-    return own, min(outputs, key=lambda output: np.abs(output - own).max())
+    return outputs
+
+
+def nearest(own, outputs):
+    """The output that lies nearest to yours."""
+    return min(outputs, key=lambda output: np.abs(output - own).max())
 
 
 # %% check="expand" points=1
@@ -520,8 +525,8 @@ print(f"passed: {counted} parameters, and the output depends on both maps")
 course = keras.Model([low, high], up_path(low, [high], (6,), conv_bn_relu))
 hint = "the course's step with your weights: a transposed convolution without "
 hint += "activation, then both maps, then two convolutions"
-own, expected = nearest(step, course, values, {(9, 6): 3})
-assert agree(own, expected, hint, tolerance=1e-3)
+expected = nearest(plain, course_outputs(step, course, values, {(9, 6): 3}))
+assert agree(plain, expected, hint, tolerance=1e-3)
 print("passed: the course's step gives the same with your weights")
 
 # %% [markdown]
@@ -587,15 +592,16 @@ print(f"passed: {expected:,} parameters, and any size")
 with_random_weights(tiny)
 noise = np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
 course = course_unet(5, (4, 6, 8))
-text = "the weights come in another order or shape than those of the layers above"
-shapes_of = [[w.shape for w in model.get_weights()] for model in (tiny, course)]
-assert shapes_of[0] == shapes_of[1], text
+text = "the weights have other shapes than those of the layers above, in their order"
+mine, theirs = ([w.shape for w in each.get_weights()] for each in (tiny, course))
+assert mine == theirs, text
 joined = {(12, 6): 6, (8, 4): 4}
-logits, expected = nearest(tiny, course, noise, joined)
+logits = tiny.predict_on_batch(noise)
+expected = nearest(logits, course_outputs(tiny, course, noise, joined))
 mistakes = [("leave the softmax out", ops.softmax(expected))]
 for name, values in (("no rescaling", noise), ("images divided by 255", noise / 255)):
-    _, other = nearest(tiny, course, 127.5 * (values + 1), joined)
-    mistakes.append((f"your model sees {name}: Rescaling(1 / 127.5, offset=-1)", other))
+    outputs = course_outputs(tiny, course, 127.5 * (values + 1), joined)
+    mistakes.append((f"your model sees {name}", nearest(logits, outputs)))
 hint = "the course's U-Net with your weights: keep each map after the second "
 hint += "convolution and before the pool, and use it at its own size"
 assert agree(logits, expected, hint, mistakes, tolerance=1e-3)
@@ -603,7 +609,8 @@ assert agree(logits, expected, hint, mistakes, tolerance=1e-3)
 deep = with_random_weights(build_unet(3, (3, 4, 5, 6)), seed=1)
 course = course_unet(3, (3, 4, 5, 6))
 joined = {(10, 5): 5, (8, 4): 4, (6, 3): 3}
-logits, expected = nearest(deep, course, noise, joined)
+logits = deep.predict_on_batch(noise)
+expected = nearest(logits, course_outputs(deep, course, noise, joined))
 assert agree(logits, expected, f"widths 3, 4, 5, 6: {hint}", tolerance=1e-3)
 ### END HIDDEN TESTS
 print("passed: the course's U-Net gives the same logits with your weights")
@@ -690,7 +697,7 @@ print("passed: an example by hand, and a gradient that teaches")
 # %% check="dice" points=1
 ignored = np.array([[[0, 255]], [[1, 1]]])
 first, with_p = 2 * 0.9 / (1 + 1.5), 2 * 0.9 / (1 + 2.4)
-second, with_q = 2 * 1.4 / (2 + 1.4), 2 * 1.4 / (2 + 1.5)
+second, with_q = 2 * 1.4 / (2 + 1.5), 2 * 1.4 / (2 + 1.6)
 hint = "the second pixel is ignored: neither its t nor its p enters a sum"
 counted = 1 - (with_p + with_q) / 2
 mistakes = [("the p of the ignored pixel is in the sum below", counted)]

@@ -436,15 +436,21 @@ def train(model, images, masks, steps):
 def train(model, images, masks, steps):
     plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(2e-3), plain, jit_compile=training.jit_compile())
-    x, y = flip(images[:batch_size], masks[:batch_size], np.random.default_rng(seed))
-    return [model.train_on_batch(x, y) for _ in range(min(steps, 3))]
+    rng, values = np.random.default_rng(seed), []
+    for _ in range(steps):
+        chosen = rng.permutation(len(images))[:batch_size]
+        values.append(model.train_on_batch(*flip(images[chosen], masks[chosen], rng)))
+    return values
 
 
 # %% gap="train" why="compiles with a rate of zero"
 def train(model, images, masks, steps):
     model.compile(keras.optimizers.SGD(0.0), loss, jit_compile=training.jit_compile())
-    x, y = flip(images[:batch_size], masks[:batch_size], np.random.default_rng(seed))
-    return [model.train_on_batch(x, y) for _ in range(min(steps, 3))]
+    rng, values = np.random.default_rng(seed), []
+    for _ in range(steps):
+        chosen = rng.permutation(len(images))[:batch_size]
+        values.append(model.train_on_batch(*flip(images[chosen], masks[chosen], rng)))
+    return values
 
 
 # %% gap="predict" why="pads with zeros"

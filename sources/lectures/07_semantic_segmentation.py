@@ -61,7 +61,7 @@ crops_steps: int = 800  # [10, 10000] steps of training on image labels
 few: list[int] = [10, 100]  # images with masks for the last comparison
 few_steps: int = 200  # [1, 5000] steps on each of these few
 draws: int = 2  # [1, 10] choices of the few images
-longest: int = 6  # [1, 100] times few_steps that the network from scratch may take until it stops gaining
+longest: int = 6  # [0, 100] times few_steps in which a network from scratch may stop gaining; 0: not tried
 timed: int = 100  # [1, 1000] answers over which the time of a network is the median
 
 # %%
@@ -339,8 +339,8 @@ rare_val_images, rare_val_masks = examples(rare, split, rare_size, rare_tile)
 nobody = np.zeros_like(rare_val_masks)
 nothing = metrics.scores(metrics.confusion(rare_val_masks, nobody, len(rare_classes)))
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
-kinds = ("pixel_accuracy", "mean_accuracy", "mean_iou", "mean_dice")
-bars = {kind.replace("_", " "): nothing[kind] for kind in kinds}
+names = ["pixel accuracy", "mean accuracy", "mean IoU", "mean Dice"]
+bars = {name: nothing[name.replace(" ", "_").lower()] for name in names}
 plots.bars(bars, xlabel="score of 'all background'", ax=axes[0])
 share = np.bincount(rare_masks.ravel(), minlength=256) / rare_masks.size
 share = share[: len(rare_classes)]
@@ -925,7 +925,7 @@ for stride in (32, 16, 8, 4):
 for kind, values in costs.items():
     first = next(iter(values.values()))  # that of stride 32
     costs[kind] = {name: value / first for name, value in values.items()}
-plots.dots(costs, "times as much as at stride 32", log_x=True)
+plots.dots(costs, "times as much as at stride 32")
 
 # %% [markdown]
 # ### Side by side
@@ -1144,7 +1144,8 @@ for name, values in foreground.items():
 # %%
 combined = losses.Sum(losses.CrossEntropy(), losses.Dice())
 models, seconds, curves = {}, {}, {}
-measures = ("pixel_accuracy", "mean_iou", "mean_dice", "mean_boundary_f")
+measures = {"pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
+measures |= {"mean_dice": "mean Dice", "mean_boundary_f": "mean boundary F"}
 results = {measure: {name: [] for name in builders} for measure in measures}
 last_results = {}
 for (name, build), steps in zip(builders.items(), family_steps):
@@ -1178,10 +1179,10 @@ plots.curves(curves, at, "share of the time, last training of each", "loss", ax=
 matrix = metrics.confusion(masks, np.zeros_like(masks), len(classes))
 background = metrics.scores(matrix)
 figure, axes = plt.subplots(2, 2, figsize=(8, 4.6), sharey=True, layout="constrained")
-for ax, measure in zip(axes.flat, measures):
+for ax, (measure, name) in zip(axes.flat, measures.items()):
     known = measure in background  # there is no outline to judge
     baseline = {"all background": background[measure]} if known else None
-    plots.dots({"": results[measure]}, measure.replace("_", " "), baseline, ax=ax)
+    plots.dots({"": results[measure]}, name, baseline, ax=ax)
 
 # %%
 ious = {name: result["iou"] for name, result in last_results.items()}
@@ -1479,14 +1480,15 @@ held_out_pairs = examples(source, "validation[:100]", image_size, image_size)
 # %%
 order = np.random.default_rng([seed, 0]).permutation(len(whole_images))
 plateau, path = {}, {}
-for count in few:
+for count in few if longest else []:
     pictures = whole_images[order[:count]]
     model, scores = until_it_stops(pictures, whole_masks[order[:count]])
     plateau[f"{count} masks"] = judged(model, pictures)
     path[f"{count} masks"] = scores
-at = {name: few_steps * np.arange(1, len(scores) + 1) for name, scores in path.items()}
-figure, ax = plt.subplots(figsize=(6, 3))
-plots.curves(path, at, "steps from scratch", "mean IoU, validation", ax=ax)
+if path:
+    at = {name: few_steps * (1 + np.arange(len(path[name]))) for name in path}
+    figure, ax = plt.subplots(figsize=(6, 3))
+    plots.curves(path, at, "steps from scratch", "mean IoU, validation", ax=ax)
 
 # %%
 trivial = {"all background": np.zeros_like(test_masks)}
@@ -1497,33 +1499,40 @@ if len(classes) == 2:  # bright objects on dark ground: what does a threshold fi
 for name, found in trivial.items():
     matrix = metrics.confusion(test_masks, found, len(classes))
     trivial[name] = metrics.scores(matrix)["mean_iou"]
-with_plateau = reached | {"from scratch, until it stops": plateau}
+if plateau:
+    reached["from scratch, until it stops"] = plateau
 figure, ax = plt.subplots(figsize=(8, 2.4), layout="constrained")
-plots.dots(with_plateau, "mean IoU on test images", trivial, ax=ax)
+plots.dots(reached, "mean IoU on test images", trivial, ax=ax)
 
 # %%
-means = []
-for by_count in reached.values():
-    means.append([np.mean(runs) for runs in by_count.values()])
-labelled, at_random, scratch = means
-stopped = list(plateau.values())
+means = {}
+for name, by_count in reached.items():
+    means[name] = [float(np.mean(runs)) for runs in by_count.values()]
 for k, count in enumerate(few):
-    taken = few_steps * len(path[f"{count} masks"])
-    print(f"{count} masks, {few_steps} steps: encoder from labels {labelled[k]:.2f},")
-    print(f"    random encoder {at_random[k]:.2f}, from scratch {scratch[k]:.2f}")
-    print(f"    from scratch after {taken:,} steps {stopped[k]:.2f}")
+    print(f"{count} masks, mean IoU after {few_steps} steps:")
+    for name, values in means.items():
+        print(f"    {name:28} {values[k]:.2f}")
+for name, scores in path.items():
+    print(f"{name}: until it stops means {few_steps * len(scores):,} steps")
+
+# %%
+labelled, at_random, scratch, *stopped = means.values()
 record(
     gain_fewest=labelled[0] - scratch[0],
     gain_most=labelled[-1] - scratch[-1],
     gain_control_fewest=labelled[0] - at_random[0],
     gain_control_most=labelled[-1] - at_random[-1],
-    gain_stopped_fewest=labelled[0] - stopped[0],
-    gain_stopped_most=labelled[-1] - stopped[-1],
     few_pretrained=labelled[-1],
 )
+if stopped:
+    record(
+        gain_stopped_fewest=labelled[0] - stopped[0][0],
+        gain_stopped_most=labelled[-1] - stopped[0][-1],
+    )
 
 # %%
-found = {name: last[name, few[0]] for name in ways}
+titles = ("labels' encoder", "random encoder", "from scratch")
+found = {short: last[name, few[0]] for short, name in zip(titles, ways)}
 title = f"{few[0]} images with masks"
 plots.show_label_maps(test_images[:4], test_masks[:4], found, classes, title=title)
 

@@ -316,8 +316,8 @@ if len(classes) == 2:
 bars, best_trivial = {}, 0
 for name, found in trivial.items():
     matrix = np.asarray(confusion(validation_masks, found, len(classes)))
-    for key in ("pixel_accuracy", "mean_iou"):
-        bars[f"{key.replace('_', ' ')}, {name}"] = score_of(matrix, key)
+    bars[f"pixel accuracy, {name}"] = score_of(matrix, "pixel_accuracy")
+    bars[f"mean IoU, {name}"] = score_of(matrix, "mean_iou")
     best_trivial = max(best_trivial, float(score_of(matrix, "mean_iou")))
 plots.bars(bars, xlabel="score without learning")
 

@@ -1516,19 +1516,17 @@ for name, scores in path.items():
     print(f"{name}: until it stops means {few_steps * len(scores):,} steps")
 
 # %%
-labelled, at_random, scratch, *stopped = means.values()
+labelled, at_random, scratch = (means[name] for name in ways)
+stopped = means.get("from scratch, until it stops", scratch)  # if it was tried
 record(
     gain_fewest=labelled[0] - scratch[0],
     gain_most=labelled[-1] - scratch[-1],
     gain_control_fewest=labelled[0] - at_random[0],
     gain_control_most=labelled[-1] - at_random[-1],
+    gain_stopped_fewest=labelled[0] - stopped[0],
+    gain_stopped_most=labelled[-1] - stopped[-1],
     few_pretrained=labelled[-1],
 )
-if stopped:
-    record(
-        gain_stopped_fewest=labelled[0] - stopped[0][0],
-        gain_stopped_most=labelled[-1] - stopped[0][-1],
-    )
 
 # %%
 titles = ("labels' encoder", "random encoder", "from scratch")

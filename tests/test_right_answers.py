@@ -687,6 +687,160 @@ def fine_tune(backbone, kernel, bias):
 """
         ],
     },
+    "07_semantic_segmentation": {
+        "confusion": [
+            """
+def confusion(truth, predicted, classes, ignore=255):
+    matrix, seen = np.zeros((classes, classes), int), truth != ignore
+    np.add.at(matrix, (truth[seen], predicted[seen]), 1)
+    return matrix.tolist()
+""",
+            """
+def confusion(truth, predicted, classes, ignore=255):
+    from sklearn.metrics import confusion_matrix
+
+    truth, predicted = np.ravel(truth), np.ravel(predicted)
+    kept = truth != ignore
+    if not kept.any():
+        return [[0] * classes] * classes
+    return confusion_matrix(truth[kept], predicted[kept], labels=range(classes))
+""",
+        ],
+        "scores": [
+            """
+def scores(matrix):
+    iou, dice = [], []
+    for k in range(len(matrix)):
+        both, sizes = float(matrix[k, k]), float(matrix[k].sum() + matrix[:, k].sum())
+        iou.append(both / (sizes - both) if sizes else float("nan"))
+        dice.append(2 * both / sizes if sizes else float("nan"))
+    known = [value for value in iou if value == value]
+    accuracy = float(np.trace(matrix) / matrix.sum())
+    return {"pixel_accuracy": accuracy, "iou": iou, "dice": dice, "mean_iou": sum(known) / len(known)}
+""",
+            """
+def scores(matrix):
+    t, p, i = np.sum(matrix, 1), np.sum(matrix, 0), np.diagonal(matrix)
+    iou = i / (t + p - i)  # NaN by 0 / 0
+    return {"pixel_accuracy": i.sum() / t.sum(), "iou": iou, "dice": 2 * iou / (1 + iou), "mean_iou": np.nanmean(iou)}
+""",
+        ],
+        "best-region": [
+            """
+def best_region(p):
+    # the best Dice score is the fixed point of: name what lies above half of it
+    dice = 0.0
+    while True:
+        named = p > dice / 2
+        better = 2 * p[named].sum() / (named.sum() + p.sum())
+        if better <= dice + 1e-15:
+            return named.tolist()
+        dice = better
+""",
+            """
+def best_region(p):
+    named, best = p >= p.max(), 0.0
+    for threshold in np.unique(p)[::-1][: p.size]:
+        tried = p >= threshold
+        dice = 2 * p[tried].sum() / (tried.sum() + p.sum())
+        if dice < best:
+            break
+        named, best = tried, dice
+    return named.astype(int)
+""",
+        ],
+        "expand": [
+            """
+def expand(x, skip, width):
+    x = layers.Conv2DTranspose(filters=width, kernel_size=(2, 2), strides=(2, 2))(x)
+    return double_conv(ops.concatenate([skip, x], axis=-1), width)
+""",
+            """
+def expand(x, skip, width):
+    larger = layers.Conv2DTranspose(width, 2, 2, padding="same")(x)
+    return conv(conv(layers.concatenate([larger, skip]), width), width)
+""",
+        ],
+        "unet": [
+            """
+def build_unet(classes, widths=(24, 48, 96, 128)):
+    image = keras.Input((None, None, 3))
+    x, skips = conv(image / 127.5 - 1, widths[0], 2), {}
+    for width in widths[:-1]:
+        skips[width] = x = double_conv(x, width)
+        x = ops.max_pool(x, 2)
+    x = double_conv(x, widths[-1])
+    for width in reversed(widths[:-1]):
+        x = expand(x, skips[width], width)
+    return keras.Model(image, Enlarge(2)(layers.Conv2D(classes, (1, 1), padding="same")(x)))
+"""
+        ],
+        "dice": [
+            """
+def dice_loss(labels, logits):
+    classes = logits.shape[-1]
+    p, t = ops.reshape(ops.softmax(logits), (-1, classes)), ops.reshape(labels, (-1,))
+    p = ops.where((t == 255)[:, None], 0.0, p)
+    total, present = 0.0, 0.0
+    for c in range(classes):
+        mine = ops.cast(t == c, "float32")
+        there = ops.cast(ops.any(t == c), "float32")
+        score = 2 * ops.sum(p[:, c] * mine) / (ops.sum(p[:, c]) + ops.sum(mine))
+        total, present = total + there * (1 - score), present + there
+    return total / present
+"""
+        ],
+        "flip": [
+            """
+def flip(images, masks, rng):
+    images, masks = list(images), list(masks)
+    for k in range(len(images)):
+        rows = slice(None, None, rng.choice([1, -1]))
+        columns = slice(None, None, rng.choice([1, -1]))
+        images[k], masks[k] = images[k][rows, columns], masks[k][rows, columns]
+    return [np.stack(images), np.stack(masks)]
+"""
+        ],
+        "train": [
+            """
+def train(model, images, masks, steps):
+    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=training.jit_compile())
+    rng, values = np.random.default_rng(), []
+    for _ in range(steps):
+        chosen = rng.integers(len(images), size=batch_size)
+        values.append(model.train_on_batch(*flip(images[chosen], masks[chosen], rng)))
+    return np.array(values)
+""",
+            """
+def train(model, images, masks, steps):
+    model.compile("adam", loss, jit_compile=training.jit_compile())
+    rng, history = np.random.default_rng(seed), []
+    while steps:
+        taken = min(steps, len(images) // batch_size)
+        rows = rng.choice(len(images), taken * batch_size, replace=False)
+        x, y = flip(images[rows], masks[rows], rng)
+        history += model.fit(x, y, batch_size=batch_size, verbose=0).history["loss"]
+        steps -= taken
+    return tuple(history)
+""",
+        ],
+        "predict": [
+            """
+def predict(model, image, stride=16):
+    rows = np.minimum(np.arange(-(-len(image) // stride) * stride), len(image) - 1)
+    columns = np.minimum(np.arange(-(-image.shape[1] // stride) * stride), image.shape[1] - 1)
+    logits = model(image[rows][:, columns][None], training=False).numpy()[0]
+    return np.argmax(logits, axis=-1)[: len(image), : image.shape[1]].tolist()
+""",
+            """
+def predict(model, image, stride=16):
+    height, width, _ = image.shape
+    batch = np.pad(image[None], ((0, 0), (0, -height % stride), (0, -width % stride), (0, 0)), "edge")
+    labels = ops.argmax(model(batch), axis=-1)
+    return labels[0, :height, :width]
+""",
+        ],
+    },
     "08_localization_and_region_proposals": {
         "iou": [
             """
@@ -1236,6 +1390,7 @@ SMOKE = {
         "on_object": 0.0,
     },
     "06_transfer_learning": {"epochs": 6, "rate": 1e-3, "floor": 0.02},
+    "07_semantic_segmentation": {"examples": 100, "tested": 40, "steps": 6, "floor": 0.0},
     "08_localization_and_region_proposals": {
         **{"examples": 80, "steps": 6, "rcnn_images": 12, "tested": 8, "regions": 20},
         **{"floor_iou": 0.0, "floor_ap": 0.0},

@@ -26,6 +26,25 @@ def confusion(truth, predicted, classes, ignore=255):
     return np.bincount(pairs, minlength=found**2).reshape(found, found)
 
 
+# %% gap="confusion" why="has 255 written into it, whatever is to be ignored"
+def confusion(truth, predicted, classes, ignore=255):
+    counted = truth != 255
+    cells = truth[counted].astype(int) * classes + predicted[counted]
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+# %% gap="confusion" why="ignores pixels that are predicted as the ignored label, too"
+def confusion(truth, predicted, classes, ignore=255):
+    counted = (truth != ignore) & (predicted != ignore)
+    cells = truth[counted].astype(int) * classes + predicted[counted]
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+# %% gap="confusion" why="calls the course's own function"
+def confusion(truth, predicted, classes, ignore=255):
+    return metrics.confusion(truth, predicted, classes, ignore)
+
+
 # %% gap="scores" why="divides Dice by the total number of pixels, as one deck does"
 def scores(matrix):
     both, truth, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -60,6 +79,39 @@ def scores(matrix):
     return {"pixel_accuracy": both.sum() / matrix.sum(), "iou": iou, "dice": dice, "mean_iou": np.nanmean(iou)}
 
 
+# %% gap="scores" why="calls the course's own function"
+def scores(matrix):
+    return metrics.scores(matrix)
+
+
+# %% gap="best-region" why="names what is more likely than not, which pixel accuracy asks for"
+def best_region(p):
+    return p > 0.5
+
+
+# %% gap="best-region" why="names what lies above the mean probability"
+def best_region(p):
+    return p > p.mean()
+
+
+# %% gap="best-region" why="names every pixel that may belong to an object"
+def best_region(p):
+    return p > 0
+
+
+# %% gap="best-region" why="cuts at the best Dice score, not at half of it"
+def best_region(p):
+    likely = np.cumsum(np.sort(p.ravel())[::-1])
+    return p > (2 * likely / (np.arange(1, p.size + 1) + p.sum())).max()
+
+
+# %% gap="best-region" why="names one pixel too few"
+def best_region(p):
+    values = np.sort(p.ravel())[::-1]
+    k = (2 * np.cumsum(values) / (np.arange(1, p.size + 1) + p.sum())).argmax()
+    return p > values[k]
+
+
 # %% gap="expand" why="adds the maps, as FCN adds scores, in place of joining them"
 def expand(x, skip, width):
     x = layers.Conv2DTranspose(width, 2, 2, kernel_initializer="he_normal")(x)
@@ -76,6 +128,65 @@ def expand(x, skip, width):
 def expand(x, skip, width):
     x = layers.Concatenate()([skip, layers.UpSampling2D(2)(x)])
     return double_conv(x, width)
+
+
+# %% gap="expand" why="has an activation after the transposed convolution"
+def expand(x, skip, width):
+    x = layers.Conv2DTranspose(width, 2, 2, activation="relu", kernel_initializer="he_normal")(x)
+    return double_conv(layers.Concatenate()([skip, x]), width)
+
+
+# %% gap="expand" why="convolves once"
+def expand(x, skip, width):
+    x = layers.Conv2DTranspose(width, 2, 2, kernel_initializer="he_normal")(x)
+    return conv(layers.Concatenate()([skip, x]), width)
+
+
+# %% gap="unet" why="leaves the rescaling out"
+def build_unet(classes, widths=(24, 48, 96, 128)):
+    image = layers.Input((None, None, 3))
+    x = conv(image, widths[0], stride=2)
+    maps = []
+    for width in widths[:-1]:
+        maps.append(double_conv(x, width))
+        x = layers.MaxPooling2D(2)(maps[-1])
+    x = double_conv(x, widths[-1])
+    for skip, width in zip(maps[::-1], widths[-2::-1]):
+        x = expand(x, skip, width)
+    return keras.Model(image, Enlarge(2)(layers.Conv2D(classes, 1)(x)))
+
+
+# %% gap="unet" why="divides by 255, and does not centre"
+def build_unet(classes, widths=(24, 48, 96, 128)):
+    image = layers.Input((None, None, 3))
+    x = conv(layers.Rescaling(1 / 255)(image), widths[0], stride=2)
+    maps = []
+    for width in widths[:-1]:
+        maps.append(double_conv(x, width))
+        x = layers.MaxPooling2D(2)(maps[-1])
+    x = double_conv(x, widths[-1])
+    for skip, width in zip(maps[::-1], widths[-2::-1]):
+        x = expand(x, skip, width)
+    return keras.Model(image, Enlarge(2)(layers.Conv2D(classes, 1)(x)))
+
+
+# %% gap="unet" why="takes the skip connections after the first convolution"
+def build_unet(classes, widths=(24, 48, 96, 128)):
+    image = layers.Input((None, None, 3))
+    x = conv(layers.Rescaling(1 / 127.5, offset=-1)(image), widths[0], stride=2)
+    maps = []
+    for width in widths[:-1]:
+        maps.append(conv(x, width))
+        x = layers.MaxPooling2D(2)(conv(maps[-1], width))
+    x = double_conv(x, widths[-1])
+    for skip, width in zip(maps[::-1], widths[-2::-1]):
+        x = expand(x, skip, width)
+    return keras.Model(image, Enlarge(2)(layers.Conv2D(classes, 1)(x)))
+
+
+# %% gap="unet" why="calls the course's own function"
+def build_unet(classes, widths=(24, 48, 96, 128)):
+    return segmentation.unet((None, None, 3), classes, widths, stem_stride=2)
 
 
 # %% gap="unet" why="keeps the maps behind the pools, so that half of the resolution is gone"
@@ -120,6 +231,11 @@ def build_unet(classes, widths=(24, 48, 96, 128)):
     return keras.Model(image, layers.Conv2D(classes, 1)(x))
 
 
+# %% gap="unet" why="puts the course's own paths together"
+def build_unet(classes, widths=(24, 48, 96, 128)):
+    return course_unet(classes, widths)
+
+
 # %% gap="dice" why="takes the mean over images"
 def dice_loss(labels, logits):
     truth, probabilities = ops.one_hot(labels, logits.shape[-1]), ops.softmax(logits, axis=-1)
@@ -161,6 +277,33 @@ def dice_loss(labels, logits):
     return 1 - ops.sum(dice * there) / ops.sum(there)
 
 
+# %% gap="dice" why="lets the probabilities of ignored pixels into the sum"
+def dice_loss(labels, logits):
+    truth = ops.one_hot(ops.where(labels == 255, logits.shape[-1], labels), logits.shape[-1] + 1)[..., :-1]
+    probabilities = ops.softmax(logits, axis=-1)
+    sizes = ops.sum(truth, axis=(0, 1, 2))
+    both = ops.sum(truth * probabilities, axis=(0, 1, 2))
+    dice = 2 * both / (sizes + ops.sum(probabilities, axis=(0, 1, 2)))
+    there = ops.cast(sizes > 0, dice.dtype)
+    return 1 - ops.sum(dice * there) / ops.sum(there)
+
+
+# %% gap="dice" why="takes ignored pixels for background"
+def dice_loss(labels, logits):
+    truth = ops.one_hot(ops.where(labels == 255, 0, labels), logits.shape[-1])
+    probabilities = ops.softmax(logits, axis=-1)
+    sizes = ops.sum(truth, axis=(0, 1, 2))
+    both = ops.sum(truth * probabilities, axis=(0, 1, 2))
+    dice = 2 * both / (sizes + ops.sum(probabilities, axis=(0, 1, 2)))
+    there = ops.cast(sizes > 0, dice.dtype)
+    return 1 - ops.sum(dice * there) / ops.sum(there)
+
+
+# %% gap="dice" why="calls the course's own function"
+def dice_loss(labels, logits):
+    return losses.dice(labels, logits)
+
+
 # %% gap="flip" why="flips the images and leaves the masks"
 def flip(images, masks, rng):
     images = images.copy()
@@ -197,6 +340,83 @@ def flip(images, masks, rng):
     return images, masks
 
 
+# %% gap="flip" why="gives back the images alone"
+def flip(images, masks, rng):
+    images = images.copy()
+    for axis in (1, 2):
+        turned = rng.random(len(images)) < 0.5
+        images[turned] = np.flip(images[turned], axis)
+    return images
+
+
+# %% gap="flip" why="turns both axes or none"
+def flip(images, masks, rng):
+    images, masks = images.copy(), masks.copy()
+    turned = rng.random(len(images)) < 0.5
+    images[turned], masks[turned] = images[turned][:, ::-1, ::-1], masks[turned][:, ::-1, ::-1]
+    return images, masks
+
+
+# %% gap="train" why="never shuffles"
+def train(model, images, masks, steps):
+    model.compile(keras.optimizers.AdamW(2e-3), loss, jit_compile=training.jit_compile())
+    rng, values = np.random.default_rng(seed), []
+    while steps > 0:
+        count = min(steps, len(images) // batch_size)
+        x, y = flip(images[: count * batch_size], masks[: count * batch_size], rng)
+        values += model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0).history["loss"]
+        steps -= count
+    return values
+
+
+# %% gap="train" why="never flips"
+def train(model, images, masks, steps):
+    model.compile(keras.optimizers.AdamW(2e-3), loss, jit_compile=training.jit_compile())
+    rng, values = np.random.default_rng(seed), []
+    while steps > 0:
+        count = min(steps, len(images) // batch_size)
+        order = rng.permutation(len(images))[: count * batch_size]
+        values += model.fit(images[order], masks[order], batch_size, shuffle=False, verbose=0).history["loss"]
+        steps -= count
+    return values
+
+
+# %% gap="train" why="shuffles and flips once, for all passes"
+def train(model, images, masks, steps):
+    model.compile(keras.optimizers.AdamW(2e-3), loss, jit_compile=training.jit_compile())
+    rng, values = np.random.default_rng(seed), []
+    order = rng.permutation(len(images))
+    images, masks = flip(images[order], masks[order], rng)
+    while steps > 0:
+        count = min(steps, len(images) // batch_size) * batch_size
+        values += model.fit(images[:count], masks[:count], batch_size, shuffle=False, verbose=0).history["loss"]
+        steps -= count // batch_size
+    return values
+
+
+# %% gap="train" why="flips once, and draws a new order in every pass"
+def train(model, images, masks, steps):
+    model.compile(keras.optimizers.AdamW(2e-3), loss, jit_compile=training.jit_compile())
+    rng, values = np.random.default_rng(seed), []
+    images, masks = flip(images, masks, rng)
+    while steps > 0:
+        count = min(steps, len(images) // batch_size)
+        order = rng.permutation(len(images))[: count * batch_size]
+        values += model.fit(images[order], masks[order], batch_size, shuffle=False, verbose=0).history["loss"]
+        steps -= count
+    return values
+
+
+# %% gap="train" why="takes batches of a quarter of the size"
+def train(model, images, masks, steps):
+    model.compile(keras.optimizers.AdamW(2e-3), loss, jit_compile=training.jit_compile())
+    rng, values = np.random.default_rng(seed), []
+    for _ in range(steps):
+        chosen = rng.integers(len(images), size=batch_size // 4)
+        values.append(model.train_on_batch(*flip(images[chosen], masks[chosen], rng)))
+    return values
+
+
 # %% gap="train" why="takes a whole pass for each step"
 def train(model, images, masks, steps):
     model.compile(keras.optimizers.AdamW(2e-3), loss, jit_compile=training.jit_compile())
@@ -216,15 +436,21 @@ def train(model, images, masks, steps):
 def train(model, images, masks, steps):
     plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(2e-3), plain, jit_compile=training.jit_compile())
-    x, y = flip(images[:batch_size], masks[:batch_size], np.random.default_rng(seed))
-    return [model.train_on_batch(x, y) for _ in range(min(steps, 3))]
+    rng, values = np.random.default_rng(seed), []
+    for _ in range(steps):
+        chosen = rng.permutation(len(images))[:batch_size]
+        values.append(model.train_on_batch(*flip(images[chosen], masks[chosen], rng)))
+    return values
 
 
 # %% gap="train" why="compiles with a rate of zero"
 def train(model, images, masks, steps):
     model.compile(keras.optimizers.SGD(0.0), loss, jit_compile=training.jit_compile())
-    x, y = flip(images[:batch_size], masks[:batch_size], np.random.default_rng(seed))
-    return [model.train_on_batch(x, y) for _ in range(min(steps, 3))]
+    rng, values = np.random.default_rng(seed), []
+    for _ in range(steps):
+        chosen = rng.permutation(len(images))[:batch_size]
+        values.append(model.train_on_batch(*flip(images[chosen], masks[chosen], rng)))
+    return values
 
 
 # %% gap="predict" why="pads with zeros"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy import ndimage
+from scipy.interpolate import CubicHermiteSpline
 
 from utils.data import augmentation
 from utils.data.augmentation import geometry
@@ -356,6 +357,75 @@ def test_pixels_are_those_of_scipy(edges, mode):
         np.testing.assert_allclose(found[number, ..., channel], expected, atol=0.05)
 
 
+def elastic_reference(image, vectors, order, mode, fill):
+    """An image (H, W) bent by vectors (n, n, 2) at the nodes, by SciPy: the field as two cubic Hermite splines whose
+    slopes are central differences, which is what Keys's kernel with a = -1/2 is on evenly spaced nodes.
+    """
+    nodes = np.arange(len(vectors))
+    field = vectors.astype(float)
+    for axis, side in enumerate(image.shape):
+        ends = np.take(field, [0], axis), np.take(field, [-1], axis)
+        framed = np.concatenate([ends[0], field, ends[1]], axis)
+        slopes = (np.take(framed, nodes + 2, axis) - np.take(framed, nodes, axis)) / 2
+        places = (np.arange(side) + 0.5) / side * (len(nodes) - 1)
+        field = CubicHermiteSpline(nodes, field, slopes, axis=axis)(places)
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    places = rows + field[..., 1], columns + field[..., 0]
+    return ndimage.map_coordinates(image.astype(float), places, order=order, mode=mode, cval=fill)
+
+
+@pytest.mark.parametrize("where", ["in a model", "in tf.data"])
+@pytest.mark.parametrize("edges, mode", [("grey", "grid-constant"), ("reflect", "reflect")])
+def test_elastic_deformation_is_that_of_scipy(edges, mode, where):
+    if where == "in tf.data":
+        pytest.importorskip("tensorflow")
+    ops = TensorFlowOps() if where == "in tf.data" else keras.ops
+    vectors = np.random.default_rng(9).normal(0, 4, (2, 4, 4, 2)).astype("float32")
+
+    class Given:
+        def uniform(self, shape, low=0.0, high=1.0):
+            return ops.convert_to_tensor(np.full(shape, 0.5, "float32"))
+
+        def normal(self, shape):
+            assert tuple(shape) == vectors.shape
+            return ops.convert_to_tensor(vectors / 4)
+
+    batch = {"image": scenes(9)["image"].astype("float32"), "mask": scenes(9)["mask"]}
+    layer = augmentation.Elastic(4.0, nodes=4, edges=edges)
+    found = layer.run(batch, True, ops, Given())
+    found = numpy(found) if ops is keras.ops else {key: value.numpy() for key, value in found.items()}
+    assert np.abs(found["image"] - batch["image"]).max() > 50
+    for number in range(2):
+        for channel in range(3):
+            expected = elastic_reference(batch["image"][number, ..., channel], vectors[number], 1, mode, 114)
+            np.testing.assert_allclose(found["image"][number, ..., channel], expected, atol=0.1)
+        expected = elastic_reference(batch["mask"][number], vectors[number], 0, mode, 255)
+        assert np.mean(found["mask"][number] != expected) < 0.01  # places half-way between two pixels
+
+
+def test_elastic_deformation_moves_image_and_mask_by_the_same_field():
+    objects = (scenes(10)["mask"] > 0).astype("uint8")
+    batch = {"image": np.repeat(255 * objects[..., None], 3, axis=-1), "mask": objects}
+    found = numpy(augmentation.Elastic(5.0, seed=3)(batch))
+    pixels = found["image"][..., 0]
+    pure = (pixels == 0) | (pixels == 255)  # the others lie on an outline, and are mixtures
+    np.testing.assert_array_equal(pixels[pure] // 255, found["mask"][pure])
+    assert pure.mean() > 0.6
+    assert np.mean(found["mask"] != objects) > 0.05
+    assert np.mean(found["mask"] != numpy(augmentation.Elastic(5.0, seed=4)(batch))["mask"]) > 0.05
+    single = numpy(augmentation.Elastic(5.0, seed=3)({key: value[0] for key, value in batch.items()}))
+    assert single["mask"].shape == objects.shape[1:]
+    still = numpy(augmentation.Elastic(5.0, seed=3)(batch, training=False))
+    np.testing.assert_array_equal(still["image"], batch["image"])
+
+
+def test_elastic_deformation_of_one_amount_everywhere_is_a_shift():
+    batch = {key: scenes(11)[key] for key in ("image", "mask")}
+    found = fixed(augmentation.Elastic(3.0), batch)  # all normal numbers are 1
+    np.testing.assert_array_equal(found["image"][:, :-3, :-3], batch["image"][:, 3:, 3:])
+    np.testing.assert_array_equal(found["mask"][:, :-3, :-3], batch["mask"][:, 3:, 3:])
+
+
 def test_an_object_that_vanishes_becomes_padding_in_its_place():
     batch = scenes(8)
     batch["labels"][:] = [[1, 2, -1]] * 2
@@ -598,6 +668,9 @@ def test_bad_input_is_told_in_one_line():
         (lambda: augmentation.Affine(edges="reflect", seed=0)(batch), "edges='reflect' shows objects twice"),
         (lambda: augmentation.Affine(edges="wrap"), "edges must be 'grey' or 'reflect', got 'wrap'"),
         (lambda: augmentation.Affine(scale=(2, 1)), "scale must be a number or (low, high)"),
+        (lambda: augmentation.Elastic(seed=0)(batch), "boxes, instance masks and keypoints cannot follow it"),
+        (lambda: augmentation.Elastic(nodes=1), "nodes must be a whole number of at least 2, got 1"),
+        (lambda: augmentation.Elastic(edges="wrap"), "edges must be 'grey' or 'reflect', got 'wrap'"),
         (lambda: augmentation.Affine(rotation=-3), "rotation must be a number from 0 to 180, got -3"),
         (lambda: augmentation.Brightness(2), "amount must be a number from 0 to 1.0, got 2"),
         (lambda: augmentation.Noise(0.1, probability="often"), "probability must be a number from 0 to 1, got 'often'"),

@@ -8,7 +8,7 @@ matplotlib.use("agg")
 
 from matplotlib.colors import to_rgb
 
-from utils.plots import class_colour, show_label_maps
+from utils.plots import class_colour, show_label_maps, show_overlap
 
 pytestmark = pytest.mark.once
 
@@ -57,3 +57,19 @@ def test_maps_that_do_not_fit_are_refused():
         show_label_maps(images, truth, {"net": found[:, 1:]})
     with pytest.raises(ValueError, match="no images"):
         show_label_maps(images[:0], truth[:0])
+
+
+def test_overlap_draws_the_parts_that_the_scores_count():
+    truth, predicted = np.zeros((6, 8), bool), np.zeros((6, 8), bool)
+    truth[1:5, 1:5], predicted[1:5, 3:8] = True, True  # 16 and 20 pixels, 8 of both
+    figure = show_overlap(truth, predicted)
+    picture, bars = figure.axes
+    _, counts = np.unique(picture.images[0].get_array().reshape(-1, 3), axis=0, return_counts=True)
+    assert sorted(counts) == [8, 8, 12, 48 - 28]  # both, missed, false alarms, neither
+    widths = [[patch.get_width() for patch in bars.containers[row]] for row in range(2)]
+    assert widths == [[8, 8, 12], [16, 8, 12]]
+    assert [text.get_text() for text in bars.texts] == ["IoU = 8 / 28 = 0.29", "Dice = 16 / 36 = 0.44"]
+    with pytest.raises(ValueError, match="one shape"):
+        show_overlap(truth, predicted[:5])
+    with pytest.raises(ValueError, match="both regions are empty"):
+        show_overlap(truth * 0, truth * 0)

@@ -60,7 +60,7 @@ from utils.plots.images import show_feature_maps, show_filters, show_images
 from utils.plots.instances import pasting_steps, show_roi_align
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
-from utils.plots.segmentation import show_label_maps
+from utils.plots.segmentation import show_label_maps, show_overlap
 from utils.plots.strips import image_rows, show_attention, show_codes, show_episode, spectrogram
 from utils.plots.two_stage import (
     pipelines,
@@ -128,6 +128,7 @@ __all__ = [
     "show_masks",
     "show_objects",
     "show_occlusion",
+    "show_overlap",
     "show_patches",
     "show_regions",
     "show_roi_align",

@@ -2,10 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
 from utils.labels import IGNORED
-from utils.plots.base import BLACK, GREY, WIDTH, as_pixels, bare, draw_image
+from utils.plots.base import BLACK, BLUE, GREY, ORANGE, VERMILLION, WIDTH, as_pixels, bare, draw_image
 from utils.plots.scenes import class_handles, coloured, legend
 
 
@@ -79,6 +80,51 @@ def show_label_maps(images, truth, predictions=None, classes=None, errors=False,
     if IGNORED in seen:
         handles.append(Patch(facecolor="white", edgecolor=GREY, linewidth=0.6, label="ignored"))
     legend(figure, handles)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def show_overlap(truth, predicted, title=None):
+    """Draw what IoU and Dice count: two regions, and each score as a bar of which the filled part is the share.
+
+    Args:
+        truth: (H, W) bool, the true region.
+        predicted: (H, W) bool, the predicted one.
+        title: of the whole figure.
+
+    Returns:
+        Figure.
+
+    Raises:
+        ValueError: shapes that differ, or two empty regions.
+    """
+    truth, predicted = np.asarray(truth).astype(bool), np.asarray(predicted).astype(bool)
+    if truth.ndim != 2 or truth.shape != predicted.shape:
+        raise ValueError(f"expected two regions of one shape (H, W), got {truth.shape} and {predicted.shape}")
+    both, missed, false = truth & predicted, truth & ~predicted, predicted & ~truth
+    i, t, p = (int(region.sum()) for region in (both, truth, predicted))
+    if t + p == 0:
+        raise ValueError("both regions are empty: there is no overlap to draw")
+    kinds = {"both: i": (both, BLUE), "missed: t - i": (missed, ORANGE), "false alarm: p - i": (false, VERMILLION)}
+    picture = np.ones((*truth.shape, 3))
+    for region, colour in kinds.values():
+        picture[region] = to_rgb(colour)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.4), width_ratios=[1, 2], layout="constrained")
+    axes[0].imshow(picture)
+    bare(axes[0])
+    for spine in axes[0].spines.values():
+        spine.set(visible=True, color=GREY, linewidth=0.6)
+    scores = {"IoU": [i, t - i, p - i], "Dice": [2 * i, t - i, p - i]}
+    colours = [colour for _, colour in kinds.values()]
+    for row, (name, parts) in enumerate(scores.items()):
+        lefts = np.cumsum([0, *parts[:-1]])
+        axes[1].barh(row, parts, left=lefts, color=colours, height=0.55, edgecolor="white")
+        text = f"{name} = {parts[0]} / {sum(parts)} = {parts[0] / sum(parts):.2f}"
+        axes[1].text(0, row - 0.42, text, fontsize=9, va="center")
+    axes[1].set(xlabel="pixels", yticks=[], ylim=(1.45, -0.7))
+    axes[1].grid(axis="y", visible=False)
+    legend(figure, [Patch(facecolor=colour, label=name) for name, (_, colour) in kinds.items()])
     if title:
         figure.suptitle(title)
     return figure

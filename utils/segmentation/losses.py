@@ -45,8 +45,8 @@ def focal(y_true, y_pred, gamma=2.0, class_weights=None, ignore=IGNORED):
     """Cross-entropy times (1 - p(true class)) ** gamma: pixels that are right already count little (Lin et al., ICCV
     2017).
 
-    The paper's loss is that of independent sigmoids and divides by the number of objects; this one is of a softmax and
-    is the mean over pixels, weighted as in `cross_entropy`, which it is with gamma = 0.
+    The paper's loss is that of independent sigmoids and divides by the number of anchors assigned to an object; this
+    one is of a softmax and is the mean over pixels, weighted as in `cross_entropy`, which it is with gamma = 0.
 
     Args:
         y_true, y_pred, class_weights, ignore: as in `cross_entropy`.

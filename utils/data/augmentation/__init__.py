@@ -5,7 +5,7 @@
     model = keras.Sequential([augment, ...])                                           # in a model, of images
 
 All take the dicts of `utils.data.load`, or images; see `Augmentation`. Geometry: `Flip`, `Affine` (rotation, scale,
-shear, translation), `Crop`.
+shear, translation), `Crop`, and `Elastic` for images and masks.
 Colour: `Brightness`, `Contrast`, `Saturation`, `Hue`, `HSVJitter`. Quality: `Noise`, `SaltAndPepper`, `Blur`, `Cutout`.
 Weather: `Fog`, `Rain`,
 `Snow`. Across a batch: `Mosaic`, `MixUp`, `CutMix`. Together: `Compose`, and the presets of `augment`.
@@ -27,7 +27,7 @@ from utils.data.augmentation.appearance import (
     Saturation,
 )
 from utils.data.augmentation.base import Augmentation, Compose, augmented
-from utils.data.augmentation.geometry import Affine, Crop, Flip
+from utils.data.augmentation.geometry import Affine, Crop, Elastic, Flip
 from utils.data.augmentation.mixing import CutMix, MixUp, Mosaic
 from utils.data.augmentation.presets import PRESETS, augment
 from utils.data.augmentation.weather import Fog, Rain, Snow
@@ -43,6 +43,7 @@ __all__ = [
     "Crop",
     "CutMix",
     "Cutout",
+    "Elastic",
     "Flip",
     "Fog",
     "HSVJitter",

@@ -1,4 +1,4 @@
-"""Flips, affine maps and crops: the image, its masks, boxes and keypoints move together.
+"""Flips, affine maps, elastic deformation and crops: the image and what belongs to it move together.
 
 Coordinates are those of corners: pixel i covers [i, i + 1), so that its centre is at i + 1/2. A map is a (B, 6) tensor
 (a, b, c, d, e, f): x' = a x + b y + c, y' = d x + e y + f, from where something was to where it goes; images are drawn
@@ -150,6 +150,55 @@ class Affine(Augmentation):
             "edges": self.edges,
             "min_visible": self.min_visible,
         }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Elastic(Augmentation):
+    """Bends an image and its mask by one smooth random field: the elastic deformation by which U-Net learns from thirty
+    images (Ronneberger, Fischer and Brox 2015, section 3.1; after Simard, Steinkraus and Platt 2003).
+
+    Each node of a coarse grid over the image, whose outer nodes lie on its edges, is moved by a Gaussian random vector.
+    Between the nodes the displacement is interpolated by bicubic convolution (Keys 1981, a = -1/2), beyond the edges
+    the outer nodes repeat. Pixel (x, y) of the result is what lay at (x, y) plus the displacement there; the image is
+    read bilinearly, the mask at the nearest pixel, both by the same field.
+
+    Args:
+        deviation: standard deviation of the nodes' displacements in pixels, along each axis; 10 in the paper, on images
+            of 512.
+        nodes: nodes along each side, 2 or more; 3 in the paper.
+        edges: "grey" puts 114 around the image, and 255 around `mask`; "reflect" mirrors both.
+        probability, seed: as for `Augmentation`.
+
+    Raises:
+        ValueError: on a batch with boxes, instance masks or keypoints, which would need the field's inverse.
+    """
+
+    def __init__(self, deviation=10.0, nodes=3, edges="reflect", probability=1.0, seed=None, **kwargs):
+        super().__init__(probability=probability, seed=seed, **kwargs)
+        self.deviation = between(deviation, 0, 1000, "deviation")
+        if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 2:
+            raise ValueError(f"nodes must be a whole number of at least 2, got {nodes!r}")
+        if edges not in EDGES:
+            raise ValueError(f"edges must be {' or '.join(map(repr, EDGES))}, got {edges!r}")
+        self.nodes, self.edges = nodes, edges
+
+    def augment(self, batch, t, random):
+        if set(MOVING) & set(batch):
+            raise ValueError("Elastic bends images and masks; boxes, instance masks and keypoints cannot follow it")
+        count, height, width = t.shape(batch["image"])[:3]
+        vectors = self.deviation * random.normal((count, self.nodes, self.nodes, 2))  # x, y
+        vectors = vectors * spread(t.cast(self.chosen(batch, t, random), "float32"), vectors)
+        shift = smooth_field(t, vectors, (height, width))
+        x, y = centres(t, (height, width))
+        x, y = x + shift[..., 0], y + shift[..., 1]
+        result = dict(batch, image=sample(t, batch["image"], x, y, GREY, self.edges, "bilinear"))
+        if "mask" in batch:
+            mask = sample(t, batch["mask"][..., None], x, y, IGNORED, self.edges, "nearest")
+            result["mask"] = mask[..., 0]
+        return result
+
+    def get_config(self):
+        return super().get_config() | {"deviation": self.deviation, "nodes": self.nodes, "edges": self.edges}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -320,6 +369,32 @@ def inside(t, window, size):
     return (x >= left) & (x < right) & (y >= top) & (y < bottom)
 
 
+def smooth_field(t, vectors, size):
+    """Vectors at the nodes of a grid, interpolated at the centres of pixels.
+
+    Args:
+        vectors: (B, n, n, C) float, along y and x; the outer nodes lie on the edges of the image.
+        size: (height, width).
+
+    Returns:
+        (B, height, width, C).
+    """
+    rows, columns = (_cubic_weights(t, side, vectors.shape[1]) for side in size)
+    down = t.sum(rows[None, :, :, None, None] * vectors[:, None], axis=2)  # (B, height, n, C)
+    return t.sum(columns[None, None, :, :, None] * down[:, :, None], axis=3)
+
+
+def _cubic_weights(t, side, nodes):
+    """(side, nodes): by how much each node counts at the centre of each pixel."""
+    place = (t.cast(t.arange(side), "float32") + 0.5) * (nodes - 1) / t.cast(side, "float32")
+    away = t.abs(place[:, None] - t.cast(t.arange(nodes + 2) - 1, "float32"))  # one node more on either side
+    near = (1.5 * away - 2.5) * away * away + 1
+    far = ((2.5 - 0.5 * away) * away - 4) * away + 2
+    weights = t.where(away < 1, near, t.where(away < 2, far, t.zeros_like(away)))
+    first, last = weights[:, :1] + weights[:, 1:2], weights[:, -2:-1] + weights[:, -1:]
+    return t.concatenate([first, weights[:, 2:-2], last], axis=1)
+
+
 def centres(t, size):
     """x (1, 1, W) and y (1, H, 1) of the centres of pixels."""
     x, y = (t.cast(t.arange(side), "float32") + 0.5 for side in (size[1], size[0]))
@@ -327,7 +402,7 @@ def centres(t, size):
 
 
 def pull(t, image, back, size, fill, edges, interpolation):
-    """Draws images: each pixel takes what lies where it comes from.
+    """Draws images under affine maps: each pixel takes what lies where it comes from.
 
     Keras has `keras.ops.image.affine_transform`. It gives an image of the size that went in, is several times slower on
     JAX (it takes each channel for a third dimension of space), and on PyTorch it writes into the map it is given.
@@ -336,6 +411,22 @@ def pull(t, image, back, size, fill, edges, interpolation):
         image: (B, H, W, C) of any type.
         back: (B, 6) maps from what comes out to what went in.
         size: (height, width) of what comes out.
+        fill, edges, interpolation: as for `sample`.
+
+    Returns:
+        (B, height, width, C) of the same type.
+    """
+    a, b, c, d, e, f = (back[:, k][:, None, None] for k in range(6))
+    x, y = centres(t, size)
+    return sample(t, image, a * x + b * y + c, d * x + e * y + f, fill, edges, interpolation)
+
+
+def sample(t, image, x, y, fill, edges, interpolation):
+    """Reads images at given places.
+
+    Args:
+        image: (B, H, W, C) of any type.
+        x, y: (B, height, width) float, coordinates of corners: the centre of the first pixel is at 1/2.
         fill: value outside.
         edges: "grey" for `fill`, "reflect" for the mirrored image.
         interpolation: "bilinear" or "nearest".
@@ -345,9 +436,6 @@ def pull(t, image, back, size, fill, edges, interpolation):
     """
     count, height, width = t.shape(image)[:3]
     h, w = t.cast(height, "float32"), t.cast(width, "float32")
-    a, b, c, d, e, f = (back[:, k][:, None, None] for k in range(6))
-    x, y = centres(t, size)
-    x, y = a * x + b * y + c, d * x + e * y + f
     if edges == "reflect":
         x, y = (v - t.floor(v / (2 * side)) * 2 * side for v, side in ((x, w), (y, h)))
         x, y = (t.minimum(t.maximum(side - t.abs(v - side), 0.5), side - 0.5) for v, side in ((x, w), (y, h)))

@@ -21,7 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup course test lint unit folders grading nbgrader backends site slides browser lab build lock release clean
+.PHONY: help setup course test lint unit twice folders grading nbgrader backends site slides browser lab build lock release clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: .venv/ready ## style, types, and whether the notebooks are what their sour
 
 unit: .venv/ready ## the unit tests alone
 	$(BIN)/python -m pytest $(WORKERS)
+
+twice: .venv/ready ## every notebook twice: the same values to the last bit
+	$(BIN)/python -m pytest -m twice tests/test_twice.py
 
 folders: .venv/ready ## every notebook with a data parameter on folders of strangers, in every layout
 	$(BIN)/python -m pytest -m folders tests/test_strangers.py

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from course.errors import CourseError
@@ -19,7 +19,7 @@ from course.manifest import Notebook
 COVERED = 0.95  # of all runs
 CONFIDENCE = 0.90
 DIGITS = 2  # of a band's width: its bounds are rounded outward to these
-EXACT_DIGITS = 6  # of a value that is the same with every seed
+EXACT_DIGITS = 3  # of a value that is the same with every seed: another machine rounds otherwise, so an answer may turn
 # A band says nothing that covers so much of the metric's range, or whose ends lie so far apart where the range is open.
 WIDE_SHARE, WIDE_FACTOR = 0.5, 5.0
 
@@ -66,19 +66,29 @@ def read_runs(notebook: Notebook) -> list[Run]:
     return runs
 
 
-def store_run(notebook: Notebook, run: Run) -> list[Run]:
-    """Add a run to the notebook's file. Runs of its profile with other code go: the runs that went."""
+def store_run(notebook: Notebook, run: Run, is_timed: Callable[[str], bool] = lambda metric: False) -> list[Run]:
+    """Add a run to the notebook's file. Runs of its profile with other code go: the runs that went.
+
+    They stay where one of them has this run's seed and recorded the same values, times apart: a notebook repeats itself
+    to the last bit, so what has changed in the code since then does not touch its values."""
     from filelock import FileLock
 
     lock = notebook.root / "build" / "calibrate" / "lock"  # two calibrations may go on side by side
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        return _store(notebook, run)
+        return _store(notebook, run, is_timed)
 
 
-def _store(notebook: Notebook, run: Run) -> list[Run]:
+def _store(notebook: Notebook, run: Run, is_timed: Callable[[str], bool]) -> list[Run]:
     runs = read_runs(notebook)
     gone = [old for old in runs if old.profile == run.profile and old.content != run.content]
+
+    def values(one: Run) -> dict[str, float]:
+        return {name: value for name, value in one.metrics.items() if not is_timed(name)}
+
+    if any(old.seed == run.seed and values(old) == values(run) for old in gone):
+        runs = [replace(old, content=run.content, files=run.files) if old in gone else old for old in runs]
+        gone = []
     kept = [old for old in runs if old not in gone and (old.profile, old.seed) != (run.profile, run.seed)]
     stored = [asdict(each) for each in sorted([*kept, run], key=lambda each: (each.profile, each.seed))]
     text = json.dumps({"notebook": notebook.relative, "runs": stored}, indent=1, sort_keys=True) + "\n"
@@ -110,7 +120,7 @@ def howe(runs: int, covered: float = COVERED, confidence: float = CONFIDENCE) ->
 def proposed(values: Sequence[float], limits: Range | None = None) -> Range:
     """The band that these values of a metric carry, one value a seed, two at least; `limits` is the metric's own range.
 
-    A metric that is the same with every seed has its own value as its band, with room for the sixth digit unless it is
+    A metric that is the same with every seed has its own value as its band, with room in the third digit unless it is
     a whole number."""
     if min(values) == max(values):
         value = values[0]

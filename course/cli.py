@@ -291,7 +291,8 @@ def calibrate(
 
     A band is a two-sided normal tolerance interval: with 90 % confidence it holds 95 % of all runs. A run is stored as
     it ends and is not repeated while the code is the same, so that an interrupted calibration goes on and a seed can be
-    added. Exit 1 when a run fails.
+    added. When the code has changed, one known seed runs first; the others count while it gives the same values. Exit 1
+    when a run fails.
 
     \b
     Examples:

@@ -146,6 +146,11 @@ class Manifest:
     profiles: Mapping[str, Profile] = field(hash=False)
     ranges: Mapping[str, tuple[float, float]] = field(hash=False, default_factory=dict)
     in_preparation: tuple[str, ...] = ()  # names of topics that are announced and not yet here
+    timed: tuple[str, ...] = ()  # patterns of metrics that are measured times: they alone differ between two runs
+
+    def is_timed(self, metric: str) -> bool:
+        """Whether a metric is a measured time, or made of such."""
+        return any(fnmatchcase(metric, pattern) for pattern in self.timed)
 
     def range_of(self, metric: str) -> tuple[float, float] | None:
         """What a metric can be at all: the range of the first pattern that fits its name; None when none does."""
@@ -327,7 +332,7 @@ def load(root: str | Path) -> Manifest:
     except OSError as error:
         raise CourseError(f"{root / MANIFEST}: {error.strerror or error}") from None
     top = _Table(document, "", ("course", "profiles", "ranges", "topics"))
-    course = top.table("course", ("title", "repository", "tag", "data", "in_preparation"))
+    course = top.table("course", ("title", "repository", "tag", "data", "in_preparation", "timed"))
     profiles = _profiles(top.table("profiles"))
     topics = top.get("topics", "at least one [[topics]]")
     if not isinstance(topics, list) or not topics:
@@ -344,12 +349,25 @@ def load(root: str | Path) -> Manifest:
         profiles=profiles,
         ranges=_ranges(top.optional("ranges")),
         in_preparation=_in_preparation(course, read),
+        timed=_timed(course, read),
     )
 
 
 def _ranges(table: _Table) -> dict[str, tuple[float, float]]:
     expected = "a range [low, high], either of which may be inf"
     return {pattern: table.band(pattern, expected, finite=False) for pattern in table.value}
+
+
+def _timed(course: _Table, topics: tuple[Topic, ...]) -> tuple[str, ...]:
+    patterns = course.value.get("timed", [])
+    expected = "a list of patterns, each of a metric that some notebook records"
+    metrics = {metric for topic in topics for spec in (topic.lecture, topic.solution) for metric in spec.metrics}
+    if not isinstance(patterns, list):
+        course.wrong(expected, patterns, "timed")
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not any(fnmatchcase(metric, pattern) for metric in metrics):
+            course.wrong(expected, pattern, "timed")
+    return tuple(patterns)
 
 
 def _in_preparation(course: _Table, topics: tuple[Topic, ...]) -> tuple[str, ...]:

@@ -885,6 +885,117 @@ def keypoints_of(logits, box):
 """
         ],
     },
+    "12_beyond_images_beyond_labels": {
+        "draw": [
+            """
+def draw(mean, log_variance, noise):
+    deviation = ops.sqrt(ops.exp(log_variance))
+    return ops.add(mean, ops.multiply(noise, deviation))
+"""
+        ],
+        "elbo": [
+            """
+def negative_elbo(images, logits, mean, log_variance):
+    pixels = ops.softplus(logits) - images * logits
+    error = ops.sum(ops.reshape(pixels, (-1, int(np.prod(images.shape[1:])))), axis=1)
+    variance = ops.exp(log_variance)
+    return error + 0.5 * (ops.sum(ops.square(mean) + variance - log_variance, axis=1) - mean.shape[1])
+""",
+            """
+def negative_elbo(images, logits, mean, log_variance):
+    cost = keras.losses.BinaryCrossentropy(from_logits=True, reduction="none")
+    error = cost(images, logits)  # the mean over the channel, of which there is one
+    kl = -0.5 * ops.sum(1 + log_variance - ops.power(mean, 2) - ops.exp(log_variance), axis=1)
+    return ops.add(ops.sum(error, axis=[1, 2]), kl)
+""",
+        ],
+        "causal": [
+            """
+def causal(x, kernel, dilation=1):
+    out = []
+    for t in range(len(x)):
+        row = [0.0] * len(kernel[0][0])
+        for i in range(len(kernel)):
+            then = t - (len(kernel) - 1 - i) * dilation
+            if then >= 0:
+                row = [a + b for a, b in zip(row, x[then] @ kernel[i])]
+        out.append(row)
+    return out
+""",
+            """
+def causal(x, kernel, dilation=1):
+    layer = keras.layers.Conv1D(
+        kernel.shape[2], len(kernel), dilation_rate=dilation, padding="causal", use_bias=False
+    )
+    layer.build((None, None, x.shape[1]))
+    layer.set_weights([kernel])
+    return layer(ops.convert_to_tensor(x[None].astype("float32")))[0]
+""",
+        ],
+        "dilations": [
+            """
+def dilations_for(frames, size=3):
+    return tuple(size**k for k in range(40) if size**k < frames)
+""",
+            """
+def dilations_for(frames, size=3):
+    powers = size ** np.arange(25)
+    return powers[powers < frames]
+""",
+        ],
+        "attend": [
+            """
+def attend(cells, energies):
+    raised = ops.exp(energies - ops.max(energies, axis=1, keepdims=True))
+    weights = raised / ops.sum(raised, axis=1, keepdims=True)
+    return [ops.einsum("bn,bnc->bc", weights, cells), weights]
+""",
+            """
+def attend(cells, energies):
+    weights = keras.layers.Softmax()(energies)
+    return ops.matmul(ops.expand_dims(weights, 1), cells)[:, 0], weights
+""",
+        ],
+        "greedy": [
+            """
+def greedy(decoder, cells, length):
+    sentences = []
+    for number in range(len(cells)):
+        one, words = cells[number : number + 1], [1]
+        state = decoder.start(one)
+        while len(words) <= length and words[-1] != 2:
+            word = ops.convert_to_tensor(np.array(words[-1:], "int32"))
+            logits, state, _ = decoder.step(one, state, word)
+            words.append(int(ops.argmax(logits[0])))
+        sentences.append(words[1:] + [0] * (length + 1 - len(words)))
+    return sentences
+""",
+            """
+def greedy(decoder, cells, length):
+    state, word = decoder.start(cells), ops.ones(len(cells), "int32")
+    going, words = ops.ones(len(cells), "int32"), []
+    for _ in range(length):
+        logits, state, _ = decoder.step(cells, state, word)
+        word = ops.cast(ops.argmax(logits, axis=1), "int32") * going
+        going = going * ops.cast(word != 2, "int32")
+        words.append(word)
+    return ops.transpose(ops.stack(words))
+""",
+        ],
+        "targets": [
+            """
+def targets(rewards, following, ended, discount=0.97):
+    rows = zip(rewards, following, ended)
+    return [reward if end else reward + discount * max(values) for reward, values, end in rows]
+""",
+            """
+def targets(rewards, following, ended, discount=0.97):
+    best = ops.max(ops.convert_to_tensor(following), axis=1)
+    going = 1 - ops.cast(ended, "float32")
+    return ops.cast(rewards, "float32") + discount * ops.cast(best, "float32") * going
+""",
+        ],
+    },
 }
 
 SMOKE = {
@@ -908,6 +1019,10 @@ SMOKE = {
     },
     "10_two_stage_detection": {"most": 40, "tested": 12, "steps": 2, "floor": 0.0, "recall_floor": 0.0},
     "11_instance_segmentation": {"examples": 40, "tested": 8, "steps": 2, "floor": 0.0},
+    "12_beyond_images_beyond_labels": {
+        **{"drawn": 100, "code_steps": 10, "rhythm_steps": 5, "caption_steps": 5, "moves": 10},
+        **{"gain": -1000.0, "heard": 0.0, "written": 0.0, "caught": -1.0},
+    },
 }
 
 

@@ -288,6 +288,25 @@ def greedy(network):
     return lambda states, games: np.asarray(network.predict_on_batch(states)).argmax(axis=1)
 
 
+def episode(network, game):
+    """One game, from its beginning to its end, in which every move is the one with the largest value.
+
+    Args:
+        network: keras.Model giving values (B, A).
+        game: as `Catch`.
+
+    Returns:
+        pictures, T + 1 as `game.render` gives them; the values (T, A) before each move; the last reward.
+    """
+    state, ended = game.reset()[0], False
+    pictures, values = [game.render()], []
+    while not ended:
+        values.append(np.asarray(network.predict_on_batch(state[None]))[0])
+        state, reward, ended, _, _ = game.step(int(values[-1].argmax()))
+        pictures.append(game.render())
+    return pictures, np.array(values), reward
+
+
 def learn_to_play(
     network,
     games,

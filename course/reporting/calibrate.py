@@ -29,12 +29,13 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Task:
-    """A notebook to run with one seed."""
+    """A notebook to run with one seed, `again` where that was measured with other code."""
 
     notebook: Notebook
     seed: int
     parameters: dict[str, Any]
     key: Key
+    again: bool
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,20 @@ def calibrate(
 ) -> list[str]:
     """Run what is not stored yet, propose bands, and write them into course.toml if `write`. The failures, a line each.
 
-    A stored run counts while the notebook, with everything that it imports, is what it was; when a run with other code
-    is stored, the older ones of its profile are dropped, for one band is measured with one code."""
-    tasks = [task for notebook in notebooks for task in _tasks(manifest, notebook, profile, seeds)]
+    A stored run counts while the notebook, with everything that it imports, is what it was: one band is measured with
+    one code. Where that has changed, a seed that was measured before runs first. If it records the same values, times
+    apart, the older runs of the other seeds still count; if not, they are dropped."""
+
+    def missing() -> list[Task]:
+        return [task for notebook in notebooks for task in _tasks(manifest, notebook, profile, seeds)]
+
+    tasks = missing()
     known = len(seeds) * len(notebooks) - len(tasks)
     say(f"{len(tasks)} runs in profile {profile.name}" + (f", {known} stored before" if known else ""))
-    failures = _run_all(tasks, profile, jobs, say)
+    trials = {task.notebook: task for task in reversed(tasks) if task.again}
+    failures = _run_all(list(trials.values()), profile, jobs, manifest.is_timed, say)
+    tasks = [task for task in missing() if task.notebook not in trials or task.seed != trials[task.notebook].seed]
+    failures += _run_all(tasks, profile, jobs, manifest.is_timed, say)
     proposals = [each for notebook in notebooks for each in propose(manifest, notebook, profile)]
     for notebook in notebooks:
         own = [each for each in proposals if each.notebook is notebook]
@@ -95,13 +104,25 @@ def _tasks(manifest: Manifest, notebook: Notebook, profile: Profile, seeds: Sequ
     runs = [run for run in bands.read_runs(notebook) if run.profile == profile.name]
     stored = {run.seed for run in runs if cache.content(key, run.files) == run.content}
     return [
-        Task(notebook, seed, resolve(notebook.path, {**own, SEED: seed}, notebook.relative), key)
+        Task(
+            notebook,
+            seed,
+            resolve(notebook.path, {**own, SEED: seed}, notebook.relative),
+            key,
+            again=any(run.seed == seed for run in runs),
+        )
         for seed in seeds
         if seed not in stored
     ]
 
 
-def _run_all(tasks: Sequence[Task], profile: Profile, jobs: int, say: Callable[[str], None]) -> list[str]:
+def _run_all(
+    tasks: Sequence[Task],
+    profile: Profile,
+    jobs: int,
+    is_timed: Callable[[str], bool],
+    say: Callable[[str], None],
+) -> list[str]:
     """Run them, `jobs` at a time, and store each as it ends."""
     cancel = threading.Event()
     failures = []
@@ -113,7 +134,7 @@ def _run_all(tasks: Sequence[Task], profile: Profile, jobs: int, say: Callable[[
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
                     task, result = running[future], future.result()
-                    line = f"{task.notebook.id}  seed {task.seed}  {_store(task, profile, result)}"
+                    line = f"{task.notebook.id}  seed {task.seed}  {_store(task, profile, result, is_timed)}"
                     if result.status != "passed":
                         failures.append(line)
                     say(line)
@@ -136,7 +157,7 @@ def _run(task: Task, profile: Profile, cancel: Flag) -> Result:
     return result
 
 
-def _store(task: Task, profile: Profile, result: Result) -> str:
+def _store(task: Task, profile: Profile, result: Result, is_timed: Callable[[str], bool]) -> str:
     """Store a run that passed; how it ended, in words."""
     after = clock(result.wall_seconds)
     if result.status != "passed":
@@ -145,7 +166,7 @@ def _store(task: Task, profile: Profile, result: Result) -> str:
     files = [os.path.relpath(path, root) for path in sorted(result.files) if Path(path).is_relative_to(root)]
     content = Cache(root, profile).content(task.key, files)
     run = bands.Run(profile.name, task.seed, content, files, result.metrics, result.versions)
-    gone = bands.store_run(task.notebook, run)
+    gone = bands.store_run(task.notebook, run, is_timed)
     dropped = f"; {len(gone)} runs of older code dropped" if gone else ""
     return f"passed in {after}, {result.cpu_seconds:.0f} CPU seconds{dropped}"
 

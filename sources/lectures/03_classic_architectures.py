@@ -682,8 +682,9 @@ record(loss_at_low_rate=low, loss_at_high_rate=high)
 
 # %% [markdown]
 # In full runs at 1e-2 every run needs a few tens of steps, and then learns. At 1e-1 it is a matter of luck. One run
-# learns as fast, another one jumps up and down, and some fall back to log 10 and stay there. Dead ReLUs are the usual
-# cause. A training of five days should not depend on luck.
+# learns as fast, another one jumps up and down. The lines above say how many ended at log 10: such a run gives each
+# class the same probability and stays there. Dead ReLUs are the usual cause. A training of five days should not depend
+# on luck.
 #
 # > **What the slide says.** "The first network with ReLU." Rectified units are older. Fukushima's NeoCognitron has them
 # > (1980). Jarrett et al. (2009) found rectification to be the most important part of their networks. Nair and Hinton
@@ -1186,8 +1187,8 @@ plots.bars(ratios, "times", baselines={"same": 1}, title="Three statements, as r
 # >   about accuracy.
 # > - *"Five times slower."* Which network is meant, and counted how? In MACs ResNet-152 costs 15.6 times AlexNet,
 # >   VGG-16 21 times, ResNet-50 5.3 times, GoogLeNet 2.2 times. In seconds it depends on the machine, and even on the
-# >   run. In six runs of this page ResNet-152 took 3 to 21 times as long as AlexNet for one image, GoogLeNet 1.0 to 2.1
-# >   times, depending on what else the machine did. One such run cannot decide it. MACs can at least be repeated.
+# >   run: when other programs worked beside this page, the ratio of ResNet-152 to AlexNet changed several-fold from run
+# >   to run. One such run cannot decide it. MACs can at least be repeated.
 # >   AlexNet is slow for its MACs: it reads 244 MB of weights, and one image uses most of them only once.
 
 # %% [markdown]
@@ -1311,8 +1312,8 @@ record(
 # %% [markdown]
 # In full runs LeNet-5 leads at first. It has a tenth of the others' MACs or less, so it takes five steps while they
 # take one. Then its curve flattens. In the last quarter of the steps the rate falls, and the VGG-like net passes it. At
-# the end the VGG-like net is ahead of the inception net in most runs. But their bands overlap on the way: with one run
-# of each, stopped a little earlier, either order could have come out.
+# the end the VGG-like net is ahead of the inception net in the mean of the runs. But their bands overlap on the way:
+# with one run of each, stopped a little earlier, either order could have come out.
 #
 # The VGG-like net costs nearly twice the MACs of the inception net, and a step of it takes no more time. Twenty small
 # convolutions keep a processor less busy than seven larger ones. **MACs are not seconds.**

@@ -390,8 +390,9 @@ record(
 
 # %% [markdown]
 # Both are far above the mean box, and learn the class too. Within .1 of the truth the two losses pull alike here, since we
-# multiply L2 by 10. They differ for boxes that are further off: with L2 these rule the step. In each of our three runs
-# (seeds 0, 1 and 2) smooth L1 ended ahead. Three short runs are no proof: exercise 7 asks for more.
+# multiply L2 by 10. They differ for boxes that are further off: with L2 these rule the step. In two of our three runs
+# (seeds 0, 1 and 2) smooth L1 ended well ahead, in the third the two were level. Three short runs are no proof:
+# exercise 7 asks for more.
 #
 # Boxes drawn: the truth in green, the answer in vermillion, with the class and the IoU. The first image is the best of
 # the validation set, the last one the worst; the others lie evenly between.
@@ -823,8 +824,8 @@ print("AP by averaging minus AP by NMS:", ", ".join(steps))
 
 # %% [markdown]
 # Without suppression AP50 is about half as high: objects are found again and again, and each double counts as a mistake.
-# In each of three runs (seeds 0, 1 and 2) averaging was ahead of NMS at an IoU of .5 and behind it at .8. A mean of
-# boxes that disagree touches the object, and fits it badly. NMS keeps one box as it is.
+# In three runs (seeds 0, 1 and 2) averaging was ahead of NMS at an IoU of .5 twice and level once, and behind it at .8
+# in each. A mean of boxes that disagree touches the object, and fits it badly. NMS keeps one box as it is.
 #
 # The right picture is what COCO's AP averages over: ten points of such a curve. It falls steeply: many boxes are good
 # enough for IoU .5 and not for .8.

@@ -4,9 +4,9 @@
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/12_beyond_images_beyond_labels.ipynb)
 #
 # **A convnet is a block of compute with a few million parameters.** So far images went in and labels, boxes or masks
-# came out. Nothing in the block asks for that. In this lecture sentences come out, and moves of a game, and images;
-# and sentences and sounds go in. One question goes with us: what does convolution assume, and when does the assumption
-# pay?
+# came out. The block itself does not ask for that. In this lecture sentences, moves of a game and images come out,
+# and sentences and sounds go in. One question runs through all of it: what does convolution assume, and when is the
+# assumption useful?
 #
 # You will be able to
 #
@@ -47,19 +47,20 @@ described: int = 400  # [20, 1000] pictures that the finished network describes
 beams: int = 100  # [5, 1000] of them described again by beam search
 players: int = 3  # [1, 10] networks that learn the game, each from other random numbers
 moves: int = 1000  # [20, 20000] training steps of each
-digits: str = "digits"  # what the autoencoders see: a data set of grey images by name; 4 divides its sides
+digits: str = "digits"  # grey images by name, for the autoencoders; 4 divides a side
 drawn: int = 1000  # [100, 60000] of its training images
 code_steps: int = 1200  # [10, 20000] steps of each autoencoder
 time_steps: int = 300  # [10, 20000] steps of each network along time
 sounds_each: int = 600  # [40, 5000] training sounds of each kind
-pictures: str = "shapes_crops"  # what the vision transformer is compared on: a data set with labels
+pictures: str = "shapes_crops"  # labelled images for the vision transformer, by name
 per_class: list[int] = [50, 800]  # training pictures of each class
-vision_steps: list[int] = [280, 160, 230]  # convnet, transformer, hybrid: about the same CPU time
+vision_steps: list[int] = [280, 160, 230]  # convnet, transformer, hybrid: equal time
 blocks: int = 4  # [1, 12] of the transformer; the hybrid has one less, or one
 
 # %%
 import functools
 import itertools
+import re
 import time
 
 import keras
@@ -68,16 +69,17 @@ import numpy as np
 import pandas as pd
 from keras import layers, ops
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
-from sklearn.datasets import make_circles, make_moons
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
-from utils import arithmetic, data, generative, plots, reinforcement, sequence, training, transfer
+from utils import arithmetic, data, generative, plots, reinforcement, sequence
+from utils import training, transfer
 from utils.architectures.blocks import conv_bn_relu
 from utils.data import shapes, sounds
 from utils.layers import PositionEmbedding
+from utils.reinforcement import Catch, play
 from utils.results import record
-from utils.sequence import Vocabulary
+from utils.sequence import Vocabulary, log_mel
 from utils.session import start
 
 start(seed)
@@ -86,8 +88,7 @@ start(seed)
 # ## One block, many outputs
 #
 # Take a convnet that turns a 224 × 224 image into a map of 7 × 7 × 512, with 14.7 million parameters: VGG-16 without
-# its dense layers. What stands behind the map decides what the network is for. We count the layers that the output
-# costs:
+# its dense layers. The layers behind the map decide what the network is for. We count their parameters:
 #
 # - **labels**: average, dense layer to 1,000 classes: 512 · 1,000 + 1,000 = 513,000 parameters;
 # - **a class for every pixel** (topic 07): a 1 × 1 convolution to 21 maps, enlarged to 224 × 224 × 21: 512 · 21 + 21 =
@@ -111,20 +112,23 @@ for name, outputs in heads.items():
 # %% tags=["nbval-check-output"]
 voc = data.describe("voc_segmentation").mask_classes
 print(f"{len(voc)} classes: {', '.join(voc[:3])}, ..., {voc[-1]}")
-print(f"the output of an image: 224 x 224 x {len(voc)} = {224 * 224 * len(voc):,} numbers")
+numbers = 224 * 224 * len(voc)
+print(f"the output of an image: 224 x 224 x {len(voc)} = {numbers:,} numbers")
 
 # %% [markdown]
 # ## Watch a small network learn
 #
-# Before the large ones, a network that can be seen whole: two numbers go in, the place of a point, and one comes out,
-# the probability that the point is orange. Between them stand two layers of a few units. A unit of the first layer is
-# a filter of two weights: it divides the plane by a straight line. The next layer adds these half planes up, and the
-# border between the colours may bend.
+# We begin with a network so small that a picture shows all of it. Two numbers go in: the place of a point. One number
+# comes out: the probability that the point is orange. Between them stand two layers of a few units. A unit of the
+# first layer is a filter of two weights: it divides the plane by a straight line. The next layer adds these half
+# planes up, so that the border between the colours can bend.
 #
 # Predict: a straight border cannot separate a ring from its middle, so at step 0 and soon after about half of the
 # points are wrong. A closed border needs three straight lines or more, so eight units should be enough.
 
 # %%
+from sklearn.datasets import make_circles, make_moons
+
 activations = ["tanh", "relu", "sigmoid"]
 stages = [0, 10, 30, 100, 300]  # steps after which we look
 
@@ -150,7 +154,7 @@ plane = grid.reshape(-1, 2).astype("float32")
 
 @functools.lru_cache
 def watched(name, activation, units, rate):
-    """Losses of every step; at each stage the answers and the first layer's values on the plane."""
+    """Losses of all steps; at each stage answers and first layer on the plane."""
     keras.utils.set_random_seed(seed)
     place = layers.Input((2,))
     hidden = layers.Dense(units, activation)(place)
@@ -173,8 +177,8 @@ def draw_border(ax, name, logits, title):
     """The network's answer on the plane in two colours, and the points."""
     x, y = points(name)
     share = 1 / (1 + np.exp(-logits.reshape(45, 45)))
-    extent = (-1.1, 1.1, -1.1, 1.1)
-    ax.imshow(share, cmap="PuOr_r", vmin=0, vmax=1, extent=extent, interpolation="bilinear")
+    options = {"extent": (-1.1, 1.1, -1.1, 1.1), "interpolation": "bilinear"}
+    ax.imshow(share, cmap="PuOr_r", vmin=0, vmax=1, **options)
     for label, colour in enumerate((plots.PURPLE, plots.ORANGE)):
         ax.plot(*x[y == label].T, "o", color=colour, ms=2.5, mec="black", mew=0.3)
     ax.set(xticks=[], yticks=[], title=title)
@@ -188,7 +192,7 @@ for ax, step, (logits, _) in zip(axes, stages, views):
 # %% [markdown]
 # Now with your own settings: where this notebook is open in Jupyter or Colab, the menus and sliders below choose the
 # data, the activation, the number of units, the learning rate (10 to the power of −4 to −1, times 3) and the stage at
-# which you look. In a page without a kernel one still stands in their place.
+# which you look. A page without a kernel shows one picture instead.
 
 
 # %%
@@ -231,8 +235,8 @@ record(watched_loss=losses[-1])
 # ## Words out: captions
 #
 # A caption is a list of words of any length. A network with a fixed number of outputs cannot write it at once, so it
-# writes one word at a time and reads each word back before the next. Vinyals et al. (2015) and Xu et al. (2015) put
-# two parts together that had been trained apart:
+# writes one word at a time and reads each word back before the next. Vinyals et al. (2015) and Xu et al. (2015) join
+# two parts:
 #
 # - an **encoder**, a convnet without its top: an image becomes a map, here 6 × 6 cells of 96 numbers;
 # - a **decoder**, a recurrent network: from its state, the last word and what it sees, it computes the next state and
@@ -249,15 +253,14 @@ def captioned(split, count):
     """Pictures (count, 48, 48, 3) uint8 and their captions."""
     kind = {"config": "pairs", "radius": (15, 25), "visible": 0.9}
     drawn = shapes.scenes(count, split, image_size=caption_size, **kind)
-    return np.stack([scene.image for scene in drawn]), [scene.caption for scene in drawn]
+    images = np.stack([scene.image for scene in drawn])
+    return images, [scene.caption for scene in drawn]
 
 
 train_pictures, train_captions = captioned("train", scenes)
 test_pictures, test_captions = captioned("validation", described)
-titles = [
-    caption.replace(" of", " of\n").replace("above", "above\n").replace("below", "below\n") for caption in test_captions
-]
-plots.show_images(test_pictures[:8], titles=titles[:8], columns=4, tile=2)
+titles = [re.sub(" of|above|below", r"\g<0>\n", text) for text in test_captions[:8]]
+plots.show_images(test_pictures[:8], titles=titles, columns=4, tile=2)
 
 # %% [markdown]
 # Words become numbers. There are 21 words; 0 fills up, 1 starts a sentence, 2 ends it, which makes 24. The longest
@@ -284,16 +287,17 @@ weights = np.exp(energies) / np.exp(energies).sum()
 print("weights", weights.round(2), "context", (weights @ cells).round(2))
 
 # %% [markdown]
-# In `utils.sequence.AttentionDecoder` the energy of cell k is v · tanh(W k + U s), with the state s, and the recurrent
-# part a gated unit (GRU). The first state is computed from the mean of all cells. Since attention has no idea where a
-# cell stands, we add a learnt vector for each of the 36 places.
+# In `utils.sequence.AttentionDecoder` the energy of cell k is v · tanh(W k + U s), with the state s, and the
+# recurrent part a gated unit (GRU). The first state is computed from the mean of all cells. Attention does not know
+# where a cell lies, so we add a learnt vector for each of the 36 places.
 
 
 # %%
 def encode(image):
     """Five convolutions: 48 x 48 pixels become 36 cells of 96 numbers."""
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    for number, (filters, stride) in enumerate(((32, 2), (64, 2), (64, 1), (96, 2), (96, 1)), 1):
+    plan = (32, 2), (64, 2), (64, 1), (96, 2), (96, 1)
+    for number, (filters, stride) in enumerate(plan, 1):
         x = conv_bn_relu(x, filters, 3, stride, name=f"conv{number}")
     return PositionEmbedding()(layers.Reshape((-1, x.shape[-1]))(x))
 
@@ -303,15 +307,17 @@ written = layers.Input((9,), dtype="int32")
 encoder = keras.Model(image, encode(image))
 decoder = sequence.AttentionDecoder(len(vocabulary))
 captioner = keras.Model([image, written], decoder([encoder.output, written]))
-parts = {"encoder": encoder.count_params(), "decoder": decoder.count_params()}
-print({name: f"{count:,} parameters" for name, count in parts.items()}, captioner.output_shape)
+for part in (encoder, decoder):
+    print(f"{part.count_params():,} parameters", end=", ")
+print("logits", captioner.output_shape)
 
 # %% [markdown]
 # ### Teacher forcing
 #
-# While it learns, the decoder reads the *true* words, not its own: from "a red" it shall say "star". So one pass gives
-# a loss for every word, and one wrong word does not spoil the rest. Input: the row without its last number; goal: the
-# row without its first. Filled up places do not count. Guessing among 24 words has a loss of log 24 = 3.18.
+# While it learns, the decoder reads the *true* words, not its own: after "a red" it has to say "star". So one pass
+# gives a loss for every word, and one wrong word does not spoil the rest. Input: the row without its last number;
+# goal: the row without its first. Places with the filler 0 do not count. Guessing among 24 words has a loss of log 24
+# = 3.18.
 #
 # The pictures are shifted by up to four pixels, each time anew. They are *not* flipped: "left of" would become a lie.
 
@@ -322,7 +328,8 @@ def shifted(images, rng, most=4):
     side = images.shape[1]
     framed = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
     rows, columns = rng.integers(0, 2 * most + 1, (2, len(images), 1)) + np.arange(side)
-    return framed[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None]]
+    image = np.arange(len(images))[:, None, None]
+    return framed[image, rows[:, :, None], columns[:, None]]
 
 
 def learn_captions(model, images, rows, steps, batch=32):
@@ -352,11 +359,11 @@ plots.curves(
 # %% [markdown]
 # ### Greedy search and beam search
 #
-# Afterwards there are no true words to read. **Greedy search** takes the most probable word at each step. That need
-# not give the most probable sentence. An example with three words A, B and *end*, whose probabilities we make up:
-# after the start A has .6 and B .4; after A everything is open, after B the end is nearly certain. Greedy takes A and
-# ends with .6 · .4 = .24; "B" has .4 · .9 = .36. **Beam search** keeps the best few beginnings at every step; with two
-# of them it should find B.
+# Afterwards there are no true words to read. **Greedy search** takes the most probable word at each step. The
+# sentence that comes out is not always the most probable one. An example with three words A, B and *end*, whose
+# probabilities we make up: after the start A has .6 and B .4; after A everything is open, after B the end is nearly
+# certain. Greedy takes A and ends with .6 · .4 = .24; "B" has .4 · .9 = .36. **Beam search** keeps the best few
+# beginnings at every step; with two of them it should find B.
 
 # %% tags=["nbval-check-output"]
 after = {0: [0.6, 0.4, 0], 1: [0.3, 0.3, 0.4], 2: [0.05, 0.05, 0.9]}  # start, A, B
@@ -364,14 +371,16 @@ names = {1: "A", 2: "B"}
 
 
 def toy_step(state, words):
-    """Log-probabilities of start, A, B, end, as numbers 0 to 3; the state is not needed."""
+    """Log-probabilities of 0 (start), 1 (A), 2 (B), 3 (end); the state is idle."""
     table = np.array([[0, *after[int(word)]] for word in words])
     return np.log(table + 1e-12), state
 
 
 for width in (1, 2, 3):
-    words, score = sequence.beam_search(toy_step, np.zeros((1, 0)), width, 3, start=0, end=3)[0]
-    print(f"width {width}: {' '.join(names[word] for word in words)}, probability {np.exp(score):.2f}")
+    found = sequence.beam_search(toy_step, np.zeros((1, 0)), width, 3, start=0, end=3)
+    words, score = found[0]
+    sentence = " ".join(names[word] for word in words)
+    print(f"width {width}: {sentence}, probability {np.exp(score):.2f}")
 
 # %% [markdown]
 # Now our pictures, in both ways.
@@ -394,8 +403,8 @@ print(f"greedy and beam write the same sentence in {same:.0%} of {beams} picture
 # library, NLTK.
 #
 # What does a network score that cannot see? We let it answer with the caption of *another* picture: perfect grammar,
-# no knowledge. Predict for its attributes: a colour is right in one of eight cases, a shape in about one of six, and
-# if one side has no second object, that counts as wrong.
+# no knowledge. Predict for its attributes: a colour is right in one of eight cases, a shape in about one of six. If
+# only one of two captions has a second object, its words count as wrong.
 
 
 # %%
@@ -403,7 +412,7 @@ smooth = SmoothingFunction().method1  # no 0 where no quadruple is right
 
 
 def attributes(caption):
-    """Colour, shape, relation, colour, shape of a caption; the last three may be missing."""
+    """Colour, shape, relation, colour, shape; the last three may be missing."""
     return [word for word in caption.split() if word not in ("a", "an", "of")]
 
 
@@ -414,8 +423,10 @@ def judge(answers, truths):
         right += sum(a == b for a, b in zip(answer, truth))
         wanted += max(len(answer), len(truth))
     exact = np.mean([a == b for a, b in zip(answers, truths)])
-    split = [[truth.split()] for truth in truths], [answer.split() for answer in answers]
-    return {"exact": exact, "attributes": right / wanted, "BLEU": corpus_bleu(*split, smoothing_function=smooth)}
+    true_words = [[truth.split()] for truth in truths]
+    words = [answer.split() for answer in answers]
+    bleu = corpus_bleu(true_words, words, smoothing_function=smooth)
+    return {"exact": exact, "attributes": right / wanted, "BLEU": bleu}
 
 
 # %%
@@ -423,17 +434,18 @@ scores = {
     "another picture's caption": judge(np.roll(test_captions, 1), test_captions),
     "greedy": judge(greedy, test_captions),
 }
-print(f"on the first {beams} pictures: greedy", judge(greedy[:beams], test_captions[:beams])["exact"])
-print(f"on the first {beams} pictures: beam of 3", judge(beam, test_captions[:beams])["exact"])
+for name, answers in {"greedy": greedy[:beams], "beam of 3": beam}.items():
+    exact = judge(answers, test_captions[:beams])["exact"]
+    print(f"{name}, first {beams} pictures: {exact:.2f} exactly right")
 table = pd.DataFrame(scores).T
 table.style.format("{:.3f}")
 
 # %% [markdown]
-# Both measures put the caption of another picture where it belongs, near the bottom: of its attributes about one in
-# nine is right by luck, and four words in a row hardly ever. So the network sees. Which of the two is the better
-# measure? BLEU counts rows of words and does not know which of them matter: for BLEU a wrong *left* costs about as
-# much as a wrong *of*, and it turns the sentence into its opposite. The attributes know what the sentence is about, and
-# somebody had to write down for them what that is. Which attributes does the network miss?
+# Both measures put the caption of another picture near the bottom: few of its attributes are right by luck, and four
+# words in a row hardly ever. The network is far above it, so it uses the picture. Which of the two is the better
+# measure? BLEU counts rows of words and does not know which of them matter: a wrong *left* costs about as much as a
+# wrong *of*, although a wrong *left* turns the meaning into its opposite. The attributes count only the words that
+# matter; but somebody had to list these words. Which attributes does the network miss?
 
 # %%
 kinds = ["first colour", "first shape", "relation", "second colour", "second shape"]
@@ -461,18 +473,13 @@ record(
 # %% tags=["thumbnail"]
 both = [i for i, truth in enumerate(test_captions) if len(truth.split()) > 6]
 chosen = next((i for i in both if greedy[i] == test_captions[i]), both[0])
-spoken = [*greedy[chosen].split()[:9], "<end>"]
-figure, axes = plt.subplots(2, 5, figsize=(8, 3.8))
-for ax in axes.ravel():
-    ax.set_axis_off()
-for ax, word, look in zip(axes.ravel(), spoken, looks[chosen]):
-    large = np.kron(look.reshape(6, 6), np.ones((8, 8)))
-    plots.heat_map(test_pictures[chosen], large, ax=ax, title=word)
+spoken = [*greedy[chosen].split(), "<end>"][:10]
+plots.show_attention(test_pictures[chosen], spoken, looks[chosen])
 
 # %% [markdown]
-# The cells are coarse, 8 pixels a side, and each of them has already seen a neighbourhood of more than 30 pixels; so a
-# weight need not lie exactly on the object. At the words of the grammar the picture does not matter, and the weights
-# may lie anywhere. And at the wrong ones:
+# The cells are coarse, 8 pixels a side, and each of them has already seen a neighbourhood of more than 30 pixels; so
+# a large weight need not lie exactly on the object. For *of* and for the end of the sentence the picture hardly
+# matters, and the weights may lie anywhere. These are pictures with a wrong caption:
 
 # %%
 wrong = [i for i, (a, b) in enumerate(zip(greedy, test_captions)) if a != b][:6]
@@ -488,21 +495,23 @@ for ax, index, title in zip(axes.ravel(), wrong, titles):
 # ## Moves out: deep Q-learning
 #
 # Now the answer is a move, and nobody knows the right one. There is only a reward, and it comes later. Mnih et al.
-# (2013, 2015) let one network learn 49 games of the Atari console from the screen.
+# (2013, 2015) trained one architecture on 49 games of the Atari console, a network for each game, from the screen
+# alone.
 #
-# Its value Q(s, a) estimates the sum of all rewards to come after move a in state s, a reward one step later being
-# worth γ < 1 as much. For the best player that sum obeys Q(s, a) = r + γ · max over a' of Q(s', a'): the reward now,
-# and the best that the next state s' offers. So we can train the network towards its own estimate one step later:
+# The network's value Q(s, a) estimates the sum of all rewards that follow move a in state s. A reward that comes one
+# step later counts γ < 1 times as much. For the best player that sum obeys Q(s, a) = r + γ · max over a' of Q(s',
+# a'): the reward now, and the best that the next state s' offers. So we train the network towards the reward and its
+# own estimate one step later:
 #
 # $$\text{target} = r + \gamma \max_{a'} Q(s', a'), \qquad \text{target} = r \text{ at the end.}$$
 #
-# By hand: reward 0, γ = .9, next values (.5, 1, −1): target .9. The same with the game over after a reward of −1:
-# target −1, whatever the network says of a state that will never come.
+# By hand: reward 0, γ = .9, next values (.5, 1, −1): target .9. If the game ends with a reward of −1, the target is
+# −1. No state follows, so what the network says about one does not count.
 
 # %% tags=["nbval-check-output"]
 following = np.array([[0.5, 1.0, -1.0], [0.5, 1.0, -1.0]])
-goals = reinforcement.q_targets(np.array([0, -1]), following, [False, True], discount=0.9)
-print(goals.tolist())
+rewards, ended = np.array([0, -1]), [False, True]
+print(reinforcement.q_targets(rewards, following, ended, discount=0.9).tolist())
 
 # %% [markdown]
 # ### Eight outputs
@@ -527,32 +536,35 @@ print(f"together {atari.count_params():,}")
 #
 # The Atari games cannot be shipped, and they need days. Ours takes seconds: **Catch**. A ball falls from the top,
 # straight or aslant, and bounces off the walls; a paddle of three cells moves one cell at a step. The reward is 1 for
-# a catch and −1 for a miss, at the very end. The observation is a picture of 10 × 10 with two frames. The class has
-# the methods of a `gymnasium` environment, `reset` and `step`, and `reinforcement.gymnasium_env()` is a real one.
+# a catch and −1 for a miss, at the very end. The observation is a picture of 10 × 10 with two frames. `game.oracle()`
+# is the move of a player who knows where the ball will land. The class has the methods of a `gymnasium` environment,
+# `reset` and `step`, and `reinforcement.gymnasium_env()` is a real one.
 
 # %%
-game = reinforcement.Catch(seed=seed)
+game = Catch(seed=seed)
 picture, info = game.reset()
 frames, done = [game.render()], False
 while not done:
     picture, reward, done, _, info = game.step(game.oracle())
     frames.append(game.render())
 print("observation", picture.shape, picture.dtype, "reward at the end", reward)
-plots.show_images(np.stack(frames), columns=10, tile=0.8, title="Somebody who knows where the ball will land")
+plots.show_images(np.stack(frames), columns=10, tile=0.8, title="the oracle plays")
 
 # %% [markdown]
 # Three players to compare with: one who moves at random; one who stays; and the **oracle**, who knows the landing
-# place and runs there. The paddle covers three columns of ten, and it starts somewhere, so that staying should catch
-# about 3 of 10: a mean reward of .3 − .7 = −.4. The oracle catches every ball if no way is longer than nine steps.
+# place and goes there. The paddle covers three columns of ten, and it starts at a random place. So staying should
+# catch about 3 balls of 10: a mean reward of .3 − .7 = −.4. The longest way is seven cells and a game has nine steps,
+# so the oracle should catch every ball.
 
 # %%
-tests = [reinforcement.Catch(seed=[seed, number, 1]) for number in range(100)]
+tests = [Catch(seed=[seed, number, 1]) for number in range(100)]
 rng = np.random.default_rng(seed)
-known = {
-    "random": reinforcement.play(tests, lambda s, games: rng.integers(3, size=len(games)), 1000),
-    "stays": reinforcement.play(tests, lambda s, games: np.zeros(len(games), int), 1000),
-    "oracle": reinforcement.play(tests, lambda s, games: [g.oracle() for g in games], 1000),
+rules = {
+    "random": lambda states, games: rng.integers(3, size=len(games)),
+    "stays": lambda states, games: np.zeros(len(games), int),
+    "oracle": lambda states, games: [game.oracle() for game in games],
 }
+known = {name: play(tests, choose, 1000) for name, choose in rules.items()}
 plots.bars(known, xlabel="mean reward of 1,000 games")
 
 # %% [markdown]
@@ -560,11 +572,12 @@ plots.bars(known, xlabel="mean reward of 1,000 games")
 #
 # Three things make it stable:
 #
-# - **exploration**: with a probability that falls from 1 to .05 the move is random, or the player would never find
-#   out;
+# - **exploration**: with a probability that falls from 1 to .05 the move is random; otherwise the player would never
+#   find out which moves are good;
 # - **replay**: the steps go to a memory, and the network learns from random draws of it. Steps in a row are alike; a
-#   draw is mixed;
-# - **a target network**: the target is computed by an older copy, or every step would move its own goal.
+#   random draw mixes them;
+# - **a target network**: an older copy of the network computes the target; otherwise every training step would move
+#   its own target.
 #
 # (Departures: sixteen games side by side, so that one forward pass serves all; a copy every 50 steps and not every
 # 10,000; Adam in place of RMSProp.) Every player starts from other random numbers, since single runs of this kind say
@@ -574,17 +587,17 @@ plots.bars(known, xlabel="mean reward of 1,000 games")
 # %%
 def learn_game(player):
     """A network that has learnt, and its mean reward on the way."""
-    keras.utils.set_random_seed(1000 * seed + player)
+    number = 1000 * seed + player
+    keras.utils.set_random_seed(number)
     network = reinforcement.q_network((10, 10, 2), 3)
-    games = [reinforcement.Catch(seed=[seed, player, number]) for number in range(16)]
+    games = [Catch(seed=[seed, player, game]) for game in range(16)]
     rewards = []
 
     def watch(step, network):
         if step % looks_every == 0:
-            play = reinforcement.play(tests, reinforcement.greedy(network), 200)
-            rewards.append(play)
+            rewards.append(play(tests, reinforcement.greedy(network), 200))
 
-    reinforcement.learn_to_play(network, games, moves, seed=1000 * seed + player, watch=watch)
+    reinforcement.learn_to_play(network, games, moves, seed=number, watch=watch)
     return network, rewards
 
 
@@ -600,45 +613,31 @@ plots.curves(
     ylabel="mean reward of a game",
     baselines=known,
 )
-final = [reinforcement.play(tests, reinforcement.greedy(network), 1000) for network, _ in learnt]
+final = [play(tests, reinforcement.greedy(network), 1000) for network, _ in learnt]
 record(game_reward=np.mean(final), game_worst=min(final), game_random=known["random"])
 
 # %% [markdown]
-# The curve begins near the random player, and where it is steep the networks disagree most: a run that is stopped
-# there measures luck. One game as the first network plays it, with the three values that it computed before each
-# move; the move is the largest of them.
+# The curve begins near the random player, and where it is steep the networks disagree most: a single run that is
+# stopped there tells more about luck than about the method. Below, the first network plays one game. The bars are the
+# three values before each move; the network takes the move with the largest.
 
 # %%
-network = learnt[0][0]
-game = reinforcement.Catch(seed=[seed, 7])
-state, done = game.reset()[0], False
-strip, values = [game.render()], []
-while not done:
-    values.append(np.asarray(network.predict_on_batch(state[None]))[0])
-    state, reward, done, _, _ = game.step(int(values[-1].argmax()))
-    strip.append(game.render())
-figure, axes = plt.subplots(2, len(values), figsize=(8, 2.4), sharey="row", height_ratios=(1, 1))
-for column, (picture, value) in enumerate(zip(strip, values)):
-    axes[0, column].imshow(picture)
-    axes[0, column].set_axis_off()
-    axes[1, column].bar(range(3), value, color=plots.PALETTE[:3])
-    axes[1, column].set_xticks(range(3), ["0", "←", "→"], fontsize=8)
-axes[1, 0].set_ylabel("value", fontsize=9)
-figure.suptitle(f"reward {reward:g}", fontsize=10)
+game = Catch(seed=[seed, 7])
+strip, values, reward = reinforcement.episode(learnt[0][0], game)
+plots.show_episode(strip, values, ["0", "←", "→"], f"reward {reward:g}")
 
 # %% [markdown]
-# While the ball is high the three values are much alike: hardly anything is decided yet, and a step lost can be made up
-# for. Near the ground they part. Values above 1 are wrong, since no game brings more than 1: the target takes the
-# *largest* of three uncertain estimates, and the largest is more often too high than too low (van Hasselt et al. 2016,
-# who let one network choose the move and the other one value it).
+# While the ball is high the three values are much alike: a lost step can still be made up. Near the ground they
+# differ more. Values above 1 are wrong, since no game brings more than 1: the target takes the *largest* of three
+# uncertain estimates, and the largest is more often too high than too low (van Hasselt et al. 2016, who let one
+# network choose the move and the other one value it).
 #
 # ## Images out: autoencoders
 #
-# An **autoencoder** learns to give back what went in, through a bottleneck: an encoder writes a 64-pixel image as a
-# **code** of two or eight numbers, a decoder paints it from the code. No labels are needed. The trivial competitor is
-# old: principal component analysis (PCA) is the best *linear* code of that length. So we predict that the convnet
-# cannot be worse on the training images, if it is trained long enough, and ask by how much it is better on test
-# images.
+# An **autoencoder** learns to give back what went in, through a bottleneck: an encoder turns an image into a **code**
+# of two or eight numbers, and a decoder paints the image from the code. No labels are needed. The baseline is
+# principal component analysis (PCA), the best *linear* code of that length. The convnet is not restricted to linear
+# codes, so we expect a smaller error. How much smaller is it on test images?
 
 # %%
 train_images, _ = data.arrays(digits, f"train[:{drawn}]", channels=1)
@@ -663,27 +662,31 @@ def autoencoder(size):
 
 
 # %%
-flat, flat_test = x.reshape(len(x), -1), x_test.reshape(len(x_test), -1)
-returned, errors = {"image": x_test}, {"mean image": np.mean((x_test - x.mean(axis=0)) ** 2)}
-halves = {}
+def through(linear, images):
+    """Images as a linear code gives them back."""
+    codes = linear.transform(images.reshape(len(images), -1))
+    return linear.inverse_transform(codes).reshape(images.shape)
+
+
+def squared_error(images):
+    return np.mean((images - x_test) ** 2)
+
+
+flat, returned, halves = x.reshape(len(x), -1), {}, {}
 for size in (2, 8):
     linear = PCA(size).fit(flat)
     coder, *halves[size] = autoencoder(size)
     train_coder(coder, x, x)
-    lines = linear.inverse_transform(linear.transform(flat_test)).reshape(x_test.shape)
-    returned |= {f"PCA {size}": lines, f"network {size}": transfer.predict(coder, x_test)}
-for name, images in list(returned.items())[1:]:
-    errors[name] = np.mean((images - x_test) ** 2)
+    returned[f"PCA {size}"] = through(linear, x_test)
+    returned[f"network {size}"] = transfer.predict(coder, x_test)
+errors = {"mean image": squared_error(x.mean(axis=0))}
+errors |= {name: squared_error(images) for name, images in returned.items()}
 plots.bars(errors, xlabel="mean squared error on test images")
 
 # %%
 picked = [int(np.flatnonzero(test_labels == label)[0]) for label in range(10)]
-figure, axes = plt.subplots(len(returned), 10, figsize=(8, 4.4))
-for line, (name, images) in zip(axes, returned.items()):
-    for ax, index in zip(line, picked):
-        ax.imshow(images[index, ..., 0], cmap="gray_r", vmin=0, vmax=1)
-        ax.set(xticks=[], yticks=[])
-    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+rows = {"image": x_test} | returned
+plots.image_rows({name: images[picked] for name, images in rows.items()})
 record(
     coder_error=errors["network 8"],
     pca_error=errors["PCA 8"],
@@ -695,33 +698,32 @@ record(
 # ### Remove noise
 #
 # Give the encoder a *noisy* image and ask for the clean one (Vincent et al. 2008). To do this the network must know
-# what clean images look like. The competitors: leave the noise as it is; a PCA code of eight numbers, learnt on clean
-# images, which throws away most of the noise with the rest.
+# what clean images look like. There are two baselines: leave the noise as it is, or use a PCA code of eight numbers,
+# learnt on clean images. The code has no room for most of the noise.
 
 # %%
 noise = np.random.default_rng(seed)
-noisy, noisy_test = (
-    np.clip(array + noise.normal(0, 0.4, array.shape), 0, 1).astype("float32") for array in (x, x_test)
-)
+
+
+def with_noise(images):
+    noisy = images + noise.normal(0, 0.4, images.shape)
+    return np.clip(noisy, 0, 1).astype("float32")
+
+
+noisy, noisy_test = with_noise(x), with_noise(x_test)
 cleaner = train_coder(autoencoder(16)[0], noisy, x)
-projected = linear.inverse_transform(linear.transform(noisy_test.reshape(flat_test.shape)))
 cleaned = {
     "noisy": noisy_test,
-    "PCA 8": projected.reshape(x_test.shape),
+    "PCA 8": through(linear, noisy_test),
     "network": transfer.predict(cleaner, noisy_test),
-    "clean": x_test,
 }
-remaining = {name: np.mean((images - x_test) ** 2) for name, images in list(cleaned.items())[:3]}
+remaining = {name: squared_error(images) for name, images in cleaned.items()}
 plots.bars(remaining, xlabel="mean squared error from the clean image")
 record(noise_left=remaining["network"] / remaining["noisy"])
 
 # %%
-figure, axes = plt.subplots(4, 10, figsize=(8, 3.2))
-for line, (name, images) in zip(axes, cleaned.items()):
-    for ax, index in zip(line, picked):
-        ax.imshow(images[index, ..., 0], cmap="gray_r", vmin=0, vmax=1)
-        ax.set(xticks=[], yticks=[])
-    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+rows = cleaned | {"clean": x_test}
+plots.image_rows({name: images[picked] for name, images in rows.items()})
 
 # %% [markdown]
 # ## New images: the variational autoencoder
@@ -733,7 +735,7 @@ for line, (name, images) in zip(axes, cleaned.items()):
 # - the decoder paints from a draw z out of the cloud;
 # - a penalty draws all clouds towards the standard normal distribution N(0, 1), from which we shall draw later.
 #
-# Both together are a lower bound on log p(image), the **evidence lower bound** or ELBO, which we raise:
+# Both together are a lower bound on log p(image), the **evidence lower bound** or ELBO. Training raises it:
 #
 # $$\mathrm{ELBO} = \underbrace{\mathbb{E}_z[\log p(\text{image}\mid z)]}_{-\,\text{reconstruction error}} \;-\;
 # \underbrace{\mathrm{KL}\bigl(N(\mu, \sigma^2)\,\|\,N(0, 1)\bigr)}_{\tfrac12 \sum (\mu^2 + \sigma^2 - 1 - \log
@@ -743,11 +745,14 @@ for line, (name, images) in zip(axes, cleaned.items()):
 # average over draws of log q(z) − log p(z), with μ = 1 and σ = .5: (1 + .25 − 1 + 2 log 2) / 2 = .818.
 
 # %% tags=["nbval-check-output"]
-for mean, deviation in ((0, 1), (2, 1), (1, 0.5)):
-    closed = generative.kl_divergence(np.array([[float(mean)]]), np.log([[deviation**2.0]]))
+for mean, deviation in ((0.0, 1.0), (2.0, 1.0), (1.0, 0.5)):
+    parameters = np.array([[mean]]), np.log([[deviation**2]])
+    closed = float(generative.kl_divergence(*parameters)[0])
     z = mean + deviation * np.random.default_rng(0).normal(size=1_000_000)
-    estimate = np.mean(-np.log(deviation) - ((z - mean) / deviation) ** 2 / 2 + z**2 / 2)
-    print(f"mean {mean}, deviation {deviation}: {float(closed[0]):.3f}, by draws {abs(estimate):.2f}")
+    log_q = -np.log(deviation) - ((z - mean) / deviation) ** 2 / 2
+    estimate = abs(np.mean(log_q + z**2 / 2))
+    normal = f"mean {mean:g}, deviation {deviation:g}"
+    print(f"{normal}: {closed:.3f}, by draws {estimate:.2f}")
 
 # %% [markdown]
 # **The reparameterisation.** A draw has no gradient: how would z change if μ were a little larger? Write the draw as z
@@ -760,36 +765,35 @@ rate = training.WarmupHoldDecay(3e-3, code_steps, code_steps // 20)
 vae.compile(keras.optimizers.Adam(rate), jit_compile=training.jit_compile())
 order = np.random.default_rng(seed).integers(len(x), size=50 * code_steps)
 vae.fit(x[order], batch_size=50, shuffle=False, verbose=0)
-logits, mean, log_variance = (np.asarray(part) for part in vae.predict(x_test, verbose=0))
+
+# %%
+_, mean, log_variance = map(np.asarray, vae.predict(x_test, verbose=0))
 kl = np.mean(generative.kl_divergence(mean, log_variance))
-draw = generative.reparameterise(mean, log_variance, np.random.default_rng(1).normal(size=mean.shape))
-error = np.mean(generative.reconstruction_error(x_test, np.asarray(vae.decoder(np.asarray(draw, "float32")))))
+noise = np.random.default_rng(1).normal(size=mean.shape)
+codes = np.asarray(generative.reparameterise(mean, log_variance, noise), "float32")
+logits = np.asarray(vae.decoder(codes))
+error = np.mean(generative.reconstruction_error(x_test, logits))
 ink = x.mean(axis=0).clip(1e-3, 1 - 1e-3)
-trivial = np.mean(generative.reconstruction_error(x_test, np.broadcast_to(np.log(ink / (1 - ink)), x_test.shape)))
-plots.bars(
-    {"VAE: reconstruction error": error, "VAE: KL": kl, "VAE: −ELBO": error + kl, "mean image, no code": trivial},
-    xlabel="nats an image, on test images",
-)
+blank = np.broadcast_to(np.log(ink / (1 - ink)), x_test.shape)
+trivial = np.mean(generative.reconstruction_error(x_test, blank))
+costs = {
+    "VAE: reconstruction error": error,
+    "VAE: KL": kl,
+    "VAE: −ELBO": error + kl,
+    "mean image, no code": trivial,
+}
+plots.bars(costs, xlabel="nats an image, on test images")
 record(vae_loss=error + kl, vae_kl=kl, vae_trivial=trivial)
 
 # %% [markdown]
-# The KL divergence is what the code costs: so many nats the code tells about the image. It must save more than that in
-# reconstruction error, or the network would do better without a code, as the last bar does.
+# The KL divergence is the price of the code, in nats. The code must lower the reconstruction error by more than this
+# price; otherwise a network without a code, the last bar, would be better.
 #
 # The map of the code: on the left, where the test images lie (labels are used for the colours only). On the right,
 # what the decoder paints on a grid of equal shares of N(0, 1).
 
 # %%
-side = 12
-painted = vae.sample(generative.plane(side)).reshape(side, side, *shape[:2])
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4))
-for label in range(10):
-    left.scatter(*mean[test_labels == label].T, s=8, color=plots.class_colour(label), label=str(label))
-left.legend(fontsize=7, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-left.set(xlabel="first number", ylabel="second number", aspect="equal")
-right.imshow(painted.transpose(0, 2, 1, 3).reshape(side * shape[0], -1), cmap="gray_r", vmin=0, vmax=1)
-right.set(xticks=[], yticks=[], title="painted from the plane")
-right.grid(False)
+plots.show_codes(mean, test_labels, vae.sample(generative.plane(12)))
 
 # %% [markdown]
 # Nobody gave labels, and still many digits lie apart. Between two regions the decoder paints something in between.
@@ -799,45 +803,39 @@ right.grid(False)
 # %%
 first, last = picked[0], picked[6]
 walked = vae.sample(generative.walk(mean[first], mean[last], 10))
-faded = generative.walk(x_test[first].ravel(), x_test[last].ravel(), 10).reshape(-1, *shape)
-figure, axes = plt.subplots(2, 10, figsize=(8, 1.9))
-for line, name, images in zip(axes, ("codes", "pixels"), (walked, faded)):
-    for ax, picture in zip(line, images):
-        ax.imshow(picture[..., 0], cmap="gray_r", vmin=0, vmax=1)
-        ax.set(xticks=[], yticks=[])
-    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+ends = x_test[first].ravel(), x_test[last].ravel()
+faded = generative.walk(*ends, 10).reshape(walked.shape)
+plots.image_rows({"codes": walked, "pixels": faded})
 
 # %% [markdown]
-# **Samples**: draw a code from N(0, 1) and paint. As competitors the two of the same size from above: the plain
-# autoencoder of two numbers, and PCA, each with codes drawn from a normal distribution; PCA's is fitted to its codes,
-# the plain autoencoder has only N(0, 1), for nothing told it where to put its codes.
+# **Samples**: draw a code from N(0, 1) and paint. We compare with two codes of the same size, the plain autoencoder
+# of two numbers and PCA. Their codes are drawn from a normal distribution too. For PCA it is fitted to the codes of
+# the training images; for the plain autoencoder it is N(0, 1), as for the VAE.
 
 # %%
 codes = np.random.default_rng(seed).normal(size=(10, 2)).astype("float32")
 front, back = halves[2]
 plane_of_lines = PCA(2).fit(flat)
 spread = np.sqrt(plane_of_lines.explained_variance_)
+lines = plane_of_lines.inverse_transform(codes * spread)
 new = {
     "VAE": vae.sample(codes),
     "autoencoder": np.asarray(ops.sigmoid(back(codes))),
-    "PCA": plane_of_lines.inverse_transform(codes * spread).reshape(-1, *shape),
+    "PCA": lines.reshape(-1, *shape),
 }
-figure, axes = plt.subplots(3, 10, figsize=(8, 2.7))
-for line, (name, images) in zip(axes, new.items()):
-    for ax, picture in zip(line, images):
-        ax.imshow(picture[..., 0], cmap="gray_r", vmin=0, vmax=1)
-        ax.set(xticks=[], yticks=[])
-    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+plots.image_rows(new)
 
-for name, found in {"autoencoder": transfer.predict(front, x_test), "VAE": mean}.items():
-    print(f"{name}: codes of the test images have the mean {found.mean(axis=0).round(1)}")
-    print(f"    and the deviation {found.std(axis=0).round(1)}; drawn from N(0, 1): 0 and 1")
+# %%
+found = {"autoencoder": transfer.predict(front, x_test), "VAE": mean}
+for name, codes in found.items():
+    middle, spread = codes.mean(axis=0).round(1), codes.std(axis=0).round(1)
+    print(f"codes of the test images, {name}: mean {middle}, deviation {spread}")
 
 # %% [markdown]
-# Nothing told the plain autoencoder where to put its codes, and it did not put them where N(0, 1) lies; so its new
-# images come from codes that it has hardly seen. PCA adds and subtracts two pictures and gets shadows. The VAE's
-# samples are digits, or lie between two, and they are soft: one code stands for many images, and the decoder paints
-# their mean.
+# N(0, 1) has the mean 0 and the deviation 1, and the VAE's codes lie near it. Nothing told the plain autoencoder
+# where to put its codes, so its new images may come from codes that it has hardly seen. PCA adds two pictures to the
+# mean image and gets shadows. The VAE's samples are digits, or lie between two, and they are soft: one code stands
+# for many images, and the decoder paints their mean.
 #
 # ## Words in: convolution along a sentence
 #
@@ -877,21 +875,25 @@ def padded(lists, length=8):
 
 words, tags = vocabulary.encode(pairs, 8, ends=False), padded(map(roles, pairs))
 held = len(words) // 5  # for testing
-print(f"{len(words) - held} captions to learn from, {held} to test:", pairs[0], tags[0].tolist())
+print(f"{len(words) - held} captions to learn from, {held} to test")
+print(pairs[0], tags[0].tolist())
 
 
 # %%
 def best_possible(size):
-    """Share of the test words that a table of all windows of the training captions gets right."""
+    """Share of test words that a table of all training windows gets right."""
     framed = np.pad(words, ((0, 0), (size // 2, size // 2)))
     windows = np.lib.stride_tricks.sliding_window_view(framed, size, axis=1)
+    keys = [window.tobytes() for window in windows.reshape(-1, size)]
+    answers, first = tags.ravel(), held * words.shape[1]
     votes = {}
-    for window, tag in zip(windows[held:].reshape(-1, size), tags[held:].ravel()):
-        votes.setdefault(window.tobytes(), np.zeros(4))[tag] += 1
-    guesses = [votes.get(window.tobytes(), np.ones(4)).argmax() for window in windows[:held].reshape(-1, size)]
-    return np.mean((np.array(guesses) == tags[:held].ravel())[tags[:held].ravel() > 0])
+    for key, answer in zip(keys[first:], answers[first:]):
+        votes.setdefault(key, np.zeros(4))[answer] += 1
+    guesses = [votes.get(key, np.ones(4)).argmax() for key in keys[:first]]
+    return np.mean((guesses == answers[:first])[answers[:first] > 0])
 
 
+# %%
 def window_model(size):
     row = layers.Input((8,), dtype="int32")
     x = layers.Embedding(len(vocabulary), 16)(row)
@@ -909,26 +911,23 @@ def train_rows(model, inputs, goals, steps=time_steps, rate=5e-3):
 
 
 # %%
-window_scores, table_scores = {}, {}
-counted = tags[:held] > 0
-for size in (1, 3, 5):
+sizes, counted = (1, 3, 5), tags[:held] > 0
+scores = {"1-D convolution": [], "best possible": []}
+for size in sizes:
     model = train_rows(window_model(size), words[held:], tags[held:])
     answers = transfer.predict(model, words[:held]).argmax(axis=-1)
-    window_scores[size] = np.mean((answers == tags[:held])[counted])
-    table_scores[size] = best_possible(size)
-plots.curves(
-    {"1-D convolution": list(window_scores.values()), "best possible": list(table_scores.values())},
-    x=list(window_scores),
-    xlabel="words in the window",
-    ylabel="share of words with the right role",
-)
-record(window_one=window_scores[1], window_three=window_scores[3], window_five=window_scores[5])
+    scores["1-D convolution"].append(np.mean((answers == tags[:held])[counted]))
+    scores["best possible"].append(best_possible(size))
+ax = plots.curves(scores, sizes, "words in the window", "words with the right role")
+ax.set_xticks(sizes)
+one, three, five = scores["1-D convolution"]
+record(window_one=one, window_three=three, window_five=five)
 
 # %% [markdown]
-# With one word and with three the network is as good as the table, and nobody can be better. With five it can be
-# better than the table: of long windows the table has not met all, and knows nothing of those, while the network has
-# learnt from the others what matters in them. **A window that is too small cannot be made good by training**; to see
-# this beforehand, count.
+# With one word and with three the network is about as good as the table, and no network can be much better. With five
+# it can be better than the table: the table knows nothing about a window that the training captions do not hold, and
+# the network has learnt which words of a window matter. **Training cannot repair a window that is too small**, and
+# counting shows this before any training.
 #
 # Now one answer for a sentence: *which shape lies on the left, or on top?* "A red star left of a blue ring": the star;
 # "a red star right of a blue ring": the ring. Every caption also comes told from the other object ("a blue ring right
@@ -961,16 +960,18 @@ both = [pairs, [told_from_the_other(caption) for caption in pairs]]
 tellings = [vocabulary.encode(texts, 8, ends=False) for texts in both]
 where = np.array([what_is_first(caption) for caption in pairs])
 print(both[0][0], "=", both[1][0], "->", shapes.CLASSES[where[0]])
-learn_rows, test_rows = (np.concatenate([part[s] for part in tellings]) for s in (slice(held, None), slice(held)))
+learn_rows = np.concatenate([told[held:] for told in tellings])
+test_rows = np.concatenate([told[:held] for told in tellings])
 learn_where, test_where = np.tile(where[held:], 2), np.tile(where[:held], 2)
 
 # %%
 sentence_scores = {}
-for size in (1, 3):
+for size, name in {1: "filters of 1 word", 3: "filters of 3 words"}.items():
     model = train_rows(sentence_model(size), learn_rows, learn_where)
     answers = transfer.predict(model, test_rows).argmax(axis=1)
-    sentence_scores[f"filters of {size} word{'s' if size > 1 else ''}"] = np.mean(answers == test_where)
-plots.bars(sentence_scores, xlabel="right shapes", baselines={"guess one of the two": 0.5 + 0.5 / 6})
+    sentence_scores[name] = np.mean(answers == test_where)
+baseline = {"guess one of the two": 0.5 + 0.5 / 6}
+plots.bars(sentence_scores, xlabel="right shapes", baselines=baseline)
 bag, three = sentence_scores.values()
 record(sentence_bag=bag, sentence_three=three)
 
@@ -988,11 +989,13 @@ record(sentence_bag=bag, sentence_three=three)
 
 # %%
 kinds = {"tones": sounds.tones, "rhythms": sounds.rhythms, "words": sounds.words}
-settings = {"tones": {}, "words": {}, "rhythms": {"window": 400, "hop": 400, "bands": 8}}
+rhythm = {"window": 400, "hop": 400, "bands": 8}
+settings = {"tones": {}, "words": {}, "rhythms": rhythm}
 sounded, heard, listen = {}, {}, {}
 for name, make in kinds.items():
-    sounded[name] = [make(sounds_each, 2 * seed), make(400, 2 * seed + 1)]  # to learn from, to test
-    heard[name] = [sequence.log_mel(signals, sounds.RATE, **settings[name]) for signals, _ in sounded[name]]
+    sounded[name] = make(sounds_each, 2 * seed), make(400, 2 * seed + 1)  # and test
+    signals = [part for part, _ in sounded[name]]
+    heard[name] = [log_mel(part, sounds.RATE, **settings[name]) for part in signals]
     middle, spread = heard[name][0].mean(), heard[name][0].std()
     listen[name] = [(part - middle) / spread for part in heard[name]]
 print({name: parts[0].shape[1:] for name, parts in listen.items()}, "frames, bands")
@@ -1002,9 +1005,8 @@ named = {"tones": sounds.TONES, "rhythms": sounds.RHYTHMS, "words": sounds.WORDS
 figure, axes = plt.subplots(3, 4, figsize=(8, 5.4))
 for line, (name, classes) in zip(axes, named.items()):
     for column, ax in enumerate(line):
-        ax.imshow(heard[name][0][column].T, origin="lower", aspect="auto", cmap="magma")
-        ax.set(title=f"{name[:-1]}: {classes[column]}", xticks=[], yticks=[])
-        ax.grid(False)
+        title = f"{name[:-1]}: {classes[column]}"
+        plots.spectrogram(heard[name][0][column], ax, title=title)
     line[0].set_ylabel("mel band")
     line[0].set_xlabel("time", loc="left")
 
@@ -1014,7 +1016,7 @@ for line, (name, classes) in zip(axes, named.items()):
 # %%
 from IPython.display import Audio, display
 
-for name, (signals, _) in [(name, parts[0]) for name, parts in sounded.items()]:
+for name, ((signals, _), _) in sounded.items():
     print(name)
     display(Audio(signals[:4].ravel(), rate=sounds.RATE))
 
@@ -1029,12 +1031,13 @@ for name, (signals, _) in [(name, parts[0]) for name, parts in sounded.items()]:
 # = 123 weights. One output sees 3 + 4 = 7 frames.
 
 # %% tags=["nbval-check-output"]
-waibel = keras.Sequential(
-    [layers.Input((15, 16)), layers.Conv1D(8, 3, activation="sigmoid"), layers.Conv1D(3, 5, activation="sigmoid")]
-)
+first = layers.Conv1D(8, 3, activation="sigmoid")
+second = layers.Conv1D(3, 5, activation="sigmoid")
+waibel = keras.Sequential([layers.Input((15, 16)), first, second])
 for layer in waibel.layers:
     print(layer.output.shape[1:], layer.count_params(), "weights")
-print(arithmetic.receptive_field_chain([(3, 1), (5, 1)])["size"].tolist(), "frames seen")
+seen = arithmetic.receptive_field_chain([(3, 1), (5, 1)])["size"]
+print(seen.tolist(), "frames seen")
 
 # %% [markdown]
 # Ours, `sequence.tdnn`, has three layers of 32 filters of 3 frames, and at every moment a score for each class, whose
@@ -1042,16 +1045,15 @@ print(arithmetic.receptive_field_chain([(3, 1), (5, 1)])["size"].tolist(), "fram
 #
 # ### Tones, and what the filters look like
 
+
 # %%
-chance = {name: 1 / len(kind) for name, kind in (("tones", sounds.TONES), ("words", sounds.WORDS))}
-
-
 def hear(name, inputs=None, **options):
-    """A trained time-delay network for one kind of sounds, and its share of right answers on test sounds."""
+    """A trained time-delay network, and its share of right answers on test sounds."""
     (x, x_test), ((_, y), (_, y_test)) = inputs or listen[name], sounded[name]
     keras.utils.set_random_seed(seed)
-    model = train_rows(sequence.tdnn(x.shape[1:], y.max() + 1, **options), x, y, rate=3e-3)
-    return model, np.mean(transfer.predict(model, x_test).argmax(axis=1) == y_test)
+    network = sequence.tdnn(x.shape[1:], y.max() + 1, **options)
+    train_rows(network, x, y, rate=3e-3)
+    return network, np.mean(transfer.predict(network, x_test).argmax(axis=1) == y_test)
 
 
 tone_net, tone_score = hear("tones")
@@ -1059,45 +1061,40 @@ filters = np.asarray(tone_net.get_layer("conv1").kernel)  # (frames, bands, filt
 strongest = np.argsort(-np.abs(filters).sum(axis=(0, 1)))[:8]
 maps = keras.Model(tone_net.input, tone_net.get_layer("conv1").output)
 answers = transfer.predict(maps, listen["tones"][1][:4])
-print(f"{tone_score:.3f} of the tones right, chance {chance['tones']:.2f}")
+print(f"{tone_score:.3f} of the tones right, chance {1 / len(sounds.TONES):.2f}")
 
 # %%
 figure = plt.figure(figsize=(8, 4.6))
 above, below = figure.subfigures(2, 1, height_ratios=(1, 1.5))
-largest = np.abs(filters).max()
 for ax, index in zip(above.subplots(1, 8), strongest):
-    ax.imshow(filters[:, :, index].T, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
-    ax.set(xticks=[], yticks=[])
+    plots.spectrogram(filters[:, :, index], ax, limit=np.abs(filters).max())
 above.suptitle("eight filters of layer 1: 3 frames wide, 24 bands high", fontsize=10)
-for column, axes in enumerate(below.subplots(2, 4).T):
-    axes[0].imshow(heard["tones"][1][column].T, origin="lower", aspect="auto", cmap="magma")
-    axes[1].imshow(answers[column][:, strongest].T, aspect="auto", cmap="viridis")
-    axes[0].set_title(sounds.TONES[column], fontsize=10)
-    for ax in axes:
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
-    if column == 0:
-        axes[0].set_ylabel("band")
-        axes[1].set_ylabel("filter")
+rows = below.subplots(2, 4)
+for column, (sound, answer) in enumerate(zip(heard["tones"][1], answers)):
+    plots.spectrogram(sound, rows[0, column], title=sounds.TONES[column])
+    plots.spectrogram(answer[:, strongest], rows[1, column])
+rows[0, 0].set_ylabel("band")
+rows[1, 0].set_ylabel("filter")
 
 # %% [markdown]
-# Filters that look at some bands and answer in their own pattern for each tone: a filter of three frames meets a rise, a
-# fall or a tone that stays in its bands. The average over time of such rows is enough to tell the four apart, whatever
-# the pitch.
+# The filters look at some bands, and their answers make another pattern for each tone: a filter of three frames meets
+# a rise, a fall or a tone that stays in its bands. The average over time of such rows is enough to tell the four
+# apart, whatever the pitch.
 #
 # ### How far back does it hear? Dilation
 #
 # The rhythms *gallop*, *limp* and *sway* have the same four gaps between strokes in different orders: (2, 4, 4, 6),
-# (2, 6, 4, 4) and (2, 4, 6, 4) sixteenths of a bar. Who hears one gap at a time cannot tell them apart; two gaps in a
-# row are needed, up to ten sixteenths of a bar of a second, which is .6 s or 12 frames of 50 ms and one more. Three
-# layers of 3 frames see 1 + 2 · 3 = 7 frames. Two more layers would do it, or **dilation**: leave one frame out
-# between the entries of a filter in layer 2, and three in layer 3. The field becomes 1 + 2 · (1 + 2 + 4) = 15 frames
-# with not one weight more.
+# (2, 6, 4, 4) and (2, 4, 6, 4) sixteenths of a bar. A network that hears one gap at a time cannot tell them apart; it
+# needs two gaps in a row, up to ten sixteenths of a bar of a second, which is .6 s or 12 frames of 50 ms and one
+# more. Three layers of 3 frames see 1 + 2 · 3 = 7 frames. Two more layers would do it, or **dilation**: leave one
+# frame out between the entries of a filter in layer 2, and three in layer 3. The field becomes 1 + 2 · (1 + 2 + 4) =
+# 15 frames without one more weight.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
 for ax, dilations in zip(axes, ((1, 1, 1), (1, 2, 4))):
-    plots.field_cone([(3, 1, dilation) for dilation in dilations], title=f"dilations {dilations}", ax=ax)
+    chain = [(3, 1, dilation) for dilation in dilations]
+    plots.field_cone(chain, title=f"dilations {dilations}", ax=ax)
 
 # %%
 fields, rhythm_scores = [], []
@@ -1105,41 +1102,36 @@ for dilations in ((1, 1, 1), (1, 2, 4), (1, 4, 8)):
     chain = [(3, 1, 0, dilation) for dilation in dilations]
     fields.append(int(arithmetic.receptive_field_chain(chain)["size"].iloc[-1]))
     rhythm_scores.append(hear("rhythms", dilations=dilations)[1])
-plots.curves(
+ax = plots.curves(
     {"time-delay network": rhythm_scores},
     x=fields,
     xlabel="receptive field, frames of 50 ms",
     ylabel="right rhythms",
     baselines={"chance": 0.25, "even, and a guess": 0.25 + 0.75 / 3},
 )
-record(tones_right=tone_score, rhythm_short=rhythm_scores[0], rhythm_long=rhythm_scores[1])
+ax.set_xticks(fields)
+short, long, _ = rhythm_scores
+record(tones_right=tone_score, rhythm_short=short, rhythm_long=long)
 
 # %% [markdown]
-# The second line is what one gap at a time can do: know the *even* rhythm, and guess among the other three. The short
-# field stays near it, the longer ones leave it. WaveNet (van den Oord et al. 2016) drives this on: filters of two
-# samples with dilations 1, 2, 4, ... 512 see 1,024 samples with ten layers. And since it *makes* sound, sample by
-# sample, it may not look ahead. Its convolutions are **causal**: the filter ends at the present. Touch one sample, and
-# only the present and the future may change:
+# The upper dashed line is what one gap at a time can do: know the *even* rhythm, and guess among the other three. The
+# network with the short field stays near this line, those with longer fields do better. WaveNet (van den Oord et al.
+# 2016) uses many more dilations: filters of two samples with dilations 1, 2, 4, ... 512 see 1,024 samples with ten
+# layers. WaveNet *makes* sound, sample by sample, so it must not look ahead. Its convolutions are **causal**: the
+# filter ends at the present. Touch one sample, and only the present and the future may change:
 
 # %%
-silence = np.zeros((1, 40, 1), "float32")
-kernel = np.ones((2, 1, 1), "float32")
-ways = {"causal": [], "same": []}
-for touched in (0, 20):
-    for way, outputs in ways.items():
-        y = silence.copy()
-        y[0, touched or slice(0)] = 1
-        for dilation in (1, 2, 4):
-            if way == "causal":
-                y = sequence.causal_convolution(y, kernel, dilation)
-            else:
-                y = ops.conv(y, np.ones((3, 1, 1), "float32"), padding="same", dilation_rate=dilation)
-        outputs.append(np.asarray(y)[0, :, 0] > 0)
+causal = np.zeros((1, 40, 1), "float32")
+causal[0, 20] = 1
+same, two, three = causal, np.ones((2, 1, 1), "float32"), np.ones((3, 1, 1), "float32")
+for dilation in (1, 2, 4):
+    causal = sequence.causal_convolution(causal, two, dilation)
+    same = ops.conv(same, three, padding="same", dilation_rate=dilation)
 figure, axes = plt.subplots(2, 1, figsize=(8, 2), sharex=True)
-for ax, (way, (_, reached)) in zip(axes, ways.items()):
-    ax.bar(range(40), reached, color=plots.BLUE, width=0.9)
+for ax, name, reached in zip(axes, ("causal", "same"), (causal, same)):
+    ax.bar(range(40), np.asarray(reached)[0, :, 0] > 0, color=plots.BLUE, width=0.9)
     ax.axvline(20, color=plots.VERMILLION)
-    ax.set(yticks=[], ylabel=way)
+    ax.set(yticks=[], ylabel=name)
 axes[1].set_xlabel("moments that change when moment 20 (red) is touched")
 
 # %% [markdown]
@@ -1150,8 +1142,8 @@ axes[1].set_xlabel("moments that change when moment 20 (red) is touched")
 # kept. They hold the smooth outline of the spectrum, which the mouth makes, and leave out the ripple, which comes from
 # the pitch of the voice.
 #
-# Our words come in pairs of the same sounds in another order: *asi* and *isa*. The mean over time of everything knows
-# the sounds and not the order. So we expect from a linear classifier on the mean about one half.
+# Our words come in pairs of the same sounds in another order: *asi* and *isa*. The mean over time keeps the sounds
+# and loses their order. So we expect a linear classifier on the mean to be right for about one half of the words.
 
 # %%
 coefficients = [sequence.mfcc(part) for part in heard["words"]]
@@ -1159,33 +1151,33 @@ scale = coefficients[0].mean(axis=(0, 1)), coefficients[0].std(axis=(0, 1))
 coefficients = [(part - scale[0]) / scale[1] for part in coefficients]
 (_, y), (_, y_test) = sounded["words"]
 means = [part.mean(axis=1) for part in coefficients]
+linear = LogisticRegression(max_iter=1000).fit(means[0], y)
 word_scores = {
-    "mean MFCC, linear": LogisticRegression(max_iter=1000).fit(means[0], y).score(means[1], y_test),
+    "mean MFCC, linear": linear.score(means[1], y_test),
     "log-mel, network": hear("words")[1],
     "MFCC, network": hear("words", coefficients)[1],
 }
-plots.bars(word_scores, xlabel="right words", baselines={"chance": 1 / 8, "sounds without order": 0.5})
-record(words_mean=word_scores["mean MFCC, linear"], words_right=word_scores["MFCC, network"])
+baselines = {"chance": 1 / 8, "sounds without order": 0.5}
+plots.bars(word_scores, xlabel="right words", baselines=baselines)
+by_mean, _, by_network = word_scores.values()
+record(words_mean=by_mean, words_right=by_network)
 
 # %%
 figure, axes = plt.subplots(2, 4, figsize=(8, 4))
-for column in range(4):
-    axes[0, column].imshow(heard["words"][1][column].T, origin="lower", aspect="auto", cmap="magma")
-    axes[1, column].imshow(coefficients[1][column].T, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-3, vmax=3)
-    axes[0, column].set_title(sounds.WORDS[column])
-for ax in axes.ravel():
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
+for column, title in enumerate(sounds.WORDS[:4]):
+    plots.spectrogram(heard["words"][1][column], axes[0, column], title=title)
+    plots.spectrogram(coefficients[1][column], axes[1, column], limit=3)
 axes[0, 0].set_ylabel("log-mel band")
 axes[1, 0].set_ylabel("MFCC")
 
 # %% [markdown]
 # ## Without convolution: a vision transformer
 #
-# What does convolution assume? That neighbours belong together (locality), and that what is worth seeing here is worth
-# seeing there (shared weights). The **vision transformer** (Dosovitskiy et al. 2021) assumes little of it. It cuts the
-# image into patches, here 8 × 8 patches of 4 × 4 pixels, maps each to 64 numbers with one matrix, adds a learnt vector
-# for its place, and then lets every patch attend to every other: attention as in the captions, but with 64 queries.
+# What does convolution assume? That neighbours belong together (locality), and that a pattern which matters in one
+# place matters in every place (shared weights). The **vision transformer** (Dosovitskiy et al. 2021) assumes much
+# less. It cuts the image into patches, here 8 × 8 patches of 4 × 4 pixels, maps each to 64 numbers with one matrix,
+# adds a learnt vector for its place, and then lets every patch attend to every other: attention as in the captions,
+# but with 64 queries.
 #
 # One block: attention among the patches, then two dense layers for each patch; both behind a normalisation and beside
 # a shortcut (topic 04). Its weights: four matrices of 64 · 64 + 64 for queries, keys, values and output: 16,640; two
@@ -1194,15 +1186,17 @@ axes[1, 0].set_ylabel("MFCC")
 
 # %%
 def transformer_block(x, width=64, heads=4):
-    """Self-attention and two dense layers, each behind a normalisation and beside a shortcut."""
+    """Self-attention, then two dense layers, each beside a shortcut."""
     y = layers.LayerNormalization(epsilon=1e-6)(x)
     x = layers.Add()([x, layers.MultiHeadAttention(heads, width // heads)(y, y)])
     y = layers.LayerNormalization(epsilon=1e-6)(x)
-    return layers.Add()([x, layers.Dense(width)(layers.Dense(2 * width, activation="gelu")(y))])
+    y = layers.Dense(2 * width, activation="gelu")(y)
+    return layers.Add()([x, layers.Dense(width)(y)])
 
 
 tokens = layers.Input((64, 64))
-print(f"one block: {keras.Model(tokens, transformer_block(tokens)).count_params():,} weights")
+block = keras.Model(tokens, transformer_block(tokens))
+print(f"one block: {block.count_params():,} weights")
 
 # %% [markdown]
 # Three networks on topic 03's pictures, drawn shapes of 32 × 32, all with a global average at the end:
@@ -1215,8 +1209,10 @@ print(f"one block: {keras.Model(tokens, transformer_block(tokens)).count_params(
 
 # %%
 def convnet(x):
-    for number, filters in enumerate((16, 16, "M", 32, 32, "M", 64, 64, "M", 128), 1):
-        x = layers.MaxPooling2D(2)(x) if filters == "M" else conv_bn_relu(x, filters, 3, name=f"conv{number}")
+    for stage, widths in enumerate(((16, 16), (32, 32), (64, 64), (128,)), 1):
+        x = layers.MaxPooling2D(2)(x) if stage > 1 else x
+        for number, filters in enumerate(widths, 1):
+            x = conv_bn_relu(x, filters, 3, name=f"conv{stage}_{number}")
     return layers.GlobalAveragePooling2D()(x)
 
 
@@ -1228,7 +1224,8 @@ def attend(cells, depth):
 
 
 def transformer(x):
-    return attend(layers.Conv2D(64, 4, 4, name="patches")(x), blocks)  # stride = size: one matrix for each patch
+    patches = layers.Conv2D(64, 4, 4, name="patches")  # stride = size: one matrix
+    return attend(patches(x), blocks)
 
 
 def hybrid(x):
@@ -1245,38 +1242,42 @@ picture_classes = data.describe(pictures).classes
 def network(body):
     image = layers.Input((32, 32, channels))
     features = body(layers.Rescaling(1 / 127.5, offset=-1)(image))
-    return keras.Model(image, layers.Dense(len(picture_classes), name="logits")(features))
+    logits = layers.Dense(len(picture_classes), name="logits")
+    return keras.Model(image, logits(features))
 
 
 bodies = {"convnet": convnet, "transformer": transformer, "hybrid": hybrid}
 rows = []
 for name, body in bodies.items():
     total = arithmetic.totals(network(body))
-    rows.append(
-        (name, f"{total['params']:,}", f"{total['macs'] / 1e6:.1f} M", f"{total['activation_bytes'] / 1e6:.2f}")
-    )
-pd.DataFrame(rows, columns=["network", "parameters", "MACs", "maps, MB"]).set_index("network")
+    macs, maps = total["macs"] / 1e6, total["activation_bytes"] / 1e6
+    rows.append((name, f"{total['params']:,}", f"{macs:.1f} M", f"{maps:.2f}"))
+names = ["network", "parameters", "MACs", "maps, MB"]
+pd.DataFrame(rows, columns=names).set_index("network")
 
 # %% [markdown]
-# Nearly the same size and work. The numbers of steps were chosen so that each spends about the same CPU time; we
-# measure it and show it. With few pictures (50 of each class) and with many (800).
+# The three have nearly the same size and work. The numbers of steps were chosen so that each spends about the same
+# CPU time; the chart on the right shows the time that we measured. We train each with few pictures of each class and
+# with many.
 
 
 # %%
 def compare(name, sets, steps, rate):
-    """For each set of pictures the share of right test pictures and CPU seconds; the first two steps, which compile, are not counted."""
+    """For each set the share of right test pictures, and the CPU seconds."""
     keras.utils.set_random_seed(seed)
     model, results = network(bodies[name]), []
     schedule = training.WarmupHoldDecay(rate, steps + 2, steps // 10)
-    training.compile_classifier(model, keras.optimizers.AdamW(schedule, weight_decay=1e-2, clipnorm=1.0))
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-2, clipnorm=1.0)
+    training.compile_classifier(model, optimizer)
     fresh = model.get_weights()
     for images, labels in sets:
         x, y = transfer.repeat(images, labels, steps + 2, 32, seed)
-        model.fit(x[:64], y[:64], batch_size=32, verbose=0)
+        model.fit(x[:64], y[:64], batch_size=32, verbose=0)  # compiles: not counted
         begin = time.process_time()
         model.fit(x[64:], y[64:], batch_size=32, shuffle=False, verbose=0)
         seconds = time.process_time() - begin
-        results.append((np.mean(transfer.predict(model, seen).argmax(axis=1) == seen_labels), seconds))
+        answers = transfer.predict(model, seen).argmax(axis=1)
+        results.append((np.mean(answers == seen_labels), seconds))
         model.set_weights(fresh)
         for variable in model.optimizer.variables:
             variable.assign(ops.zeros_like(variable))
@@ -1285,25 +1286,32 @@ def compare(name, sets, steps, rate):
 
 # %%
 seen, seen_labels = data.arrays(pictures, "test[:1200]", 32, channels)
-sets = [data.arrays(pictures, "train", 32, channels, per_class=count, seed=seed) for count in per_class]
+where = pictures, "train", 32, channels
+sets = [data.arrays(*where, per_class=count, seed=seed) for count in per_class]
 rates = {"convnet": 2e-3, "transformer": 1e-3, "hybrid": 1e-3}
 rows, vision = [], {}
 for name, steps in zip(bodies, vision_steps):
-    for count, (share, seconds) in zip(per_class, compare(name, sets, steps, rates[name])):
-        rows.append({"images": count, "accuracy": share, "method": name, "CPU seconds": seconds})
+    results = compare(name, sets, steps, rates[name])
+    for count, (share, seconds) in zip(per_class, results):
+        row = {"images": count, "accuracy": share, "method": name}
+        rows.append(row | {"CPU seconds": seconds})
         vision[name, count] = share
+
+# %%
+flat_seen = seen.reshape(len(seen), -1) / 255
 for count, (images, labels) in zip(per_class, sets):
-    flat_images, flat_seen = (array.reshape(len(array), -1) / 255 for array in (images, seen))
-    share = RidgeClassifier(alpha=1000).fit(flat_images, labels).score(flat_seen, seen_labels)
+    flat = images.reshape(len(images), -1) / 255
+    share = RidgeClassifier(alpha=1000).fit(flat, labels).score(flat_seen, seen_labels)
     rows.append({"images": count, "accuracy": share, "method": "linear, on pixels"})
 
 # %%
 table = pd.DataFrame(rows)
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(3, 2))
-baseline = {"chance": 1 / len(picture_classes)}
-plots.learning_curve(table, "images", xlabel="training pictures of each class", baselines=baseline, ax=left)
-times = table.dropna().groupby("method", sort=False)["CPU seconds"].apply(list).to_dict()
-plots.bars(times, xlabel="CPU seconds of training", ax=right)
+options = {"xlabel": "training pictures of each class", "ax": left}
+options["baselines"] = {"chance": 1 / len(picture_classes)}
+plots.learning_curve(table, "images", **options)
+times = table.dropna().groupby("method", sort=False)["CPU seconds"].apply(list)
+plots.bars(times.to_dict(), xlabel="CPU seconds of training", ax=right)
 few, many = per_class[0], per_class[-1]
 record(
     convnet_few=vision["convnet", few],
@@ -1315,19 +1323,20 @@ record(
 )
 
 # %%
-advantage = {count: vision["convnet", count] - vision["transformer", count] for count in per_class}
-for count, gain in advantage.items():
-    print(f"{count} pictures of each class: the convnet is ahead of the transformer by {gain:.2f}")
+for count in per_class:
+    gain = vision["convnet", count] - vision["transformer", count]
+    print(f"{count} pictures of each class: the convnet is ahead by {gain:.2f}")
 
 # %% [markdown]
-# Read both ends with the time in mind. With 800 pictures of each class the transformer sees each of them once: time is
-# what it lacks, and more pictures are of no use to it. With 50 it sees each many times, and begins to know them by heart.
+# Read both ends of the curves with the time in mind. The transformer has 160 steps of 32 pictures. With 800 pictures
+# of each of six classes it sees each about once, so what it lacks is time, not pictures. With 50 it sees each about
+# 17 times.
 #
-# Where do convolution's assumptions pay? Where data or time are short: the transformer has to learn from the pictures
-# that neighbours belong together, the convnet is built so, and the hybrid is built so in its first layers. At the
-# other end it turns round: with hundreds of millions of labelled photographs and the time to use them, Dosovitskiy et
-# al. report that the vision transformer is ahead of a large ResNet [paper]. An assumption that is right saves data; one
-# that is not quite right costs accuracy when data are plenty.
+# Where are convolution's assumptions useful? Where data or time are short: the transformer has to learn from the
+# pictures that neighbours belong together. This is built into the convnet, and into the first layers of the hybrid.
+# With plenty of data and time the order can be the reverse: with hundreds of millions of labelled photographs and the
+# time to use them, Dosovitskiy et al. report that the vision transformer is ahead of a large ResNet [paper]. An
+# assumption that is right saves data; one that is not quite right costs accuracy when data are plenty.
 #
 # ## Summary
 #

@@ -18,6 +18,11 @@ def draw(mean, log_variance, noise):
     return mean + 0 * noise
 
 
+# %% gap="draw" why="uses NumPy, through which no gradient passes"
+def draw(mean, log_variance, noise):
+    return mean + np.exp(log_variance / 2) * noise
+
+
 # %% gap="elbo" why="averages over the pixels, so that the KL divergence decides"
 def negative_elbo(images, logits, mean, log_variance):
     error = ops.mean(ops.binary_crossentropy(images, logits, from_logits=True), axis=(1, 2, 3))
@@ -57,6 +62,13 @@ def negative_elbo(images, logits, mean, log_variance):
 def negative_elbo(images, logits, mean, log_variance):
     error = ops.sum(ops.binary_crossentropy(images, logits, from_logits=True), axis=(1, 2, 3))
     return error + ops.sum(mean**2 + log_variance**2 - 1 - log_variance, axis=-1) / 2
+
+
+# %% gap="elbo" why="uses NumPy, through which no gradient passes"
+def negative_elbo(images, logits, mean, log_variance):
+    images, logits, mean, log_variance = map(np.asarray, (images, logits, mean, log_variance))
+    error = (np.logaddexp(0, logits) - images * logits).sum(axis=(1, 2, 3))
+    return error + (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1) / 2
 
 
 # %% gap="causal" why="pads on both sides and looks ahead"
@@ -148,6 +160,19 @@ def attend(cells, energies):
 def attend(cells, energies):
     weights = ops.softmax(energies, axis=-1)
     return weights, ops.sum(weights[..., None] * cells, axis=1)
+
+
+# %% gap="attend" why="gives the context alone"
+def attend(cells, energies):
+    return ops.sum(ops.softmax(energies, axis=-1)[..., None] * cells, axis=1)
+
+
+# %% gap="attend" why="uses NumPy, through which no gradient passes"
+def attend(cells, energies):
+    cells, energies = np.asarray(cells), np.asarray(energies)
+    weights = np.exp(energies - energies.max(axis=1, keepdims=True))
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    return (weights[..., None] * cells).sum(axis=1), weights
 
 
 # %% gap="greedy" why="reads START at every step"

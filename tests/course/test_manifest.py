@@ -127,7 +127,7 @@ BROKEN = [
     (
         'title = "T"',
         'titel = "T"',
-        "course.titel: unknown key (known: title, repository, tag, data, in_preparation; did you mean title?)",
+        "course.titel: unknown key (known: title, repository, tag, data, in_preparation, timed; did you mean title?)",
     ),
     ('title = "T"', "", "course.title: missing; expected a text"),
     ('title = "T"', "title = 3", "course.title: expected a text, got 3"),
@@ -197,6 +197,8 @@ BROKEN = [
     ("[topics.solution]", "[topics.lab]", "topics[0].lab: unknown key"),
     ("[profiles.cpu]", '[ranges]\n"*" = [1, 0]\n[profiles.cpu]', "ranges.*: expected a range [low, high]"),
     ("[profiles.cpu]", '[ranges]\n"*" = [0, nan]\n[profiles.cpu]', "ranges.*: expected a range [low, high]"),
+    ('tag = "v1"', 'tag = "v1"\ntimed = "total"', "course.timed: expected a list of patterns, each of a metric"),
+    ('tag = "v1"', 'tag = "v1"\ntimed = ["speedup_*"]', "metric that some notebook records, got 'speedup_*'"),
     ('tag = "v1"', 'tag = "v1"\nin_preparation = "03_x"', "course.in_preparation: expected a list of names"),
     ('tag = "v1"', 'tag = "v1"\nin_preparation = ["02_x"]', "none with the number of a topic that is here, got '02_x'"),
     ('title = "T"', f"title = {'[' * 5000}", "not TOML: "),

@@ -162,3 +162,15 @@ def test_the_loop_learns_towards_the_targets_that_it_is_given():
     assert set(asked) == {((16,), (16, 3), (16,), 0.5)}
     states = np.stack([game.reset()[0] for game in games])
     np.testing.assert_allclose(network.predict_on_batch(states), 0.5, atol=0.25)
+
+
+def test_an_episode_is_told_with_the_values_behind_its_moves():
+    game, network = Catch(size=5, paddle=1, seed=3), reinforcement.q_network((5, 5, 2), 3, (4, 8), 16)
+    network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
+    network.layers[-1].set_weights([np.zeros((16, 3)), np.array([0.1, 0.7, 0.2])])  # left, whatever it sees
+    pictures, values, reward = reinforcement.episode(network, game)
+    assert len(pictures) == 5 and reward == (1 if game.column == 0 else -1)
+    np.testing.assert_allclose(values, np.tile([0.1, 0.7, 0.2], (4, 1)), rtol=1e-6)
+    np.testing.assert_array_equal(pictures[-1], game.render())
+    blue = np.flatnonzero(pictures[-1][-1, :, 2] > 100)
+    assert set(blue) <= {0} and (pictures[0] != pictures[-1]).any()

@@ -61,6 +61,7 @@ from utils.plots.instances import pasting_steps, show_roi_align
 from utils.plots.maps import heat_map, show_fooling, show_maps, show_occlusion, show_patches
 from utils.plots.scenes import draw_objects, show_masks, show_objects, show_scenes
 from utils.plots.segmentation import show_label_maps
+from utils.plots.strips import image_rows, show_attention, show_codes, show_episode, spectrogram
 from utils.plots.two_stage import (
     pipelines,
     show_anchor_labels,
@@ -97,6 +98,7 @@ __all__ = [
     "field_map",
     "heat_map",
     "history",
+    "image_rows",
     "layer_bars",
     "learning_curve",
     "moving_window",
@@ -109,9 +111,12 @@ __all__ = [
     "proposal_recall",
     "show_anchor_labels",
     "show_anchors",
+    "show_attention",
     "show_boxes",
     "show_candidates",
     "show_cells",
+    "show_codes",
+    "show_episode",
     "show_feature_maps",
     "show_filters",
     "show_fooling",
@@ -128,6 +133,7 @@ __all__ = [
     "show_roi_pool",
     "show_rois",
     "show_scenes",
+    "spectrogram",
     "speed_accuracy",
     "stacked_times",
     "stage_diagram",

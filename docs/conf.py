@@ -98,8 +98,9 @@ def as_restructured_text(app, what, name, obj, options, lines):
     lines[:] = marked
 
 
-# What the theme and MyST leave out for those who use a keyboard or hear the page.
+# What the theme and MyST leave out for those who use a keyboard or hear the page; and no icon is asked for.
 ACCESSIBLE = (
+    (re.compile(r"<head>(?!<link)"), '<head><link rel="icon" href="data:,">'),
     (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Pages below">'),
     (
         re.compile(r'<div id="pst-primary-sidebar" (?!role)'),

@@ -107,7 +107,7 @@ ACCESSIBLE = (
         '<div id="pst-primary-sidebar" role="region" aria-label="Site" ',
     ),
     (re.compile(r"<table\b(?! tabindex)"), '<table tabindex="0"'),  # it may scroll
-    (re.compile(r"<th((?: [^>]*)?)>(?:\s|&nbsp;|\xa0)*</th>"), r"<td\1></td>"),  # the corner heads nothing
+    (re.compile(r"<th((?: [^>]*)?)>(?:\s|&nbsp;|\xa0|</?p>)*</th>"), r"<td\1></td>"),  # the corner heads nothing
 )
 
 

@@ -51,7 +51,10 @@ html_theme_options = {
     "home_page_in_toc": True,
     "toc_title": "On this page",
     "navbar_persistent": [],  # the search field stands in the sidebar
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
 }
+html_context = {"default_mode": "auto"}
 html_math_renderer = "mathml"
 
 
@@ -95,6 +98,31 @@ def as_restructured_text(app, what, name, obj, options, lines):
     lines[:] = marked
 
 
+# What the theme and MyST leave out for those who use a keyboard or hear the page; and no icon is asked for.
+ACCESSIBLE = (
+    (re.compile(r"<head>(?!<link)"), '<head><link rel="icon" href="data:,">'),
+    (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Pages below">'),
+    (
+        re.compile(r'<div id="pst-primary-sidebar" (?!role)'),
+        '<div id="pst-primary-sidebar" role="region" aria-label="Site" ',
+    ),
+    (re.compile(r"<table\b(?! tabindex)"), '<table tabindex="0"'),  # it may scroll
+    (re.compile(r"<th((?: [^>]*)?)>(?:\s|&nbsp;|\xa0|</?p>)*</th>"), r"<td\1></td>"),  # the corner heads nothing
+)
+
+
+def accessible(app, exception):
+    """Mend the written pages."""
+    for path in [] if exception else sorted(Path(app.outdir).rglob("*.html")):
+        if "shows" in path.relative_to(app.outdir).parts:
+            continue
+        before = after = path.read_text(encoding="utf-8")
+        for pattern, text in ACCESSIBLE:
+            after = pattern.sub(text, after)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+
+
 def setup(app):
     """Formulas as MathML, which browsers draw by themselves: nothing is fetched, and no script runs."""
     app.connect("autodoc-process-docstring", as_restructured_text, priority=100)  # before napoleon reads the sections
@@ -110,8 +138,9 @@ def setup(app):
     def display(translator, node):
         number = f'<span class="number">({node["number"]})</span>' if node.get("number") else ""
         formula = mathml(node.astext(), display=True)
-        translator.body.append(f'<div class="math">{number}{formula}</div>')
+        translator.body.append(f'<div class="math" tabindex="0">{number}{formula}</div>')
         raise nodes.SkipNode
 
+    app.connect("build-finished", accessible)
     app.add_html_math_renderer("mathml", (inline, None), (display, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -120,7 +120,7 @@ def around(topic, kind, topics, used):
 
 def card(topic, picture):
     return f""":::{{container}} card
-[![]({picture})](/topics/{topic.name}.md)
+[![{topic.title}]({picture})](/topics/{topic.name}.md)
 
 **{topic.number:02d} [{topic.title}](/topics/{topic.name}.md)**
 

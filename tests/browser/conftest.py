@@ -123,12 +123,13 @@ class JupyterLab:
 
     def close(self):
         """The server ends its kernels when it is told to end; one that stays would stay for ever."""
-        started = psutil.Process(self.process.pid).children(recursive=True)
+        server = psutil.Process(self.process.pid)
+        started = [server, *server.children(recursive=True)]
         self.process.terminate()
-        self.process.wait()
         _, left = psutil.wait_procs(started, timeout=60)
         for process in left:
             process.kill()
+        self.process.wait()
 
 
 @pytest.fixture(scope="module")

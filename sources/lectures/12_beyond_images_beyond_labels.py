@@ -880,7 +880,7 @@ print(pairs[0], tags[0].tolist())
 
 
 # %%
-def best_possible(size):
+def by_table(size):
     """Share of test words that a table of all training windows gets right."""
     framed = np.pad(words, ((0, 0), (size // 2, size // 2)))
     windows = np.lib.stride_tricks.sliding_window_view(framed, size, axis=1)
@@ -912,12 +912,12 @@ def train_rows(model, inputs, goals, steps=time_steps, rate=5e-3):
 
 # %%
 sizes, counted = (1, 3, 5), tags[:held] > 0
-scores = {"1-D convolution": [], "best possible": []}
+scores = {"1-D convolution": [], "table of windows": []}
 for size in sizes:
     model = train_rows(window_model(size), words[held:], tags[held:])
     answers = transfer.predict(model, words[:held]).argmax(axis=-1)
     scores["1-D convolution"].append(np.mean((answers == tags[:held])[counted]))
-    scores["best possible"].append(best_possible(size))
+    scores["table of windows"].append(by_table(size))
 ax = plots.curves(scores, sizes, "words in the window", "words with the right role")
 ax.set_xticks(sizes)
 one, three, five = scores["1-D convolution"]
@@ -1094,7 +1094,7 @@ rows[1, 0].set_ylabel("filter")
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
 for ax, dilations in zip(axes, ((1, 1, 1), (1, 2, 4))):
     chain = [(3, 1, dilation) for dilation in dilations]
-    plots.field_cone(chain, title=f"dilations {dilations}", ax=ax)
+    plots.field_cone(chain, f"dilations {dilations}", "frames", ax=ax)
 
 # %%
 fields, rhythm_scores = [], []

@@ -165,6 +165,11 @@ def test_cone_of_three_filters_sees_seven():
     assert units(ax, 3)[0] == [3.5]
 
 
+def test_cone_names_what_lies_at_the_bottom():
+    ax = plots.field_cone([(3, 1)], of="frames")
+    assert ax.get_title() == "one unit sees 3 frames" and ax.texts[0].get_text() == "frames"
+
+
 def test_cone_through_a_pooling_keeps_places():
     ax = plots.field_cone([(3, 1), (2, 2), (3, 1)])
     assert ax.get_title() == "one unit sees 8 pixels"

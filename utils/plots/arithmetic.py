@@ -379,7 +379,7 @@ def _moving_window_frame(volume, kernels, biases, outputs, p, corner, position):
     return figure
 
 
-def field_cone(layers, title=None, ax=None):
+def field_cone(layers, title=None, of="pixels", ax=None):
     """Draw what one unit sees through a chain of layers, along one axis: the units it rests on, layer by layer down to
     the pixels.
 
@@ -388,6 +388,7 @@ def field_cone(layers, title=None, ax=None):
     Args:
         layers: (f, s) or (f, s, d) for each layer, the first one next to the pixels.
         title: None: the number of pixels from the first to the last.
+        of: what lies at the bottom.
         ax: Axes to draw into.
 
     Returns:
@@ -418,7 +419,7 @@ def field_cone(layers, title=None, ax=None):
             x = [starts[level] + unit * jumps[level] for unit in sorted(group)]
             ax.plot(x, [level] * len(x), "o", color=BLUE, markerfacecolor=face, markersize=size, linestyle="none")
         name = (
-            "pixels"
+            of
             if level == 0
             else "f {}, s {}".format(*layers[level - 1])
             + (f", d {layers[level - 1][2]}" if layers[level - 1][2] > 1 else "")
@@ -427,7 +428,7 @@ def field_cone(layers, title=None, ax=None):
     ax.set_xlim(-0.2, pixels + 0.2)
     ax.set_ylim(-0.4, len(layers) + 0.4)
     bare(ax)
-    ax.set_title(title if title is not None else f"one unit sees {pixels} pixels", fontsize=10)
+    ax.set_title(title if title is not None else f"one unit sees {pixels} {of}", fontsize=10)
     return ax
 
 

@@ -156,7 +156,15 @@ def bars(values, xlabel="accuracy", baselines=None, title=None, ax=None):
         if len(numbers) > 1:
             ax.plot([low, high], [row, row], color=BLACK, linewidth=1.5, marker="|", markersize=9)
         text = f"{mean:.3g}" if abs(mean) < 1000 else f"{mean:,.0f}"
-        ax.annotate(text, (max(high, 0), row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=10)
+        ax.annotate(
+            text,
+            (max(high, 0), row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # a baseline may pass behind it
+        )
     for name, height in (baselines or {}).items():
         ax.axvline(height, color=GREY, linestyle=(0, (5, 3)), linewidth=1.3)
         ax.annotate(

@@ -11,8 +11,9 @@ SITE ?= sphinx==9.0.4 myst-nb==1.4.0 sphinx-book-theme==1.4.0
 BROWSER ?= playwright==1.65.2 axe-playwright-python==0.1.8
 # The slides' own script, from npm.
 REVEAL ?= reveal.js@5.2.1
-# Two tests at a time, each file in one process: its fixtures are made once.
-WORKERS ?= --numprocesses 2 --dist loadfile
+# Two tests at a time, each file in one process: its fixtures are made once. In the order of the files: sorted by their number of
+# tests, the slow ones would come last and one after the other.
+WORKERS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 # Bytecode is written once, at set-up: without it TensorFlow takes three times as long to import.

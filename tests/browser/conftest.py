@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Milliseconds until a step that never comes is told: a machine may be busy with other work.
-PATIENCE = 1_200_000
+PATIENCE = 300_000
 
 
 def pytest_collection_modifyitems(items):
@@ -27,10 +27,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker("browser")
 
 
+def sync_api():
+    return pytest.importorskip("playwright.sync_api", reason="no Playwright: `make browser` installs it")
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """The browser, found on PATH and started without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: `make browser` installs it")
+    playwright = sync_api()
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip(f"no browser on PATH (looked for {', '.join(NAMES)})")
@@ -192,15 +196,20 @@ class Notebook:
         return self.cells.nth(index).locator(".jp-InputPrompt").inner_text()
 
     def finished(self, index, before="[ ]:"):
-        """Until the cell has a number, and another one than before."""
-        self.page.wait_for_function(
-            "([cell, before]) => { const prompt = cell.querySelector('.jp-InputPrompt').innerText;"
-            " return /\\[\\d+\\]/.test(prompt) && prompt !== before }",
-            arg=[self.cells.nth(index).element_handle(), before],
-        )
+        """Until the cell has a number, and another one than before.
+
+        The cell is looked up each time: JupyterLab may put a new element in its place while the notebook opens.
+        """
+        another = re.compile(rf"^(?!{re.escape(before)}$)\[\d+\]:$")
+        prompt = self.cells.nth(index).locator(".jp-InputPrompt")
+        sync_api().expect(prompt).to_have_text(another, timeout=PATIENCE)
 
     def output(self, index):
         return "\n".join(self.cells.nth(index).locator(".jp-OutputArea-output").all_inner_texts())
+
+    def redrawn(self, picture, before):
+        """Until a picture is another one than before."""
+        sync_api().expect(picture).not_to_have_attribute("src", before, timeout=PATIENCE)
 
     def failed(self):
         """The output of a cell that failed."""

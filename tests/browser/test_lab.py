@@ -77,10 +77,6 @@ def test_the_sliders_of_a_lecture_draw_anew(topic, lab, opened):
     value = float(slider.get_attribute("aria-valuenow"))
     slider.focus()
     slider.press("ArrowRight")
-    notebook.page.wait_for_function(
-        "([cell, before]) => { const picture = cell.querySelector('.jp-OutputArea img');"
-        " return picture && picture.src !== before }",
-        arg=[cell.element_handle(), before],
-    )
+    notebook.redrawn(picture, before)
     assert float(slider.get_attribute("aria-valuenow")) == value + 1
     assert "Error" not in notebook.output(place)

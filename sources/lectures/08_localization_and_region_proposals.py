@@ -996,7 +996,7 @@ for row, (name, result) in enumerate(reached.items()):
     place = np.arange(len(classes)) + 0.4 * row - 0.2
     heights = np.nan_to_num(result["per_class_AP50"][: len(classes)])
     axes[1].bar(place, heights, 0.38, color=plots.class_colour(row), label=name)
-axes[1].legend(fontsize=9)
+axes[1].legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 axes[1].set_xticks(range(len(classes)), classes, rotation=45, ha="right")
 axes[1].set(ylabel="AP50 of the class", ylim=(0, 1))
 

@@ -14,7 +14,7 @@ BACKENDS = {"tensorflow", "tensorflow_datasets", "jax", "jaxlib", "torch", "kera
 
 # The floors of `utils`, from the ground up. An import goes to a lower floor, or along its own without a circle.
 FLOORS = [
-    {"startup", "boxes", "labels", "models", "results"},
+    {"startup", "boxes", "checks", "labels", "models", "results"},
     {"layers", "training", "plots", "session"},
     {"data"},
     {"architectures", "arithmetic", "introspection", "pretrained"},

@@ -319,14 +319,6 @@ def mirrored(batch):
     return batch | {"image": moved["image"], "boxes": boxes, "proposals": proposed}
 
 
-def batches(given):
-    """Batches of 16 images, drawn at random, without end."""
-    rng = np.random.default_rng(seed)
-    while True:
-        rows = rng.integers(len(given["image"]), size=16)
-        yield (mirrored({key: values[rows] for key, values in given.items()}),)
-
-
 # %%
 used = {}
 
@@ -337,7 +329,8 @@ def train(name, net, given, count):
     schedule = training.WarmupHoldDecay(rate, count, warmup=count // 10)
     net.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0))
     options = {"steps_per_epoch": ten, "epochs": count // ten}
-    told = net.fit(batches(given), shuffle=False, verbose=0, **options)
+    batches = training.drawn_batches(given, 16, seed, mirrored)
+    told = net.fit(batches, shuffle=False, verbose=0, **options)
     used[name] = time.process_time() - began
     return told.history
 

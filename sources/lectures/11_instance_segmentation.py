@@ -386,15 +386,7 @@ points = description.keypoints  # in a mirror, right and left change their names
 twins = {name: name.replace("right", "left") for name in points if "right" in name}
 pairs = [(points.index(a), points.index(b)) for a, b in twins.items() if b in points]
 flip = augmentation.Flip(keypoint_pairs=pairs, seed=seed)
-
-
-def batches():
-    """Batches of 16 training images, half of them mirrored, without end."""
-    rng = np.random.default_rng(seed)
-    while True:
-        rows = rng.integers(len(train_set["image"]), size=16)
-        yield (flip({key: values[rows] for key, values in train_set.items()}),)
-
+batches = training.drawn_batches(train_set, 16, seed, flip)  # half of the images mirrored
 
 # %%
 weights = "imagenet" if hasattr(keras.applications, network) else None
@@ -410,7 +402,7 @@ ten = min(10, steps)
 schedule = training.WarmupHoldDecay(rate, steps, warmup=steps // 10)
 net.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0))
 options = {"steps_per_epoch": ten, "epochs": steps // ten}
-curves = net.fit(batches(), shuffle=False, verbose=0, **options).history
+curves = net.fit(batches, shuffle=False, verbose=0, **options).history
 
 # %%
 at = ten * np.arange(1, len(curves["loss"]) + 1)

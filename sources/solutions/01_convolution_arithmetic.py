@@ -42,8 +42,8 @@ image: str = "coffee"  # {astronaut, chelsea, coffee, rocket} the photograph
 size: int = 128  # [64, 384] side of the photograph in pixels
 
 # %%
+from functools import partial
 from numbers import Integral
-from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
@@ -51,7 +51,7 @@ import numpy as np
 from keras import ops
 from skimage import data, transform
 
-from utils import arithmetic, plots
+from utils import arithmetic, checks, plots
 from utils.results import record
 from utils.session import start
 
@@ -70,57 +70,12 @@ for ax, shown in zip(axes, (photo, grey)):
     ax.set_axis_off()
 
 # %% [markdown]
-# The checks use two helpers. The first compares shapes, then values, and says where the first difference lies. The
-# second looks whether a function calls `utils.arithmetic`.
-
-
-# %%
-def agree(got, expected, hint, mistakes=()):
-    """True where `got` equals `expected`; else an AssertionError says what differs.
-
-    `mistakes`: pairs of a known mistake, in words, and the values that it gives.
-    """
-    expected = np.asarray(expected, "float64")
-    assert got is not None, "the function returned None: has it a return?"
-    try:
-        got = np.asarray(got, "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    wrong = np.argwhere(~np.isclose(got, expected, rtol=0, atol=1e-4))
-    if len(wrong):
-        for name, values in mistakes:
-            hint = name if np.allclose(got, values, atol=1e-4) else hint
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:g}, got {got[place]:g}"
-        first += f" at {place}" if place else ""
-        count = f"{len(wrong)} of {got.size} numbers differ: " if got.ndim else ""
-        raise AssertionError(f"{count}{first}. {hint}")
-    return True
-
+# The checks use two helpers of `utils.checks`. The first compares shapes, then values, and says where the first
+# difference lies. The second looks whether a function calls `utils.arithmetic`.
 
 # %%
-def own_work(function, *arguments):
-    """True unless a call of `function` runs through `utils.arithmetic`."""
-    folder, used = str(Path(arithmetic.__file__).parent), set()
-
-    def watch(frame, event, _):
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(folder):
-            used.update({code.co_name} & set(arithmetic.__all__))
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        function(*arguments)
-    finally:
-        sys.setprofile(before)
-    text = f"your function calls {', '.join(sorted(used))} of utils.arithmetic"
-    assert not used, f"{text}: write it yourself"
-    return True
-
+agree = partial(checks.agree, rtol=0, atol=1e-4)
+own_work = partial(checks.own_work, of=arithmetic)
 
 # %% [markdown]
 # ## 1. How large is the output? (2 points)

@@ -51,12 +51,15 @@ on_error: str = "raise"  # {raise, skip} what to do about files that cannot be u
 floor: float = 0.85  # [0, 1] share of the validation images that must be right
 
 # %%
+from functools import partial
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import layers, ops
 
-from utils import data, introspection, plots, training, transfer
+from utils import checks, data, introspection, plots, training, transfer
+from utils.checks import parts
 from utils.results import reaches, record
 from utils.session import start
 
@@ -83,35 +86,11 @@ plots.show_images(
 )
 
 # %% [markdown]
-# The checks use two helpers. The first compares shapes, then values, and says where the first difference lies. The
-# second looks whether an answer has all its parts.
-
+# The checks use two helpers of `utils.checks`. The first, `agree`, compares shapes, then values, and says where the
+# first difference lies. The second, `parts`, looks whether an answer has all its parts.
 
 # %%
-def agree(got, expected, hint, mistakes=()):
-    """True where `got` equals `expected`; else an AssertionError says what differs.
-
-    `mistakes`: pairs of a known mistake, in words, and the values that it gives.
-    """
-    expected = np.asarray(expected, "float64")
-    assert got is not None, "the function returned None: has it a return?"
-    try:
-        got = np.asarray(got, "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    wrong = np.argwhere(~np.isclose(got, expected, rtol=1e-4, atol=1e-5))
-    if len(wrong):
-        for name, values in mistakes:
-            hint = name if np.allclose(got, values, rtol=1e-4, atol=1e-5) else hint
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:g}, got {got[place]:g}"
-        first += f" at {place}" if place else ""
-        count = f"{len(wrong)} of {got.size} numbers differ: " if got.ndim else ""
-        raise AssertionError(f"{count}{first}. {hint}")
-    return True
+agree = partial(checks.agree, atol=1e-5)
 
 
 # %%
@@ -120,15 +99,6 @@ def leaf_layers(model):
     if not hasattr(model, "layers"):
         return [model]
     return [leaf for layer in model.layers for leaf in leaf_layers(layer)]
-
-
-def parts(answer, *names):
-    """The parts of an answer; an AssertionError where there are more or fewer."""
-    listed = isinstance(answer, (tuple, list))
-    returned = f"{len(answer)} in a list" if listed else type(answer).__name__
-    asked = f"expected {len(names)} things ({', '.join(names)}), got {returned}"
-    assert listed and len(answer) == len(names), asked
-    return answer
 
 
 # %% [markdown]

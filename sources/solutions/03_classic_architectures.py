@@ -53,45 +53,24 @@ on_error: str = "raise"  # {raise, skip} what to do about files that cannot be u
 floor: float = 0.9  # [0, 1] share of the validation images that must be right
 
 # %%
+from functools import partial
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import layers, ops
 
-from utils import architectures, arithmetic, data, plots, session, training, transfer
+from utils import architectures, arithmetic, checks, data, plots, session
+from utils import training, transfer
 from utils.results import reaches, record
 
 session.start(seed)
 
 # %% [markdown]
-# The checks use this helper. It compares shapes, then values, and says where the first difference lies.
-
+# The checks use a helper of `utils.checks`. It compares shapes, then values, and says where the first difference lies.
 
 # %%
-def agree(got, expected, hint, mistakes=()):
-    """True where `got` equals `expected`; else an AssertionError says what differs.
-
-    `mistakes`: pairs of a known mistake, in words, and the values that it gives.
-    """
-    assert got is not None, f"the function returned None: has it a return? {hint}"
-    expected = np.asarray(expected, "float64")
-    try:
-        got = np.asarray(got, "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    wrong = np.argwhere(~np.isclose(got, expected, rtol=1e-3, atol=1e-4))
-    if len(wrong):
-        for name, values in mistakes:
-            hint = name if np.allclose(got, values, rtol=1e-3, atol=1e-4) else hint
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:g}, got {got[place]:g} at {place}"
-        count = f"{len(wrong)} of {got.size} numbers differ: "
-        raise AssertionError(f"{count}{first}. {hint}")
-    return True
-
+agree = partial(checks.agree, rtol=1e-3, atol=1e-4)
 
 # %% [markdown]
 # ## 1. Which filter sees which map (3 points)

@@ -48,8 +48,7 @@ floor: float = 0.6  # [0, 1] share of the fair validation images that must be ri
 on_object: float = 0.18  # [0, 1] share of Grad-CAM that must lie on the object
 
 # %%
-import sys
-from pathlib import Path
+from functools import partial
 
 import keras
 import matplotlib.pyplot as plt
@@ -57,7 +56,8 @@ import numpy as np
 from keras import layers, ops
 from scipy import ndimage
 
-from utils import introspection, plots, results, session, training
+from utils import checks, introspection, plots, results, session, training
+from utils.checks import parts
 from utils.data import shapes
 
 session.start(seed)
@@ -156,68 +156,14 @@ plots.bars(in_studio, xlabel=xlabel, baselines={"one class for all": 1 / 6})
 # By this figure the biased network is the better one. Forget for a while that you know its name, and build the
 # instruments.
 #
-# The checks use three helpers. The first compares an answer with what was expected, and says where they differ. The
-# second looks whether an answer has all its parts. The third notices when your function only calls the function of the
-# course that does the same.
-
-
-# %%
-def agree(got, expected, hint, mistakes=(), tolerance=1e-4):
-    """True where `got` equals `expected`; else an AssertionError says what differs.
-
-    `mistakes`: pairs of a known mistake, in words, and the values that it gives.
-    """
-    expected = np.asarray(expected, "float64")
-    assert got is not None, "the function returned None: has it a return?"
-    try:
-        got = np.asarray(got, "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    near = {"rtol": tolerance, "atol": tolerance * (np.abs(expected).max() or 1)}
-    wrong = np.argwhere(~np.isclose(got, expected, **near))
-    if len(wrong):
-        for name, values in mistakes:
-            hint = name if np.allclose(got, values, **near) else hint
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:g}, got {got[place]:g} at {place}"
-        count = f"{len(wrong)} of {got.size} numbers differ"
-        raise AssertionError(f"{count}: {first}. {hint}")
-    return True
-
+# The checks use three helpers of `utils.checks`. The first, `agree`, compares an answer with what was expected, and says
+# where they differ. The second, `parts`, looks whether an answer has all its parts. The third, `own_work`, notices when
+# your function only calls the function of the course that does the same.
 
 # %%
-def parts(answer, *names):
-    """The parts of an answer; an AssertionError where there are more or fewer."""
-    listed = isinstance(answer, (tuple, list, np.ndarray)) and np.ndim(answer) != 0
-    returned = f"{len(answer)} in a list" if listed else type(answer).__name__
-    asked = f"expected {len(names)} things ({', '.join(names)}), got {returned}"
-    assert listed and len(answer) == len(names), asked
-    return answer
-
-
-# %%
-def own_work(function, *arguments):
-    """True unless a call of `function` runs through what the course has ready."""
-    folder, used = str(Path(introspection.__file__).parent), set()
-    ready = set(introspection.__all__) - {"gradients"}
-
-    def watch(frame, event, _):
-        if event == "call" and frame.f_code.co_filename.startswith(folder):
-            used.update({frame.f_code.co_name} & ready)
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        function(*arguments)
-    finally:
-        sys.setprofile(before)
-    text = f"your function calls {', '.join(sorted(used))} of utils.introspection"
-    assert not used, f"{text}: write it yourself"
-    return True
-
+agree = partial(checks.agree, scaled=True)
+ready = set(introspection.__all__) - {"gradients"}
+own_work = partial(checks.own_work, of=introspection, names=ready)
 
 # %% [markdown]
 # ## 1. Saliency (2 points)
@@ -278,7 +224,7 @@ in_training = introspection.gradients(lambda x: twin(x, training=True)[:, 2], ot
 twin.set_weights(sound.get_weights())  # its running statistics have moved
 mistakes = [("the model ran in training mode: call it with training=False", np.abs(in_training).max(axis=-1))]
 hint = "class 2 of the sound network, as the course has it"
-assert agree(saliency(twin, other_images[:3], 2), expected, hint, mistakes, tolerance=1e-2)
+assert agree(saliency(twin, other_images[:3], 2), expected, hint, mistakes, rtol=1e-2)
 ### END HIDDEN TESTS
 print("passed: the other classes too")
 
@@ -373,7 +319,7 @@ photo, colour = other_images[5], other_images[5].mean(axis=(0, 1))
 answer = occlusion(sound, photo, 4, 16, 16, colour)
 expected = introspection.occlusion(sound, photo[None], 4, 16, 16, colour)
 hint = "one colour for each channel, on the sound network, as the course has it"
-assert agree(answer[0], expected.probability[0], f"the probability: {hint}", tolerance=1e-3)
+assert agree(answer[0], expected.probability[0], f"the probability: {hint}", rtol=1e-3)
 assert agree(answer[1], expected.winner[0], f"the winner: {hint}")
 ### END HIDDEN TESTS
 print("passed: squares that do not fit, and colours that are not whole numbers")
@@ -466,7 +412,7 @@ assert agree(grad_cam(doubling, two_units, two_maps, 1), [[[0, 4], [0, 0]], [[0,
 half = sound.get_layer("relu4").output
 answer = grad_cam(keras.Model(sound.input, half), keras.Model(half, sound.output), other_images[:3], 5)
 expected = introspection.grad_cam(sound, other_images[:3], 5, "relu4", upsample=False)
-assert agree(answer, expected, "class 5 of the sound network, as the course has it", tolerance=1e-2)
+assert agree(answer, expected, "class 5 of the sound network, as the course has it", rtol=1e-2)
 ### END HIDDEN TESTS
 print("passed: two images with weights of their own")
 

@@ -48,8 +48,7 @@ on_error: str = "raise"  # {raise, skip} what to do about files that cannot be u
 floor: float = 0.1  # [-1, 1] share of the validation loss that fine-tuning takes away
 
 # %%
-import sys
-from pathlib import Path
+from functools import partial
 
 import keras
 import matplotlib.pyplot as plt
@@ -58,7 +57,8 @@ from keras import layers, ops
 from sklearn.linear_model import LogisticRegression
 
 import utils
-from utils import data, plots, pretrained, results, session, training, transfer
+from utils import checks, data, plots, pretrained, results, session, training, transfer
+from utils.checks import parts
 
 session.start(seed)
 
@@ -95,68 +95,14 @@ shown = transfer.draw(labels, 2, seed)
 plots.show_images(images[shown], labels[shown], classes=classes, columns=10, tile=0.8)
 
 # %% [markdown]
-# The checks use three helpers. The first compares an answer with what was expected, and says where they differ. The
-# second looks whether an answer has all its parts. The third notices when your function only calls the function of the
-# course that does the same.
-
-
-# %%
-def agree(got, expected, hint, mistakes=(), tolerance=1e-4):
-    """True where `got` equals `expected`; else an AssertionError says what differs.
-
-    `mistakes`: pairs of a known mistake, in words, and the values that it gives.
-    """
-    expected = np.asarray(expected, "float64")
-    assert got is not None, "the function returned None: has it a return?"
-    try:
-        got = np.asarray(got, "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    near = {"rtol": tolerance, "atol": tolerance * (np.abs(expected).max() or 1)}
-    wrong = np.argwhere(~np.isclose(got, expected, **near))
-    if len(wrong):
-        for name, values in mistakes:
-            hint = name if np.allclose(got, values, **near) else hint
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:g}, got {got[place]:g} at {place}"
-        count = f"{len(wrong)} of {got.size} numbers differ"
-        raise AssertionError(f"{count}: {first}. {hint}")
-    return True
-
+# The checks use three helpers of `utils.checks`. The first, `agree`, compares an answer with what was expected, and says
+# where they differ. The second, `parts`, looks whether an answer has all its parts. The third, `own_work`, notices when
+# your function only calls the function of the course that does the same.
 
 # %%
-def parts(answer, *names):
-    """The parts of an answer; an AssertionError where there are more or fewer."""
-    listed = isinstance(answer, (tuple, list))
-    returned = f"{len(answer)} in a list" if listed else type(answer).__name__
-    asked = f"expected {len(names)} things ({', '.join(names)}), got {returned}"
-    assert listed and len(answer) == len(names), asked
-    return answer
-
-
-# %%
-def own_work(function, *arguments):
-    """True unless a call of `function` runs through what the course has ready."""
-    folder, used = str(Path(utils.__file__).parent), set()
-    ready = {"embed", "predict", "filled_batches", "freeze", "discriminative_rates"}
-
-    def watch(frame, event, _):
-        if event == "call" and frame.f_code.co_filename.startswith(folder):
-            used.update({frame.f_code.co_name} & ready)
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        function(*arguments)
-    finally:
-        sys.setprofile(before)
-    text = f"your function calls {', '.join(sorted(used))} of utils"
-    assert not used, f"{text}: write it yourself"
-    return True
-
+agree = partial(checks.agree, scaled=True)
+ready = {"embed", "predict", "filled_batches", "freeze", "discriminative_rates"}
+own_work = partial(checks.own_work, of=utils, names=ready)
 
 # %% [markdown]
 # ## 1. Features (2 points)
@@ -234,7 +180,7 @@ noise = np.random.default_rng(2).integers(0, 255, (9, 16, 16, 1), "uint8")
 small = pretrained.load("glyphs", input_shape=(16, 16, 1))
 maps = ops.convert_to_numpy(small(noise, training=False))
 hint = "uint8 images through the letters' network, batch_size = 4"
-assert agree(embed(small, noise, 4), maps.mean(axis=(1, 2)), hint, tolerance=1e-3)
+assert agree(embed(small, noise, 4), maps.mean(axis=(1, 2)), hint, rtol=1e-3)
 ### END HIDDEN TESTS
 print("passed: batches smaller than, as large as, and larger than the set")
 
@@ -394,7 +340,7 @@ with np.errstate(all="ignore"):
     steep_w, steep_b = softmax_step(np.eye(2), two, steep, np.zeros(2), rate=1)
 hint = "after logits of 10,000: subtract the largest logit of each row first"
 expected = [[1e4 - 0.5, 0.5], [0, -1e4]]
-assert agree(steep_w, expected, f"the weights {hint}", tolerance=1e-6)
+assert agree(steep_w, expected, f"the weights {hint}", rtol=1e-6)
 assert agree(steep_b, [-0.5, 0.5], f"the bias {hint}")
 print("passed: nothing that came in has changed, and nothing overflows")
 

@@ -51,8 +51,7 @@ on_error: str = "raise"  # {raise, skip} what to do about files of a folder that
 floor: float = 0.75  # [0, 1] mean IoU that your network must reach on the test images
 
 # %%
-import sys
-from pathlib import Path
+from functools import partial
 
 import keras
 import matplotlib.pyplot as plt
@@ -61,8 +60,10 @@ from keras import layers, ops
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from utils import arithmetic, data, plots, results, segmentation, session, training
+from utils import arithmetic, checks, data, plots, results, segmentation
+from utils import session, training
 from utils.architectures.blocks import conv_bn_relu
+from utils.checks import agree
 from utils.data import shapes
 from utils.layers import Enlarge
 from utils.plots.scenes import coloured
@@ -100,58 +101,12 @@ if len(train_images) < 3 * batch_size:  # few images are repeated, for three bat
 plots.show_masks(train_images[:6], train_masks[:6], classes=classes)
 
 # %% [markdown]
-# The checks use two helpers. The first compares an answer with what was expected, and says where they differ. The
-# second notices when your function only calls the function of the course that does the same.
-
-
-# %%
-def agree(got, expected, hint, mistakes=(), tolerance=1e-4):
-    """True where `got` equals `expected`; else an AssertionError says what differs.
-
-    `mistakes`: pairs of a known mistake, in words, and the values that it gives.
-    """
-    expected = np.asarray(expected, "float64")
-    assert got is not None, "the function returned None: has it a return?"
-    try:
-        got = np.asarray(got, "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    near = {"rtol": tolerance, "atol": tolerance, "equal_nan": True}
-    wrong = np.argwhere(~np.isclose(got, expected, **near))
-    if len(wrong):
-        for name, values in mistakes:
-            same = np.shape(values) == got.shape and np.allclose(got, values, **near)
-            hint = name if same else hint
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:g}, got {got[place]:g}"
-        first += f" at {place}, one of {len(wrong)} that differ" if place else ""
-        raise AssertionError(f"{first}. {hint}")
-    return True
-
+# The checks use two helpers of `utils.checks`. The first compares an answer with what was expected, and says where they
+# differ. The second notices when your function only calls the function of the course that does the same.
 
 # %%
-def own_work(function, *arguments):
-    """True unless a call of `function` runs through what the course has ready."""
-    folder, used = str(Path(segmentation.__file__).parent), set()
-    ready = {"confusion", "scores", "down_path", "up_path", "unet", "dice", "predict"}
-
-    def watch(frame, event, _):
-        if event == "call" and frame.f_code.co_filename.startswith(folder):
-            used.update({frame.f_code.co_name} & ready)
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        function(*arguments)
-    finally:
-        sys.setprofile(before)
-    text = f"your function calls {', '.join(sorted(used))} of utils.segmentation"
-    assert not used, f"{text}: write it yourself"
-    return True
-
+ready = {"confusion", "scores", "down_path", "up_path", "unet", "dice", "predict"}
+own_work = partial(checks.own_work, of=segmentation, names=ready)
 
 # %% [markdown]
 # ## 1. The confusion matrix (2 points)
@@ -526,7 +481,7 @@ course = keras.Model([low, high], up_path(low, [high], (6,), conv_bn_relu))
 hint = "the course's step with your weights: a transposed convolution without "
 hint += "activation, then both maps, then two convolutions"
 expected = nearest(plain, course_outputs(step, course, values, {(9, 6): 3}))
-assert agree(plain, expected, hint, tolerance=1e-3)
+assert agree(plain, expected, hint, rtol=1e-3)
 print("passed: the course's step gives the same with your weights")
 
 # %% [markdown]
@@ -604,14 +559,14 @@ for name, values in (("no rescaling", noise), ("images divided by 255", noise / 
     mistakes.append((f"your model sees {name}", nearest(logits, outputs)))
 hint = "the course's U-Net with your weights: keep each map after the second "
 hint += "convolution and before the pool, and use it at its own size"
-assert agree(logits, expected, hint, mistakes, tolerance=1e-3)
+assert agree(logits, expected, hint, mistakes, rtol=1e-3)
 ### BEGIN HIDDEN TESTS
 deep = with_random_weights(build_unet(3, (3, 4, 5, 6)), seed=1)
 course = course_unet(3, (3, 4, 5, 6))
 joined = {(10, 5): 5, (8, 4): 4, (6, 3): 3}
 logits = deep.predict_on_batch(noise)
 expected = nearest(logits, course_outputs(deep, course, noise, joined))
-assert agree(logits, expected, f"widths 3, 4, 5, 6: {hint}", tolerance=1e-3)
+assert agree(logits, expected, f"widths 3, 4, 5, 6: {hint}", rtol=1e-3)
 ### END HIDDEN TESTS
 print("passed: the course's U-Net gives the same logits with your weights")
 
@@ -684,9 +639,9 @@ mistakes = [
     ("sum each class by itself, then take the mean", 1 - 2 * 3.2 / 8),
 ]
 answer = dice_of(labels, logits)
-assert agree(answer, 1 - (first + second) / 2, hint, mistakes, tolerance=1e-3)
+assert agree(answer, 1 - (first + second) / 2, hint, mistakes, rtol=1e-3)
 perfect = np.where(np.eye(3)[labels] > 0, 30, -30)
-assert agree(dice_of(labels, perfect), 0, "a perfect answer", tolerance=1e-3)
+assert agree(dice_of(labels, perfect), 0, "a perfect answer", rtol=1e-3)
 falling = learn_dice(np.array(sure, "float32"), labels)
 text = f"thirty steps must lower the loss, yours went from {falling[0]:.3f} to "
 text += f"{falling[-1]:.3f}: use probabilities, not the predicted class, and keras.ops"
@@ -702,7 +657,7 @@ hint = "the second pixel is ignored: neither its t nor its p enters a sum"
 counted = 1 - (with_p + with_q) / 2
 mistakes = [("the p of the ignored pixel is in the sum below", counted)]
 answer = dice_of(ignored, logits)
-assert agree(answer, 1 - (first + second) / 2, hint, mistakes, tolerance=1e-3)
+assert agree(answer, 1 - (first + second) / 2, hint, mistakes, rtol=1e-3)
 moved = np.array(logits)
 moved[0, 0, 1] = [0, 5, 9]
 hint = "other logits at the ignored pixel: the loss must stay as it was"

@@ -64,6 +64,7 @@ from sklearn.preprocessing import StandardScaler
 
 from utils import boxes as geometry
 from utils import data, plots, pretrained, results, session, training, transfer
+from utils.checks import agree
 from utils.data import shapes
 from utils.detection import coding, evaluation, losses, proposals, rcnn
 
@@ -82,30 +83,11 @@ boxes, labels = objects["boxes"], objects["labels"]
 plots.show_objects(images[:8], boxes[:8], labels[:8], classes=classes)
 
 # %% [markdown]
-# The checks use two helpers: one compares numbers, the other short lists. Both take lists, NumPy arrays and tensors.
+# The checks use two helpers: `agree` of `utils.checks` compares numbers, the one below short lists. Both take lists,
+# NumPy arrays and tensors.
 
 
 # %%
-def agree(got, expected, hint):
-    """True where `got` equals `expected`; else an AssertionError says what differs."""
-    assert got is not None, "the function returned None: has it a return?"
-    expected = np.asarray(expected, "float64")
-    try:
-        got = np.asarray(got, "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    wrong = np.argwhere(~np.isclose(got, expected, rtol=1e-4, atol=1e-4))
-    if len(wrong):
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:.4g}, got {got[place]:.4g}"
-        first += f" at {place}" if place else ""
-        raise AssertionError(f"{first}: {hint}")
-    return True
-
-
 def same_list(got, expected, hint):
     """True where both lists are equal; else an AssertionError shows them."""
     got = np.ravel(np.asarray(got)).tolist()

@@ -54,13 +54,15 @@ batch_size: int = 16  # [1, 64] images in each
 floor: float = 0.75  # [0, 1] AP50 that your detector must reach on the test images
 
 # %%
+from functools import partial
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from keras import layers, ops
 
 from utils import boxes as geometry
-from utils import data, plots, results, session, training
+from utils import checks, data, plots, results, session, training
 from utils.architectures.darknet import conv_bn_leaky
 from utils.backbones import backbone as build_backbone
 from utils.data import augmentation
@@ -96,29 +98,10 @@ shown = rows_of(train_set, slice(4))
 plots.show_objects(shown["image"], shown["boxes"], shown["labels"], classes=classes)
 
 # %% [markdown]
-# The checks use a helper that compares numbers. It takes lists, NumPy arrays and tensors.
-
+# The checks use a helper of `utils.checks` that compares numbers. It takes lists, NumPy arrays and tensors.
 
 # %%
-def agree(got, expected, hint):
-    """True where `got` equals `expected`; else an AssertionError says what differs."""
-    assert got is not None, "the function returned None: has it a return?"
-    expected = np.asarray(expected, "float64")
-    try:
-        got = np.asarray(ops.convert_to_numpy(got), "float64")
-    except (TypeError, ValueError):
-        text = f"expected numbers of shape {expected.shape}, got {got!r:.70}: {hint}"
-        raise AssertionError(text) from None
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    wrong = np.argwhere(~np.isclose(got, expected, rtol=1e-3, atol=1e-3))
-    if len(wrong):
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:.4g}, got {got[place]:.4g}"
-        first += f" at {place}" if place else ""
-        raise AssertionError(f"{first}: {hint}")
-    return True
-
+agree = partial(checks.agree, rtol=1e-3)
 
 # %% [markdown]
 # ## 1. What is a cell asked? (2 points)

@@ -60,6 +60,7 @@ from keras import ops
 
 from utils import boxes as geometry
 from utils import data, plots, results, session, training
+from utils.checks import agree
 from utils.data import augmentation
 from utils.detection import anchors as course_anchors
 from utils.detection import coding, evaluation, fast_rcnn, faster_rcnn
@@ -158,7 +159,8 @@ assert close(two[1], [-4, -4, 12, 12]), (
 ### BEGIN HIDDEN TESTS
 given = (5, 4, 16, (20, 30, 50), (0.5, 1, 2))
 answer, expected = make_anchors(*given), course_anchors.grid(given[:2], *given[2:])
-assert np.allclose(numbers(answer), expected, atol=1e-3), "wrong for 5 × 4 places"
+hint = "5 × 4 places of stride 16, sizes 20, 30, 50, ratios .5, 1, 2"
+assert agree(answer, expected, hint, atol=1e-3)
 ### END HIDDEN TESTS
 print("Right: every place has its anchors, in the order of the network's outputs.")
 
@@ -230,8 +232,8 @@ for _ in range(5):
     corner = rng.uniform(0, 60, (3, 2))
     some = np.concatenate([corner, corner + rng.uniform(8, 50, (3, 2))], axis=1)
     iou = geometry.iou(some.astype("float32"), anchors)
-    same = np.array_equal(numbers(label_anchors(iou)), matching.match(iou, 0.7, 0.3))
-    assert same, "another result for three boxes"
+    expected = matching.match(iou, 0.7, 0.3)
+    assert agree(label_anchors(iou), expected, "three boxes and the anchors of the lab")
 ### END HIDDEN TESTS
 print("Right: an anchor answers for the object that it overlaps most.")
 
@@ -276,7 +278,8 @@ draws = [numbers(draw(labels, 16, 0.5, np.random.default_rng(n))) for n in range
 times = np.sum(draws, axis=0)
 often, background = times[:10], times[10:50]
 assert often.min() > 180 and 30 < background.min() <= background.max() < 100, (
-    "at random: in 300 draws each positive comes 240 times, each background 60 times"
+    "at random: in 300 draws each positive comes 240 times, each background 60 times; "
+    f"yours from {often.min()} to {often.max()}, {background.min()} to {background.max()}"
 )
 ### BEGIN HIDDEN TESTS
 none = numbers(draw(np.full(30, -1), 8, 0.5, np.random.default_rng(2)))
@@ -355,7 +358,7 @@ some = some.astype("float32")
 expected = numbers(roi.roi_pool(random_map[None], some[None], 3, 1 / 8))[0]
 for box, right in zip(some, expected):
     answer = numbers(roi_pool(random_map, box, 3, 8))
-    assert np.allclose(answer, right), f"another result for the box {box.round(1)}"
+    assert agree(answer, right, f"the box {box.round(1)} and 3 × 3 bins")
 ### END HIDDEN TESTS
 print("Right: bins beyond the map too.")
 
@@ -410,14 +413,14 @@ assert answer == [5, 3, 3], (
     f"the one without area to 3; got {answer}"
 )
 answer = numbers(pyramid_level(squares, (2, 3, 4, 5), 112)).tolist()
-assert answer == [5, 5, 4, 4, 3], f"`canonical` is an argument; with 112, got {answer}"
+assert answer == [5, 5, 4, 4, 3], f"`canonical` is an argument: with 112 expected [5, 5, 4, 4, 3], got {answer}"
 ### BEGIN HIDDEN TESTS
 corner = np.random.default_rng(9).uniform(0, 300, (50, 2))
 sides = np.random.default_rng(10).uniform(5, 700, (50, 2))
 many = np.concatenate([corner, corner + sides], axis=1).astype("float32")
 expected = numbers(fast_rcnn.level_of(many, (2, 3, 4), 180))
 answer = numbers(pyramid_level(many, (2, 3, 4), 180))
-assert np.array_equal(answer, expected), "other boxes fail"
+assert agree(answer, expected, "fifty boxes, the levels 2 to 4, canonical 180")
 ### END HIDDEN TESTS
 print("Right: every box has a level that is there.")
 
@@ -624,14 +627,6 @@ def build():
     return Detector(len(names), (image_size, image_size, 3), network, **options)
 
 
-def batches():
-    """Batches of 16 training images, half of them mirrored, without end."""
-    rng, flip = np.random.default_rng(seed), augmentation.Flip(seed=seed)
-    while True:
-        rows = rng.integers(len(train_set["image"]), size=16)
-        yield (flip({key: values[rows] for key, values in train_set.items()}),)
-
-
 # %%
 net = build()
 untrained = numbers(net(test_set["image"][: min(50, tested)])["rois"])
@@ -639,7 +634,9 @@ ten = min(10, steps)
 schedule = training.WarmupHoldDecay(rate, steps, warmup=steps // 10)
 net.compile(keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=5.0))
 options = {"steps_per_epoch": ten, "epochs": steps // ten}
-curves = net.fit(batches(), shuffle=False, verbose=0, **options).history
+flip = augmentation.Flip(seed=seed)  # half of the images, left to right
+batches = training.drawn_batches(train_set, 16, seed, flip)
+curves = net.fit(batches, shuffle=False, verbose=0, **options).history
 
 # %%
 at = ten * np.arange(1, len(curves["loss"]) + 1)
@@ -734,8 +731,8 @@ given = logits[None], deltas[None], anchors, [len(anchors)], (image_size, image_
 boxes, scores = map(numbers, rpn.proposals(*given, 60, 20))
 answer = numbers(propose(logits, deltas, anchors, image_size, 60, 20))
 expected = boxes[0][np.isfinite(scores[0])]
-same = answer.shape == expected.shape and np.allclose(answer, expected, atol=1e-2)
-assert same, "another result for the anchors of this notebook"
+hint = "the anchors of the lab, 60 enter and 20 come out at most"
+assert agree(answer, expected, hint, atol=1e-2)
 ### END HIDDEN TESTS
 print("Right: moved, and no more boxes than asked for.")
 

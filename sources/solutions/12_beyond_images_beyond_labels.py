@@ -50,42 +50,24 @@ moves: int = 1000  # [5, 20000] training steps of the player
 caught: float = 0.6  # [-1, 1] mean reward that the player must reach
 
 # %%
+from functools import partial
+
 import keras
 import numpy as np
 from keras import layers, ops
 
-from utils import arithmetic, data, generative, plots, reinforcement, results
+from utils import arithmetic, checks, data, generative, plots, reinforcement, results
 from utils import sequence, session, training, transfer
+from utils.checks import numbers
 from utils.data import shapes, sounds
 
 session.start(seed)
 
 # %% [markdown]
-# The checks use helpers. They take lists, NumPy arrays and tensors.
-
+# The checks use helpers, some of `utils.checks`. They take lists, NumPy arrays and tensors.
 
 # %%
-def numbers(value):
-    """A tensor, array or list as a NumPy array; an AssertionError for anything else."""
-    assert value is not None, "the function returned None: has it a return?"
-    try:
-        return np.asarray(ops.convert_to_numpy(value), "float64")
-    except (TypeError, ValueError):
-        raise AssertionError(f"expected numbers, got {value!r:.70}") from None
-
-
-def agree(got, expected, hint):
-    """True where `got` equals `expected`; else an AssertionError says what differs."""
-    got, expected = numbers(got), np.asarray(expected, "float64")
-    shape = f"expected the shape {expected.shape}, got {got.shape}: {hint}"
-    assert got.shape == expected.shape, shape
-    wrong = np.argwhere(~np.isclose(got, expected, rtol=1e-3, atol=1e-3))
-    if len(wrong):
-        place = tuple(wrong[0].tolist())
-        first = f"expected {expected[place]:.4g}, got {got[place]:.4g}"
-        first += f" at {place}" if place else ""
-        raise AssertionError(f"{first}: {hint}")
-    return True
+agree = partial(checks.agree, rtol=1e-3)
 
 
 # %%

@@ -1,5 +1,6 @@
 """Layer groups, the resumable fit, the schedule and the live curves."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -703,6 +704,21 @@ def test_live_curves_of_a_resumed_run_are_whole(tmp_path):
     assert live.record == history.history and len(live.record["loss"]) == 4
     (line, *_) = live.figure().axes[0].get_lines()
     np.testing.assert_allclose(line.get_ydata(), next(iter(history.history.values())))
+
+
+def test_drawn_batches_are_rows_that_belong_together_without_end():
+    arrays = {"image": np.arange(5), "label": 10 * np.arange(5)}
+
+    def first(count, size, seed, augment=None):
+        return [batch for (batch,) in itertools.islice(training.drawn_batches(arrays, size, seed, augment), count)]
+
+    drawn = first(50, 4, 1)
+    assert all(np.array_equal(batch["label"], 10 * batch["image"]) and len(batch["image"]) == 4 for batch in drawn)
+    assert {int(row) for batch in drawn for row in batch["image"]} == set(range(5))
+    assert all(np.array_equal(a["image"], b["image"]) for a, b in zip(drawn, first(50, 4, 1)))
+    assert not all(np.array_equal(a["image"], b["image"]) for a, b in zip(drawn, first(50, 4, 2)))
+    (changed,) = first(1, 4, 1, lambda batch: batch | {"image": -batch["image"]})
+    assert np.array_equal(changed["image"], -drawn[0]["image"])
 
 
 def test_filled_batches_have_one_shape():

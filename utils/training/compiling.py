@@ -48,6 +48,25 @@ def filled_batches(arrays, size):
         yield [np.concatenate([part, np.repeat(part[-1:], size - kept, axis=0)]) for part in batch], kept
 
 
+def drawn_batches(arrays, size, seed=0, augment=None):
+    """Batches without end for a model that computes its own losses; each draws its rows anew, with replacement.
+
+    Args:
+        arrays: dict of arrays (N, ...) of the same N.
+        size: rows of each batch.
+        seed: of the draws.
+        augment: function of a batch, a dict of arrays (size, ...), that gives the batch to train on; None: none.
+
+    Yields:
+        tuple of one dict, which `keras.Model.fit` reads as the inputs alone.
+    """
+    rng, count = np.random.default_rng(seed), len(next(iter(arrays.values())))
+    while True:
+        rows = rng.integers(count, size=size)
+        batch = {key: values[rows] for key, values in arrays.items()}
+        yield (batch if augment is None else augment(batch),)
+
+
 @keras.saving.register_keras_serializable("convnets")
 class WarmupHoldDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate that rises linearly to its peak, stays there, and falls linearly to its end value.

@@ -101,7 +101,7 @@ plots.show_images(images[shown], labels[shown], classes=classes, columns=10, til
 
 # %%
 agree = partial(checks.agree, scaled=True)
-ready = {"embed", "predict", "filled_batches", "freeze", "discriminative_rates"}
+ready = {"embed", "freeze", "discriminative_rates"}
 own_work = partial(checks.own_work, of=utils, names=ready)
 
 # %% [markdown]

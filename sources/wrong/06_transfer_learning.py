@@ -44,14 +44,6 @@ def embed(model, images, batch_size=32):
     return np.concatenate(rows)
 
 
-# %% gap="features" why="lets the course fill the batches"
-def embed(model, images, batch_size=32):
-    rows = []
-    for (batch,), kept in training.filled_batches([images], batch_size):
-        rows.append(ops.convert_to_numpy(model(batch, training=False)).mean(axis=(1, 2))[:kept])
-    return np.concatenate(rows)
-
-
 # %% gap="features" why="has no return"
 def embed(model, images, batch_size=32):
     model(images, training=False)

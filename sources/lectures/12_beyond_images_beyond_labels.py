@@ -54,7 +54,7 @@ time_steps: int = 300  # [10, 20000] steps of each network along time
 sounds_each: int = 600  # [40, 5000] training sounds of each kind
 pictures: str = "shapes_crops"  # labelled images for the vision transformer, by name
 per_class: list[int] = [50, 800]  # training pictures of each class
-vision_steps: list[int] = [280, 160, 230]  # convnet, transformer, hybrid: equal time
+vision_steps: list[int] = [280, 160, 185]  # convnet, transformer, hybrid: equal time
 blocks: int = 4  # [1, 12] of the transformer; the hybrid has one less, or one
 
 # %%

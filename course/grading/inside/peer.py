@@ -3,7 +3,8 @@ other differs.
 
 A value crosses as plain data: numbers, text, lists, tuples, dicts, sets, ranges, arrays, the state of a random
 generator, a Keras model as `models` describes it. A function stays where it is, and the other side gets a proxy that
-calls back. Whatever else the submission has becomes `Opaque` at the judge's, which equals nothing. With an answer come
+calls back; so does an object that a check hands to an answer, with the methods that its class in the notebook or in
+`utils` has. Whatever else the submission has becomes `Opaque` at the judge's, which equals nothing. With an answer come
 the arguments that the call has changed in place. An exception comes as its class, if that is one of a short list, and
 its words.
 
@@ -15,7 +16,9 @@ a `HarnessError`.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -85,20 +88,25 @@ class Opaque:
 
 
 class Proxy:
-    """A function, or an object that can be called, on the other side."""
+    """A function, or an object that can be called, on the other side; `methods` may be called, too."""
 
-    def __init__(self, peer: Peer, target: Any, name: str) -> None:
+    def __init__(self, peer: Peer, target: Any, name: str, methods: Sequence[str] = ()) -> None:
         self._peer, self._target = peer, target
         self.__name__ = self.__qualname__ = name
+        for method in methods:
+            setattr(self, method, partial(self._call, method))
+
+    def _call(self, method: str, /, *args: Any, **options: Any) -> Any:
+        return self._peer.call(self._target, method, args, options)
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         return self._peer.call(self._target, None, args, options)
 
     def predict(self, /, *args: Any, **options: Any) -> Any:
-        return self._peer.call(self._target, "predict", args, options)
+        return self._call("predict", *args, **options)
 
     def predict_on_batch(self, /, *args: Any, **options: Any) -> Any:
-        return self._peer.call(self._target, "predict_on_batch", args, options)
+        return self._call("predict_on_batch", *args, **options)
 
 
 class _Parcel:
@@ -201,7 +209,8 @@ class Peer:
             name = getattr(thing, "__name__", kind.__name__)
             if not self.trusting and self.given.get(name) is thing and not self._watches(thing):
                 return {"t": "given", "name": name}
-            return {"t": "function", "h": self._export(thing), "name": str(name)[:100]}
+            told = {"t": "function", "h": self._export(thing), "name": str(name)[:100]}
+            return told if self.trusting else {**told, "methods": _methods(thing)}
         return {"t": "opaque", "kind": kind.__name__[:100]}
 
     def _export(self, thing: Any) -> int:
@@ -305,7 +314,7 @@ class Peer:
         if kind == "function":
             handle = _index(told["h"])
             if handle not in self._imported:
-                proxy = Proxy(self, handle, str(told["name"])[:100])
+                proxy = Proxy(self, handle, str(told["name"])[:100], told["methods"] if self.trusting else ())
                 self._imported[handle], self._foreign[id(proxy)] = proxy, handle
             return self._imported[handle]
         if kind == "model":
@@ -457,7 +466,7 @@ class Peer:
         if not isinstance(args, list) or not isinstance(options, dict):
             raise WireError("malformed message: no arguments")
         if "g" in request and self.trusting:
-            return self._gradient(function, args)
+            return self._gradient(function, args, self.decode(request["g"], _Parcel(arrays)))
         if heads and self.trusting:
             with _outline():
                 value = function(*args, **options)
@@ -498,7 +507,7 @@ class Peer:
                 raise WireError("a call of something that was never handed over")
         if method is None:
             return found
-        if method not in METHODS:
+        if method not in METHODS and (self.trusting or method not in _methods(found)):
             raise WireError("a call of a method that is not open")
         return getattr(found, method)
 
@@ -509,45 +518,58 @@ class Peer:
             self._replaced.setdefault(name, self.names.get(name))
             self.names[name] = function
 
-    # --------------------------------------------------------------------------- TensorFlow's graphs (a loss in
-    # training)
+    # ------------------------------------------------------------- TensorFlow's graphs (a loss or a layer in training)
 
     def _call_in_graph(self, target: Any, method: str | None, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """A scalar function of tensors inside a traced training step: its value and its gradient both come from the
-        other side.
+        """A function of tensors inside a traced training step: its values and their gradients both come from the other
+        side.
         """
         if options:
-            raise Uncarried("a loss that is called with keywords while a graph is traced")
+            raise Uncarried("a function that is called with keywords while a graph is traced")
         places = [index for index, part in enumerate(args) if tf.is_tensor(part)]
+
+        def whole(values: Sequence[Any]) -> tuple[Any, ...]:
+            filled = list(args)
+            for place, value in zip(places, values):
+                filled[place] = tf.convert_to_tensor(value)
+            return tuple(filled)
+
+        def answer(*values: Any) -> Any:
+            return self.call(target, method, whole(values), {})
+
+        structure, specs = _result(answer, [args[place] for place in places])
+
+        def forward(*values: Any) -> list[np.ndarray]:
+            parts = tf.nest.flatten(answer(*values))
+            if len(parts) != len(specs):
+                raise ValueError(f"expected {len(specs)} results, as in the call before, got {len(parts)}")
+            return [np.asarray(part, spec.dtype.as_numpy_dtype) for part, spec in zip(parts, specs)]
 
         @tf.custom_gradient
         def function(*tensors: Any) -> Any:
-            def forward(*values: Any) -> Any:
-                whole = list(args)
-                for place, value in zip(places, values):
-                    whole[place] = tf.convert_to_tensor(value)
-                return np.asarray(self.call(target, method, tuple(whole), {}), "float32")
+            values = tf.numpy_function(forward, tensors, [spec.dtype for spec in specs])
+            values = [tf.ensure_shape(value, spec.shape) for value, spec in zip(values, specs)]
 
-            value = tf.ensure_shape(tf.numpy_function(forward, tensors, tf.float32), ())
+            def gradient(*above: Any) -> Any:
+                def backward(*both: Any) -> list[np.ndarray]:
+                    return self._slopes(target, both[: len(tensors)], both[len(tensors) :])
 
-            def gradient(above: Any) -> Any:
-                slopes = tf.numpy_function(
-                    lambda *values: self._slopes(target, values), tensors, [tf.float32] * len(tensors)
-                )
-                found = []
+                slopes = tf.numpy_function(backward, [*tensors, *above], [tf.float32] * len(tensors))
                 for slope, tensor in zip(slopes, tensors):
                     slope.set_shape(tensor.shape)
-                    found.append(above * slope if tensor.dtype.is_floating else None)
-                return found
+                return [slope if tensor.dtype.is_floating else None for slope, tensor in zip(slopes, tensors)]
 
-            return value, gradient
+            return values, gradient
 
-        return function(*(args[index] for index in places))
+        found = function(*(args[index] for index in places))
+        return tf.nest.pack_sequence_as(structure, tf.nest.flatten(found))
 
-    def _slopes(self, target: Any, values: Any) -> list[np.ndarray]:
+    def _slopes(self, target: Any, values: Sequence[Any], above: Sequence[Any]) -> list[np.ndarray]:
+        """Gradients of the sum of `above` times the results, for each value."""
         parcel = _Parcel()
         told = self.encode([tf.convert_to_tensor(value) for value in values], parcel)
-        request = {"op": "call", "f": target, "m": None, "a": told, "k": self.encode({}, parcel), "g": True}
+        weights = self.encode([np.asarray(weight) for weight in above], parcel)
+        request = {"op": "call", "f": target, "m": None, "a": told, "k": self.encode({}, parcel), "g": weights}
         self.wire.send(request, parcel.arrays)
         answer, arrays = self._answer()
         slopes = self.decode(answer.get("v"), _Parcel(arrays))
@@ -561,17 +583,60 @@ class Peer:
             found.append(array)
         return found
 
-    def _gradient(self, function: Callable[..., Any], args: list[Any]) -> tuple[dict[str, Any], list[np.ndarray]]:
+    def _gradient(
+        self, function: Callable[..., Any], args: list[Any], above: Any
+    ) -> tuple[dict[str, Any], list[np.ndarray]]:
         tensors = [tf.convert_to_tensor(part) for part in args]
         with tf.GradientTape() as tape:
             for tensor in tensors:
                 if tensor.dtype.is_floating:
                     tape.watch(tensor)
-            value = function(*tensors)
-        slopes = tape.gradient(value, tensors)
+            parts = [tf.convert_to_tensor(part) for part in tf.nest.flatten(function(*tensors))]
+        smooth = [(part, tf.cast(weight, part.dtype)) for part, weight in zip(parts, above) if part.dtype.is_floating]
+        slopes = tape.gradient([part for part, _ in smooth], tensors, [weight for _, weight in smooth])
         reply = _Parcel()
         plain = [None if slope is None else ops.convert_to_numpy(slope) for slope in slopes]
         return {"op": "return", "v": self.encode(plain, reply)}, reply.arrays
+
+
+def _methods(thing: Any) -> list[str]:
+    """Public methods that an object of the judge's has from a class of the notebook or of `utils`: what an answer may
+    call. What it has from elsewhere, as a layer's `save` from Keras, is not handed over.
+    """
+    names = {
+        name
+        for kind in type(thing).__mro__
+        if kind.__module__.partition(".")[0] in ("__main__", "utils")
+        for name, member in vars(kind).items()
+        if isinstance(member, FunctionType) and not name.startswith("_")
+    }
+    return sorted(names)
+
+
+def _result(function: Callable[..., Any], tensors: Sequence[Any]) -> tuple[Any, list[tf.TensorSpec]]:
+    """What a function of tensors gives: its structure, and dtype and shape of each part. It is called on made-up
+    values, once, or twice where the size of a batch is still open, to see which axes follow it. A function that cannot
+    take them is taken for a loss, whose value is one float.
+    """
+    rng = np.random.default_rng(0)
+
+    def parts(size: int) -> tuple[Any, list[np.ndarray]]:
+        shapes = [[size if length is None else length for length in tensor.shape] for tensor in tensors]
+        kinds = [tensor.dtype.as_numpy_dtype for tensor in tensors]
+        with tf.init_scope():  # out of the graph that is being traced
+            found = function(*(rng.uniform(size=shape).astype(kind) for shape, kind in zip(shapes, kinds)))
+        return found, [np.asarray(part) for part in tf.nest.flatten(found)]
+
+    try:
+        structure, first = parts(2)
+        second = parts(3)[1] if any(None in tensor.shape for tensor in tensors) else first
+        specs = []
+        for one, other in zip(first, second, strict=True):
+            lengths = [n if n == m else None for n, m in zip(one.shape, other.shape, strict=True)]
+            specs.append(tf.TensorSpec(lengths, tf.float32 if one.dtype.kind == "f" else one.dtype))
+    except Exception:
+        return 0.0, [tf.TensorSpec((), tf.float32)]
+    return structure, specs
 
 
 def _outline() -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from course.execution.run import request
 from course.execution.worker import Flag, spawn
 from course.files import write_atomically
 from course.manifest import MANIFEST, Manifest, Notebook, Profile
+from course.notebook import read_notebook
 from course.outcome import Result, limits, number
-from course.parameters import resolve
+from course.parameters import notebook_parameters, resolve
 from course.reporting.progress import clock, why
 
 SEED = "seed"
@@ -103,17 +105,16 @@ def _tasks(manifest: Manifest, notebook: Notebook, profile: Profile, seeds: Sequ
     key = cache.key(notebook, resolve(notebook.path, own, notebook.relative))
     runs = [run for run in bands.read_runs(notebook) if run.profile == profile.name]
     stored = {run.seed for run in runs if cache.content(key, run.files) == run.content}
-    return [
-        Task(
-            notebook,
-            seed,
-            resolve(notebook.path, {**own, SEED: seed}, notebook.relative),
-            key,
-            again=any(run.seed == seed for run in runs),
-        )
-        for seed in seeds
-        if seed not in stored
-    ]
+    code = read_notebook(notebook.path, notebook.relative)["cells"]
+    defaults = {name: parameter.default for name, parameter in notebook_parameters(code, notebook.relative).items()}
+    tasks = []
+    for seed in seeds:
+        parameters = resolve(notebook.path, {**own, SEED: seed}, notebook.relative)
+        if seed == {**defaults, **own}[SEED]:  # the same run as that of `course run`, in the same words
+            parameters = resolve(notebook.path, own, notebook.relative)
+        if seed not in stored:
+            tasks.append(Task(notebook, seed, parameters, key, again=any(run.seed == seed for run in runs)))
+    return tasks
 
 
 def _run_all(
@@ -146,7 +147,12 @@ def _run_all(
 
 
 def _run(task: Task, profile: Profile, cancel: Flag) -> Result:
-    result, _ = spawn(request(task.notebook, profile, task.parameters), cancel=cancel)
+    """From the cache, or new. With the seed that `course run` takes the run is the same: one serves both."""
+    cache, began = Cache(task.notebook.root, profile), time.time()
+    key = cache.key(task.notebook, task.parameters)
+    if (entry := cache.get(task.notebook, key)) is not None:
+        return entry.result
+    result, executed = spawn(request(task.notebook, profile, task.parameters), cancel=cancel)
     if result.status == "passed" and result.unreadable:
         name, text = next(iter(result.unreadable.items()))
         result.status = "failed"
@@ -154,6 +160,8 @@ def _run(task: Task, profile: Profile, cancel: Flag) -> Result:
             "name": "ValueError",
             "value": f"metric {name}: expected a finite number, but a cell recorded {text}",
         }
+    elif executed is not None and key.name == task.key.name:
+        cache.put(task.notebook, key, result, executed, began)
     return result
 
 

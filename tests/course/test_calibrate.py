@@ -17,6 +17,7 @@ from course.authoring.build import build
 from course.authoring.check import check
 from course.bands import Run, beyond, howe, proposed, read_runs, says_nothing, store_run
 from course.errors import CourseError
+from course.execution import run as running
 from course.execution.worker import digest
 from course.manifest import load
 from course.outcome import Result
@@ -136,9 +137,10 @@ class Fake:
         self.broken = set()
         self.reads = []  # files that the notebook reads
         self.shift = 0.0  # of the values, as other code gives them
+        self.executed = None  # the notebook as it comes back
 
     def __call__(self, request, on_progress=None, cancel=None):
-        seed = request.parameters["seed"]
+        seed = request.parameters.get("seed", 0)
         with self.lock:
             self.seeds.append(seed)
         if seed in self.broken:
@@ -146,7 +148,7 @@ class Fake:
         metrics = {"total": 30 + self.shift + [0.0, 0.1, -0.1, 0.2, 0.3][seed % 5], "constant": 5.0}
         result = Result(request.notebook, "passed", None, 30.0, 12.0, 500, [], metrics, {"python": "3"})
         result.files = {str(path): digest(path) for path in self.reads}
-        return result, b"{}"
+        return result, self.executed
 
 
 @pytest.fixture
@@ -282,6 +284,20 @@ def test_two_real_runs(seeded):
     assert [run.metrics for run in runs] == [{"total": 30.0, "constant": 5.0}, {"total": 30.1, "constant": 5.0}]
     assert runs[0].content == runs[1].content and runs[0].versions["python"].startswith("3.")
     assert "total: 30, 30.1: band" in said and "constant: 5 with every seed: band 5" in said
+
+
+def test_the_run_with_the_own_seed_serves_both_commands(seeded, fake, monkeypatch):
+    monkeypatch.setattr(running, "spawn", fake)
+    fake.executed = (seeded / "lectures/01_addition.ipynb").read_bytes()
+    go(seeded, [0, 1])
+    lecture = load(seeded).select(["01/lecture"])
+    (outcome,) = running.run(load(seeded), lecture, "cpu")
+    assert fake.seeds == [0, 1] and outcome.cached and outcome.result.metrics["total"] == 30.0
+    bands.calibration_path(lecture[0]).unlink()
+    go(seeded, [0, 1])
+    assert fake.seeds == [0, 1, 1]
+    (outcome,) = running.run(load(seeded), lecture, "cpu", {"seed": 1})
+    assert fake.seeds == [0, 1, 1, 1] and not outcome.cached
 
 
 def test_a_run_counts_while_the_files_that_it_read_are_the_same(seeded, fake):

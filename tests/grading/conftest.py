@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,13 +40,16 @@ def lab(manifest):
 
 
 @pytest.fixture(scope="session")
-def boxes():
-    """The grader of this machine, with templates that stay warm from test to test; without a sandbox the test is
-    skipped.
-    """
+def sandboxed():
+    """Without a sandbox the test is skipped."""
     why = sandbox.works()
     if why is not None:
         pytest.skip(f"no sandbox here: {why}")
+
+
+@pytest.fixture(scope="session")
+def boxes(sandboxed):
+    """The grader of this machine, with templates that stay warm from test to test."""
     local = Local()
     yield local
     local.close()
@@ -73,3 +79,36 @@ def answered():
         return copy
 
     return answered
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Function of a number: a scheduler and so many workers, each a process of its own on the loopback interface. Gives
+    the address and the workers' processes.
+    """
+    pytest.importorskip("distributed")
+    started = []
+
+    def start(what, *words):
+        line = [sys.executable, "-m", f"distributed.cli.dask_{what}", *words, "--no-dashboard"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+        started.append(subprocess.Popen(line, **quiet))
+        return started[-1]
+
+    def cluster(count):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        address = f"tcp://127.0.0.1:{port}"
+        start("scheduler", "--host", "127.0.0.1", "--port", str(port))
+        options = ["--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path / "dask")]
+        workers = [start("worker", address, *options) for _ in range(count)]
+        from distributed import Client
+
+        with Client(address, timeout=120) as client:
+            client.wait_for_workers(count, timeout=120)
+        return address, workers
+
+    yield cluster
+    for process in started:
+        process.kill()
+        process.wait()

@@ -5,17 +5,12 @@ middle.
 import csv
 import json
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
 
 import pytest
 
 from course.errors import CourseError
-from course.grading import sandbox
 from course.grading.batch import Batch
 from course.grading.dask import connect
 from course.grading.sandbox import Limits
@@ -23,13 +18,6 @@ from course.grading.sandbox import Limits
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.grading
 LIMITS = Limits(cell_seconds=10)
-
-
-@pytest.fixture
-def sandboxed():
-    why = sandbox.works()
-    if why is not None:
-        pytest.skip(f"no sandbox here: {why}")
 
 
 @pytest.fixture
@@ -72,45 +60,14 @@ def test_a_local_cluster(sandboxed, manifest, lab, submissions, tmp_path):
     assert totals == EXPECTED and outcomes == {"graded": 8} and len(kept) == 8
 
 
-def test_a_killed_worker_loses_nothing_and_nothing_is_graded_twice(sandboxed, manifest, lab, submissions, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    dask = [sys.executable, "-m", "distributed.cli"]
-    start = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
-    scheduler = subprocess.Popen(
-        [*dask[:2], "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
-        **start,
-    )
-    workers = []
-    try:
-        end = time.monotonic() + 120
-        while time.monotonic() < end:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        for _ in range(2):
-            worker = [
-                *dask[:2],
-                "distributed.cli.dask_worker",
-                address,
-                "--nthreads",
-                "1",
-                "--no-nanny",
-                "--no-dashboard",
-            ]
-            workers.append(subprocess.Popen([*worker, "--local-directory", str(tmp_path / "dask")], **start))
-        executor = connect(address)
-        executor._client.wait_for_workers(2, timeout=120)
-        killed = lambda: workers[0].send_signal(signal.SIGKILL)  # noqa: E731
-        outcomes, totals, kept = grade(manifest, lab, submissions, tmp_path / "out", executor, on_first=killed)
-        executor.close()
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
+def test_a_killed_worker_loses_nothing_and_nothing_is_graded_twice(
+    sandboxed, cluster, manifest, lab, submissions, tmp_path
+):
+    address, workers = cluster(2)
+    executor = connect(address)
+    killed = lambda: workers[0].send_signal(signal.SIGKILL)  # noqa: E731
+    outcomes, totals, kept = grade(manifest, lab, submissions, tmp_path / "out", executor, on_first=killed)
+    executor.close()
     assert totals == EXPECTED
     assert outcomes == {"graded": 8} and len(kept) == 8, "each once"
 

@@ -163,11 +163,14 @@ def _is_needed(statement: ast.stmt, needed: set[str], shown: frozenset[str], mod
         return True
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return False
-    return any(_changes(node, needed, shown, modules) for node in ast.walk(statement))
+    alone = statement.value if isinstance(statement, ast.Expr) else None
+    return any(_changes(node, needed, shown, modules, node is alone) for node in ast.walk(statement))
 
 
-def _changes(node: ast.AST, needed: set[str], shown: frozenset[str], modules: set[str]) -> bool:
-    """Whether a part of a statement may change something needed in place."""
+def _changes(node: ast.AST, needed: set[str], shown: frozenset[str], modules: set[str], alone: bool = False) -> bool:
+    """Whether a part of a statement may change something needed in place; `alone` says of a call that nobody takes its
+    result, so that it is there for what it changes.
+    """
     if isinstance(node, (ast.Subscript, ast.Attribute)) and isinstance(node.ctx, ast.Store):
         return _root(node) in needed - shown
     if isinstance(node, ast.AugAssign):
@@ -186,6 +189,8 @@ def _changes(node: ast.AST, needed: set[str], shown: frozenset[str], modules: se
     if (
         isinstance(function, ast.Name) or root in modules
     ):  # arrays that come in stay as they are, a model may be trained
+        if alone:
+            return bool(arguments)
         return not hasattr(builtins, root) and any(_CHANGEABLE.search(name) for name in arguments)
     return root in needed and last not in READING
 

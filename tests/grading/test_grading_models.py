@@ -48,6 +48,25 @@ def test_the_factors_of_an_optimizer_arrive_and_nothing_that_is_no_number():
     assert sorted(arrived.optimizer.multipliers.values()) == [0.1] * 5 + [1.0] * 2
     models.show_optimizer(arrived, {"multipliers": {"conv": {"factor": 1}}, "rate": 1.0}, None)
     assert vars(arrived.optimizer) == {"rate": 1.0}
+    models.show_optimizer(arrived, {"iterations": 3, "rates": [0.1, "0.2"], "learning_rate": 0.5}, None)
+    assert arrived.optimizer.learning_rate == 0.5
+
+
+def test_the_rate_of_every_step_arrives():
+    sent, arrived = network(), network()
+    schedule = training.WarmupHoldDecay(0.1, 20, 5)
+    sent.compile(keras.optimizers.SGD(schedule, momentum=0.9), "mse")
+    sent.optimizer.iterations.assign(20)
+    models.show_optimizer(arrived, json.loads(json.dumps(models.optimizer_of(sent))), None)
+    assert int(arrived.optimizer.iterations) == 20 and arrived.optimizer.momentum == 0.9
+    for step in (0, 3, 5, 19, 20):
+        arrived.optimizer.iterations.assign(step)
+        assert arrived.optimizer.learning_rate == pytest.approx(float(schedule(step)))
+    arrived.optimizer.iterations.assign(21)
+    assert np.isnan(arrived.optimizer.learning_rate)
+    sent.compile(keras.optimizers.SGD(0.25), "mse")
+    models.show_optimizer(arrived, json.loads(json.dumps(models.optimizer_of(sent))), None)
+    assert arrived.optimizer.learning_rate == 0.25
 
 
 def test_layers_are_grafted_onto_ones_own_tensors():

@@ -69,6 +69,16 @@ assert add(Scale(), 4) == 8
 STEP = "def add(a, b):\n    return a.twice(b) if hasattr(a, 'twice') else a.step(b)\n"
 
 
+TENSORS = """
+import keras, numpy as np
+from keras import ops
+
+answer = add(ops.convert_to_tensor([1.0, 2.0]), np.ones(2))
+assert ops.is_tensor(answer[0]) and not ops.is_tensor(answer[1]), answer
+assert float(answer[0][1]) == 3 and answer[1].tolist() == [2, 2], answer
+"""
+
+
 @pytest.fixture
 def judged(manifest, lab, boxes):
     def judged(source, answer):
@@ -113,3 +123,9 @@ def test_nothing_else_of_it_can_be_reached(judged, of, reach, told):
     answer = f"def add(a, b):\n    if hasattr(a, {of!r}):\n        {reach}\n"
     verdict = judged(HANDED, answer + STEP.partition("\n")[2])
     assert verdict["status"] == "failed" and told in verdict["text"]
+
+
+def test_a_tensor_comes_back_as_one_and_an_array_as_one(judged):
+    answer = "def add(a, b):\n    return a + 1, b + 1\n"
+    assert judged(TENSORS, answer) == {"status": "passed", "text": ""}
+    assert judged(TENSORS, answer.replace("a + 1", "a.numpy() + 1"))["status"] == "failed"

@@ -60,6 +60,13 @@ def test_a_model_may_be_trained_by_a_call():
     assert 1 not in kept("images = load()", "values = show_them(images)", "!assert images")
 
 
+def test_a_call_whose_result_nobody_takes_is_there_for_what_it_changes():
+    for call in ("compile_it(reader, 3)", "training.compile_it(reader)", "fill(of=reader)"):
+        assert kept("from utils import training", "reader = build()", call, "!assert reader")[2] == call
+    for call in ("plots.show(reader)", "print(reader)", "other(3)"):
+        assert 2 not in kept("from utils import plots", "reader = build()", call, "!assert reader")
+
+
 def test_seeds_are_kept():
     assert kept("session.start(seed)", "!x = 1") == {0: "session.start(seed)"}
 

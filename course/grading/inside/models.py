@@ -14,7 +14,6 @@ import hashlib
 import importlib
 import re
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -26,6 +25,7 @@ from course.grading.inside.wire import HarnessError
 DEEPEST = 200
 LOSS = keras.losses.Loss
 MOST_WEIGHTS = 400_000_000
+LONGEST = 20_000  # steps of a schedule that are told
 _MODULE = re.compile(
     r"keras|keras\.(?:src\.)?(?:layers|ops|models|initializers|regularizers|constraints|activations|dtype_policies|optimizers|losses|"
     r"backend|random)(?:\.[a-z_0-9]+)*|utils(?:\.[a-z_0-9]+)+"
@@ -235,12 +235,42 @@ def set_state(model: Any, arrays: Sequence[np.ndarray], trainable: Sequence[Any]
 
 
 def optimizer_of(model: Any) -> dict[str, Any] | None:
-    """Steps, rate and settings of a compiled model's optimizer."""
+    """Steps, rate and settings of a compiled model's optimizer; of a schedule, the rate of each step so far."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not hasattr(optimizer, "iterations"):
         return None
     settings = {key: value for key, value in optimizer.get_config().items() if _is_plain(value)}
-    return {**settings, "iterations": int(optimizer.iterations), "learning_rate": float(optimizer.learning_rate)}
+    taken = int(optimizer.iterations)
+    told = {**settings, "iterations": taken, "learning_rate": float(optimizer.learning_rate)}
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        try:
+            rates = np.asarray(ops.convert_to_numpy(schedule(np.arange(min(taken, LONGEST) + 1))), "float64")
+            told["rates"] = rates.tolist() if rates.ndim == 1 else []
+        except Exception:  # one that takes a single step at a time
+            told["rates"] = []
+    return told
+
+
+class ShownOptimizer:
+    """What a submission says about its optimizer. `iterations` can be assigned; `learning_rate` follows it as the
+    submission's schedule does, and is NaN where that was not told.
+    """
+
+    def __init__(self, told: dict[str, Any], rates: list[float] | None) -> None:
+        vars(self).update(told)
+        if type(told.get("iterations")) is int:
+            self.iterations = keras.Variable(told["iterations"], dtype="int64", trainable=False)
+        if rates is not None:
+            vars(self)["rates"] = rates
+
+    @property
+    def learning_rate(self) -> Any:
+        own = vars(self)
+        if "rates" not in own:
+            return own.get("learning_rate")
+        step = int(self.iterations)
+        return own["rates"][step] if 0 <= step < len(own["rates"]) else float("nan")
 
 
 def _is_plain(value: Any) -> bool:
@@ -256,6 +286,8 @@ def show_optimizer(model: Any, told: Any, loss: Any) -> None:
     """
     if isinstance(told, dict):
         plain = {str(key): value for key, value in told.items() if _is_plain(value)}
-        object.__setattr__(model, "optimizer", SimpleNamespace(**plain))
+        rates = told.get("rates")
+        numbers = isinstance(rates, list) and all(type(rate) is float for rate in rates)
+        object.__setattr__(model, "optimizer", ShownOptimizer(plain, rates if numbers else None))
     if loss is not None:
         object.__setattr__(model, "loss", loss)

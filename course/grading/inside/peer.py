@@ -286,7 +286,7 @@ class Peer:
             return parcel.arrays[_index(told["i"])][()]
         if kind == "tensor":
             array = parcel.arrays[_index(told["i"])]
-            return ops.convert_to_tensor(array) if self.trusting else array
+            return ops.convert_to_tensor(array) if array.dtype.kind in "biufc" else array
         if kind == "symbol":
             return parcel.symbolic[_index(told["i"])]
         if kind == "list":

@@ -1,5 +1,5 @@
 """Every lab of the course through the grader: the solutions' marks are full, an untouched lab's zero, and a wrong
-answer costs its checks.
+answer costs its checks. The first two are always tried: a lab that is changed may ask for what the grader cannot carry.
 
 What a wrong answer costs is computed here by other means: the solution's cells in one plain process, without sandbox or
 wire, with the wrong answer on trial at its gap and the checks run one by one.
@@ -25,7 +25,6 @@ from course.grading.sandbox import Limits
 from course.grading.withholding import withheld
 from course.manifest import load
 
-pytestmark = pytest.mark.grading
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = load(ROOT)
 LABS = MANIFEST.notebooks(("lab",))
@@ -122,6 +121,7 @@ def test_an_honest_solution_gets_full_marks_and_an_untouched_lab_none(release, m
     assert marks_of({}).total == 0
 
 
+@pytest.mark.grading
 def test_partly_right_submissions_get_exactly_what_is_right(release, marks_of, tmp_path):
     taken = {name for names in withheld(release, UTILITIES).values() for name in names}
     wrongs = read_wrong(release.notebook)

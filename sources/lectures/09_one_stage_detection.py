@@ -166,9 +166,10 @@ print(f"mean boxes: AP50 {trivial['AP50']:.3f}, AP {trivial['AP']:.3f}")
 # - B boxes, of five numbers each: x, y, w, h and a **confidence**, "there is an object, and this box fits it";
 # - C class probabilities, *one* vector for the cell, whatever the number of boxes.
 #
-# That is S × S × (5B + C) numbers. With S = 7, B = 2 and the 20 classes of VOC we expect 7 × 7 × (10 + 20) = 7 × 7 × 30
-# = 1,470. The answer keeps the two-dimensional structure of the image. The last two layers of the paper are dense, so
-# each cell's numbers are computed from the whole image ("global reasoning"): a cell may use the sky around a plane.
+# That is S × S × (5B + C) numbers. With S = 7, B = 2 and the 20 classes of VOC we expect 7 × 7 × (10 + 20) = 7 × 7 ×
+# 30 = 1,470. The output keeps the two-dimensional structure of the image. The last two layers of the paper's network
+# are dense, so each cell's numbers are computed from the whole image ("global reasoning"): a cell may use the sky
+# around a plane.
 
 # %%
 grid = (image_size // 2 ** levels[-1],) * 2
@@ -427,7 +428,7 @@ axes[1].set_title(f"{wanted} anchors, mean IoU {fit:.2f}")
 #
 # YOLOv1 and YOLOv2 predict objects of all sizes on one grid. YOLOv3 (2018) predicts on three maps, of strides 32, 16
 # and 8. The coarser maps are enlarged and joined to the finer ones. At 416 × 416 pixels: 13, 26 and 52 cells along a
-# side. Each cell has **3 anchors**, and each anchor says four numbers for the box, one for "object", and C for the
+# side. Each cell has **3 anchors**, and each anchor gets four numbers for the box, one for "object", and C for the
 # classes. "Object" and the classes are sigmoids, learnt by cross-entropy. We expect (13² + 26² + 52²) · 3 = 10,647
 # boxes of 4 + 1 + 80 numbers.
 #
@@ -553,8 +554,8 @@ axes[1].set_xlabel("boxes on background, hardest first")
 
 # %% [markdown]
 # Many of the hardest are near misses: boxes that overlap an object, but by less than .5. The network learns from the
-# boxes left of the dashed line; mining leaves out the rest. In three runs the boxes on the left held .73 to .77 of
-# the loss of this image's background.
+# boxes left of the dashed line; mining leaves out the rest. In three runs (seeds 0, 1 and 2, drawn scenes) the boxes
+# on the left held .73 to .77 of the loss of this image's background.
 #
 # ## RetinaNet: all boxes, and a loss that listens to the hard ones
 #
@@ -758,16 +759,16 @@ record(ap50_retinanet=ap50["RetinaNet"], ap50_fcos=ap50["FCOS"])
 record(ap75_yolo=table.loc["YOLOv1", "AP75"], ap75_ssd=table.loc["SSD", "AP75"])
 
 # %% [markdown]
-# What the table says:
+# What the table says about the drawn scenes, in each of our three runs:
 #
 # - **YOLOv1** has the lowest AP, and it loses most from AP50 to AP75: it finds objects and places them badly.
 # - **SSD** leads. Its heads are single convolutions. So in the same time, on the same maps, it takes 1.6 times as
 #   many steps as RetinaNet.
-# - **RetinaNet and FCOS** are within .04 AP of each other in each of three runs. Working without anchors costs
-#   nothing here, and saves eight of nine boxes.
-# - **Speed** is not MACs. YOLOv3 and FCOS have about the same number of MACs, and FCOS is much slower. Suppression
-#   makes the difference. The next cell counts how many pairs of box and class enter it. A score of FCOS is the root
-#   of a product, so fewer scores lie below the threshold.
+# - **RetinaNet and FCOS** are within .04 AP of each other. Working without anchors costs nothing here, and saves
+#   eight of nine boxes.
+# - **Speed** is not MACs. YOLOv3 and FCOS have about the same number of MACs: compare their images a second.
+#   Suppression takes time too, and the next cell counts how many pairs of box and class enter it. A score of FCOS is
+#   the root of a product, so fewer scores lie below the threshold.
 #
 # In the papers RetinaNet beats SSD clearly: 39.1 AP on COCO against 31.2, both on ResNet-101 [paper]. There RetinaNet
 # takes 90,000 steps of 16 images and more [paper]; here it takes a few hundred. Our guess is that a pyramid and deep

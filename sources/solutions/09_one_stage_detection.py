@@ -818,12 +818,13 @@ plots.bars(figures, xlabel="average precision on the test images")
 # the class is right, and the IoU lies between .1 and .5. AP75 tells the same. It lies far below AP50 for the grid,
 # and not so far for the SSD. The cause is in the head. Each cell says width and height without a box to start from,
 # on one coarse map of stride 16. The SSD corrects a default box of about the right size, on a finer map too, and
-# several boxes answer for each object. The grid may also miss an object because another centre lies in its cell. (b)
-# A second stage computes new features from each found box. It can move badly placed boxes, drop boxes on background,
-# and settle confusions between classes: these are errors of boxes that are there. It cannot find an object where no
-# box was proposed, and doubled boxes are a matter of suppression. The SSD places most boxes well and confuses few. So
-# a second stage would gain little at an IoU of .5, and more at a high IoU. Topic 10 measures whether that is worth
-# its time.
+# several boxes answer for each object. The grid may also miss an object because another centre lies in its cell.
+#
+# (b) A second stage computes new features from each found box. It can move badly placed boxes, drop boxes on
+# background, and settle confusions between classes: these are errors of boxes that are there. It cannot find an
+# object where no box was proposed, and doubled boxes are a matter of suppression. The SSD places most boxes well and
+# confuses few. So a second stage would gain little at an IoU of .5, and more at a high IoU. Topic 10 measures whether
+# that is worth its time.
 # ### END SOLUTION
 
 # %% [markdown]

@@ -450,9 +450,9 @@ record(two_best_iou=overlaps.mean())
 #
 # An image of 96 × 96 has 97 vertical lines between its pixels, the borders included. A box takes two of them as its
 # left and right side, and two of 97 horizontal lines as its top and bottom: there are (97 · 96 / 2)² boxes. Nobody
-# tests them all. A **sliding window** has one shape, and moves in steps: a window of 48 in steps of 8 fits (96 − 48)
-# / 8 + 1 = 7 times in each direction. For smaller objects we keep the window and enlarge the image: at 1.75 times,
-# 168 × 168 pixels, there are 16 positions a side.
+# tests them all. A **sliding window** has one shape and moves in steps: a window of 48 in steps of 8 fits (96 − 48) /
+# 8 + 1 = 7 times in each direction. For smaller objects we keep the window and enlarge the image: at 1.75 times, 168
+# × 168 pixels, there are 16 positions a side.
 
 # %% tags=["nbval-check-output"]
 sides = [arithmetic.output_size(n, 48, 8) for n in (96, 168)]
@@ -710,7 +710,7 @@ for ax, (title, (boxes, labels, values)) in zip(axes, lists.items()):
     ax.set_axis_off()
 
 # %% [markdown]
-# Which list is best? One picture does not tell. We need a measure for lists.
+# Which list is best? One picture cannot tell. We need a measure for lists.
 #
 # ## How good is a list of boxes?
 #
@@ -773,9 +773,9 @@ ax.set_title("by hand: three objects, five detections", fontsize=10)
 #
 # ### The curve, as the threshold slides
 #
-# Detections of our OverFeat on all validation images, with NMS. Move the slider: the boxes on one image appear as
-# the threshold falls, and the point on the curve moves to the right. (Where nobody can move a slider, three of its
-# positions are drawn.) All classes are in one curve here.
+# We take the detections of our OverFeat on all validation images, with NMS. Move the slider: the boxes on one image
+# appear as the threshold falls, and the point on the curve moves to the right. (Where nobody can move a slider, three
+# of its positions are drawn.) All classes are in one curve here.
 
 # %% tags=["thumbnail"]
 found = model.detect(images, score_threshold=0.02)
@@ -784,8 +784,9 @@ of_image, positions = rows_of(found, shown), (0.98, 0.9, 0.6)
 plots.explore_threshold(image, of_image, curve, thresholds=positions, classes=classes)
 
 # %% [markdown]
-# A high threshold: few boxes, nearly all right, many objects missed. A low one: most objects found, and many wrong boxes.
-# AP sums over all thresholds, so it does not depend on which one an application chooses.
+# A high threshold keeps few boxes: nearly all of them are right, but many objects are missed. A low threshold finds
+# most objects, but keeps many wrong boxes. AP sums over all thresholds, so it does not depend on which one an
+# application chooses.
 #
 # ### Suppress, soften, or average?
 #
@@ -870,7 +871,7 @@ print("AP by averaging minus AP by NMS:", ", ".join(steps))
 # - **size**: small regions first, so that no large one swallows its neighbours one by one;
 # - **fill**: regions that fit into each other leave no gap in the box around both.
 #
-# Regions that are left after some of the merges, each in its mean colour, with its box:
+# The pictures show the regions that are left after some of the merges, each in its mean colour and with its box:
 
 # %%
 first_segments = proposals.initial_segments(image, scale=segments[0])

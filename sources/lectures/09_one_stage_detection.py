@@ -224,7 +224,7 @@ print(f"row {cell // 3}, column {cell % 3}:", numbers.round(4))
 # ### Two centres in one cell
 #
 # A cell has one class vector, and answers for one object. If a second centre lies in the same cell, that object is
-# dropped from the training, and in the answer there is no place for its class. How often does that happen? We count, for
+# dropped from the training, and the output has no place for its class. How often does that happen? We count, for
 # several S, on the training boxes, and on crowded scenes.
 
 # %%
@@ -258,21 +258,23 @@ record(dropped=ours[source], dropped_crowded=ours["shapes/crowded"])
 #
 # ### The loss, term by term
 #
-# All terms are squared errors. In a cell with an object, the predicted box that overlaps the object most (by IoU) is
-# **responsible** for it. This box learns the object, and the other box of the cell learns to be silent. During
-# training the two may specialise: one on wide objects, say, and the other on tall ones.
+# All terms are squared errors; a hat marks what the network predicts. In a cell with an object, the predicted box
+# that overlaps the object most (by IoU) is **responsible** for it. This box learns the object, and the other box of
+# the cell learns to be silent (its confidence should be 0). During training the two may specialise: one on wide
+# objects, say, and the other on tall ones.
 #
 # $$
 # \begin{aligned}
 # &5 \sum_{\text{responsible}} (x-\hat x)^2 + (y-\hat y)^2 \quad + \quad
 # 5 \sum_{\text{responsible}} (\sqrt w-\sqrt{\hat w})^2 + (\sqrt h-\sqrt{\hat h})^2 \\
-# + &\sum_{\text{responsible}} (c - \text{IoU})^2 \quad + \quad .5 \sum_{\text{all other boxes}} c^2 \quad + \quad
+# + &\sum_{\text{responsible}} (\hat c - \text{IoU})^2 \quad + \quad .5 \sum_{\text{all other boxes}} \hat c^2 \quad + \quad
 # \sum_{\text{cells with an object}} \sum_{\text{classes}} (p - \hat p)^2
 # \end{aligned}
 # $$
 #
 # We compute them by hand for the box above. Its cell predicts two boxes: A, centre (.5, .5), width and height .25,
-# confidence .3; B, centre (.5, .7), width .25, height .36, confidence .6. Two classes: .8 and .3, and the first is right.
+# confidence .3; B, centre (.5, .7), width .25, height .36, confidence .6. It gives the two classes .8 and .3, and the
+# first class is right.
 #
 # - A covers (36, 36, 60, 60): 24 · 22 = 528 pixels of overlap, IoU 528 / (576 + 1,024 − 528) = .493.
 # - B covers (36, 37.1, 60, 71.7): IoU 768 / (829 + 1,024 − 768) = .708. **B is responsible.**
@@ -396,11 +398,11 @@ for ax, title in zip(axes, (*titles, "after threshold and NMS")):
 #
 # ### Anchors from data
 #
-# An anchor is a box of fixed size that sits in every cell; the network only says how the object differs from it. Which
-# sizes? k-means on the widths and heights of the training boxes, with the distance 1 − IoU of two boxes that share a
-# corner. Why not the Euclidean distance? It counts an error of 5 pixels alike in a large box and in a small one. The IoU
-# counts it far more in the small one. More anchors fit better and cost more outputs; the paper chose 5. We expect
-# the curve to rise steeply at first.
+# An anchor is a box of fixed size that sits in every cell; the network only says how the object differs from it.
+# Which sizes? k-means on the widths and heights of the training boxes, with the distance 1 − IoU of two boxes that
+# share a corner, finds them. Why not the Euclidean distance? It counts an error of 5 pixels alike in a large box and
+# in a small one. The IoU counts it far more in the small one. More anchors fit better and cost more outputs; the
+# paper chose 5. We expect the curve to rise steeply at first.
 
 # %%
 sizes = (train_set["boxes"][..., 2:] - train_set["boxes"][..., :2])[real]
@@ -587,10 +589,10 @@ print(f"p = .9: cross-entropy {-np.log(0.9):.4f}, focal {easy:.6f}")
 # %% [markdown]
 # ### The prior
 #
-# There is a second trap: the first steps. An untrained network says p = .5 everywhere. Each of N boxes times C classes
-# then costs log 2 = .69, and the sum is huge beside the few objects. RetinaNet starts its last layer with a bias of
-# −log 99, so that it says .01 everywhere. We compute the first loss for both losses and both starts. As in the paper, it is
-# divided by the number of boxes on objects.
+# There is a second trap: the first steps. An untrained network says p = .5 everywhere. Each of N boxes times C
+# classes then costs log 2 = .69, and this sum is huge beside the loss of the few objects. RetinaNet starts its last
+# layer with a bias of −log 99, so that it says .01 everywhere. We compute the first loss for both losses and both
+# starts. As in the paper, it is divided by the number of boxes on objects.
 
 # %%
 keras.utils.set_random_seed(seed)
@@ -716,8 +718,9 @@ axes[-1].set_title("found", fontsize=10)
 # %% [markdown]
 # ## Five families on equal time
 #
-# The validation images, and the clock: one image at a time, after warm-up, suppression included, the median of many. We
-# count CPU seconds, as for the training, since other programs on the machine do not lengthen them.
+# We evaluate all five on the validation images and time them: one image at a time, after a warm-up, suppression
+# included, the median of many. We count CPU seconds, as for the training, because other programs on the machine
+# change them little.
 
 
 # %%
@@ -876,9 +879,10 @@ for ax, name in zip(axes[1:], FAMILIES):
 # %% [markdown]
 # ## Is detection solved? An analysis of errors
 #
-# One number hides *what* goes wrong. Following Hoiem et al. (2012), each detection is right, **doubled** (the object was
-# found already), **badly placed** (right class, IoU between .1 and .5), **confused** (on an object of another class) or
-# on **background**; each object is found or **missed**. Each family is cut at its own threshold, as above.
+# One number hides *what* goes wrong. Following Hoiem et al. (2012), each detection is right, **doubled** (the object
+# was found already), **badly placed** (right class, IoU between .1 and .5), **confused** (on an object of another
+# class) or on **background**; each object is found or **missed**. For each family we keep the detections above its
+# own threshold, as above.
 
 # %%
 errors = {}

@@ -453,8 +453,8 @@ record(speedup_alone=cropping / pooling, speedup_with_search=both)
 #
 # ### Anchors
 #
-# The paper's anchors have three sizes (128, 256, 512 pixels) and three ratios, nine at a place, on a map of stride
-# 16. An image of 600 × 1,000 has a map of 38 × 63: predict the number of anchors, 38 · 63 · 9 = 21,546.
+# The paper's anchors have three sizes (128, 256, 512 pixels) and three ratios, nine at a place, on a map
+# of stride 16. An image of 600 × 1,000 has a map of 38 × 63, so we expect 38 · 63 · 9 = 21,546 anchors.
 
 # %% tags=["nbval-check-output"]
 paper_anchors = anchor_boxes.grid((38, 63), 16, (128, 256, 512), (0.5, 1, 2))
@@ -690,10 +690,10 @@ of_network, of_search, at_random = (values[0] for values in recalls([10], 0.5).v
 record(recall_rpn_10=of_network, recall_search_10=of_search, recall_random_10=at_random)
 
 # %% [markdown]
-# The RPN has learnt what an object looks like. Selective search knows only what a region looks like, and needs many
-# more tries. In three runs, ten proposals of the RPN found .96 to .98 of the objects, ten of selective search
-# .55 to .64, and ten windows at random about a tenth. On these scenes, with their clear outlines, selective search reaches nearly all
-# objects in the end.
+# The RPN has learnt what an object looks like. Selective search knows only what a region looks like, so it needs more
+# proposals. In three runs, ten proposals of the RPN found .96 to .98 of the objects, ten of selective search .55 to
+# .64, and ten windows at random about a tenth. On these scenes, with their clear outlines, selective search reaches
+# nearly all objects in the end.
 #
 # **Fewer at test.** In training the paper hands 2,000 proposals to the second stage, at test only the 300 best. Why is
 # that enough? Keep the n best of our proposals, and measure what the detector still finds.
@@ -728,7 +728,7 @@ record(kept_16=ap[-1] - ap[min(3, len(ap) - 1)])
 #
 # ## The bar chart of all decks, measured
 #
-# R-CNN, Fast R-CNN and Faster R-CNN on the same images and the same backbone.
+# We time R-CNN, Fast R-CNN and Faster R-CNN on the same images, with the same backbone.
 
 # %% tags=["thumbnail"]
 proposing = time_of(faster)

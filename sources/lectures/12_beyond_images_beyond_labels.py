@@ -539,11 +539,12 @@ print(f"together {atari.count_params():,}")
 # %% [markdown]
 # ### A game of our own
 #
-# The Atari games cannot be shipped, and they need days. Ours, **Catch**, takes seconds. A ball falls from the top,
-# straight or aslant, and bounces off the walls. A paddle of three cells moves by at most one cell at each step. The
-# reward is 1 for a catch and −1 for a miss, and it comes at the very end. The observation is a picture of 10 × 10
-# with two frames. `game.oracle()` is the move of a player who knows where the ball will land. The class has the
-# methods of a `gymnasium` environment, `reset` and `step`; `reinforcement.gymnasium_env()` makes a real one of it.
+# The Atari games cannot be shipped with a course, and training on them takes days. Ours, **Catch**, takes seconds. A
+# ball falls from the top, straight or aslant, and bounces off the walls. A paddle of three cells moves by at most one
+# cell at each step. The reward is 1 for a catch and −1 for a miss, and it comes at the very end. The observation is a
+# picture of 10 × 10 with two frames. `game.oracle()` is the move of a player who knows where the ball will land. The
+# class has the methods of a `gymnasium` environment, `reset` and `step`; `reinforcement.gymnasium_env()` makes a real
+# one of it.
 
 # %%
 game = Catch(seed=seed)

@@ -543,8 +543,8 @@ print(f"together {atari.count_params():,}")
 # ball falls from the top, straight or aslant, and bounces off the walls. A paddle of three cells moves by at most one
 # cell at each step. The reward is 1 for a catch and −1 for a miss, and it comes at the very end. The observation is a
 # picture of 10 × 10 with two frames. `game.oracle()` is the move of a player who knows where the ball will land. The
-# class has the methods of a `gymnasium` environment, `reset` and `step`; `reinforcement.gymnasium_env()` makes a real
-# one of it.
+# class has the methods of a `gymnasium` environment, `reset` and `step`. Where the package `gymnasium` is installed,
+# `reinforcement.gymnasium_env()` makes a real one of it.
 
 # %%
 game = Catch(seed=seed)

@@ -936,6 +936,9 @@ print(f"quickest: {quickest}, {own / milli[quickest]:.1f} × as fast as Faster R
 # - measure proposals by recall, and choose how many to keep at test;
 # - tell 147 times from 21 times, and compare detectors by accuracy *and* whole time, on equal training.
 #
+# Still open: a box says where an object is, but not which of its pixels belong to it. RoIPool's rounding, which costs a
+# box little, would move every pixel. Topic 11 takes it out, and gives each object its mask.
+#
 # ## Exercises
 #
 # 1. (easy) An object of 10 × 40 pixels on our square anchors: compute its highest possible IoU with each size. Which

@@ -708,8 +708,7 @@ record(
 #
 # Give the encoder a *noisy* image and ask for the clean one (Vincent et al. 2008). To do this the network must know
 # what clean images look like. Its code has 16 numbers. There are two baselines. The first leaves the noise as it is.
-# The second is the PCA code of eight numbers from above, learnt on clean images: it has no room for most of the
-# noise.
+# The second is a PCA of the same size, fitted to clean images: its code has no room for most of the noise.
 
 # %%
 noise = np.random.default_rng(seed)
@@ -724,7 +723,7 @@ noisy, noisy_test = with_noise(x), with_noise(x_test)
 cleaner = train_coder(autoencoder(16)[0], noisy, x)
 cleaned = {
     "noisy": noisy_test,
-    "PCA 8": through(linear, noisy_test),
+    "PCA 16": through(PCA(16, random_state=seed).fit(flat), noisy_test),
     "network": transfer.predict(cleaner, noisy_test),
 }
 remaining = {name: squared_error(images) for name, images in cleaned.items()}

@@ -14,8 +14,8 @@
 # - mirror images *with* their boxes, and train a localizer well beyond the mean box;
 # - label region proposals, train a classifier and a box regression on them, and read the errors of the result.
 #
-# Plan two and a half hours for it. There are 23 points. The training takes about a minute on two cores, the proposals and
-# their features about as long.
+# Plan two and a half hours for it. There are eleven gaps and one question, 23 points. The training takes about
+# a minute on two cores, the proposals and their features about as long.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

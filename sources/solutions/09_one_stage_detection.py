@@ -15,7 +15,7 @@
 # - find anchors in the data, by k-means with a distance that suits boxes;
 # - read from an analysis of errors what your detector needs next.
 #
-# Plan two and a half hours for it. There are 20 points in 8 gaps and one question. The training takes about three
+# Plan two and a half hours for it. There are eight gaps and one question, 20 points. The training takes about three
 # minutes on two cores.
 
 # %% tags=["setup"]

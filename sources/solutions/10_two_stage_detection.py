@@ -15,7 +15,8 @@
 # - write a loss that asks only the boxes of the right class, and train to a floor in AP50;
 # - turn scores and moves into proposals, say what they learn from, and measure their recall.
 #
-# Plan three hours for it. There are 26 points. The training takes about a minute on two cores.
+# Plan three hours for it. There are ten gaps and two questions, 26 points. The training takes about a minute
+# on two cores.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

@@ -36,6 +36,9 @@ ENVIRONMENT = {
     "MPLBACKEND": "agg",
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
+    # nbgrader calls alembic, and starts the kernel named python3: those of this environment
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),
 }
 
 

@@ -10,6 +10,7 @@ be read is one that is not there.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import importlib.metadata
@@ -34,6 +35,7 @@ FORMAT = 2  # counts up when what an entry holds, or what an execution means, ch
 KEPT = 3  # entries of a notebook in a profile
 TELLING_TAGS = ("parameters", "raises-exception", "skip-execution")  # tags that change what is executed
 DATA_FOLDERS = ("COURSE_DATA", "KERAS_HOME")
+DRAWING = "utils/plots/"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Cache:
     def __init__(self, root: str | Path, profile: Profile) -> None:
         self.root = Path(root)
         self.profile = profile
-        self._digests: dict[tuple[str, int, int], str] = {}
+        self._digests: dict[tuple[str, int, int] | tuple[str, str], str] = {}
 
     # ------------------------------------------------------------------------------------------------------- keys
 
@@ -110,6 +112,20 @@ class Cache:
             self._digests[known] = digest(path)
         return self._digests[known]
 
+    def _code(self, path: Path) -> str:
+        """A digest of what a Python file does; of the bytes of another file; of the names and sizes in a folder."""
+        if path.is_dir():
+            files = sorted(
+                each for each in path.glob("[!.]*") if each.is_file() and each.suffix not in (".py", ".ipynb")
+            )
+            return _digest(json.dumps([[each.name, each.stat().st_size] for each in files]))
+        known = self.digest(str(path))
+        if path.suffix != ".py" or not known:
+            return known
+        if ("code", known) not in self._digests:
+            self._digests["code", known] = _code(path) or known
+        return self._digests["code", known]
+
     # ---------------------------------------------------------------------------------------------------- entries
 
     def _folder(self, notebook: Notebook) -> Path:
@@ -142,8 +158,11 @@ class Cache:
             return None
 
     def content(self, key: Key, files: Iterable[str]) -> str:
-        """The key's content with that of these files below the root, as they are now."""
-        digests = [[name, self.digest(str(self.root / name))] for name in files]
+        """The key's content with that of these files below the root, as they are now, as far as recorded values depend
+        on it: code without comments and docstrings, no code that draws, no times of files. So it is the same in every
+        copy of the repository.
+        """
+        digests = [[name, self._code(self.root / name)] for name in files if not name.startswith(DRAWING)]
         return _digest(key.content, json.dumps(digests))[:32]
 
     def serves(self, files: Mapping[str, str]) -> bool:
@@ -163,6 +182,19 @@ class Cache:
         for old in _newest_first(path.parent)[KEPT:]:
             with contextlib.suppress(OSError):
                 old.unlink()
+
+
+def _code(path: Path) -> str:
+    """A digest of a Python file without comments and docstrings; "" when it is none."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in (node for node in ast.walk(tree) if isinstance(node, kinds)):
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return _digest(ast.dump(tree))
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ afterwards.
 
 import json
 import math
+import shutil
 import threading
 
 import numpy as np
@@ -310,6 +311,40 @@ def test_a_run_counts_while_the_files_that_it_read_are_the_same(seeded, fake):
     table.write_text("22")
     go(seeded, [0])
     assert sorted(fake.seeds) == [0, 0, 1]
+
+
+def test_words_about_code_and_code_that_draws_are_no_change(seeded, fake):
+    code, drawing = seeded / "helper.py", seeded / "utils" / "plots" / "lines.py"
+    drawing.parent.mkdir(parents=True)
+    code.write_text("def f(x):\n    return x\n")
+    drawing.write_text("a = 1\n")
+    fake.reads = [code, drawing]
+    go(seeded, [0])
+    code.write_text('"""Of a module."""\n\n\ndef f(x):\n    """Of a function."""\n    return x  # what came\n')
+    drawing.write_text("a = 2\n")
+    go(seeded, [0])
+    assert fake.seeds == [0]
+    code.write_text("def f(x):\n    return x + 1\n")
+    go(seeded, [0])
+    assert fake.seeds == [0, 0]
+    code.write_text("def f(x:\n")  # no Python: its bytes count
+    go(seeded, [0])
+    assert fake.seeds == [0, 0, 0]
+
+
+def test_stored_runs_count_in_another_copy_of_the_repository(seeded, fake, tmp_path):
+    folder = seeded / "tables"
+    folder.mkdir()
+    (folder / "table.csv").write_text("1")
+    fake.reads = [folder, folder / "table.csv"]
+    go(seeded, [0, 1])
+    copy = tmp_path / "copy"
+    shutil.copytree(seeded, copy, copy_function=shutil.copyfile)  # with times of their own
+    go(copy, [0, 1])
+    assert fake.seeds == [0, 1]
+    (copy / "tables" / "other.csv").write_text("2")
+    go(copy, [0])
+    assert fake.seeds == [0, 1, 0]
 
 
 def test_older_runs_count_when_one_of_them_repeats_itself(seeded, fake):

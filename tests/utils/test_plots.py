@@ -147,6 +147,17 @@ def lines(ax):
     return {line.get_label(): line for line in ax.get_lines()}
 
 
+def test_a_legend_covers_no_curve():
+    ax = plots.curves({"a": [0, 0, 0, 1], "b": [0, 0.1, 0.1, 1]})
+    ax.figure.canvas.draw()
+    inside = ax.get_legend().get_window_extent()
+    assert inside.x1 < ax.get_window_extent().x1
+    full = {name: [number / 5, 1 - number / 5] * 40 for number, name in enumerate("abcdef")}
+    ax = plots.curves(full)
+    ax.figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().x0 >= ax.get_window_extent().x1
+
+
 def test_the_band_spans_the_seeds():
     runs = {"frozen": [[0.1, 0.5], [0.3, 0.9], [0.2, 0.7]], "scratch": [0.1, 0.2]}
     ax = plots.curves(runs, ylabel="accuracy", baselines={"chance": 0.1})

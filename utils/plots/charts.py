@@ -56,8 +56,19 @@ def curves(runs, x=None, xlabel="epoch", ylabel="", baselines=None, log_x=False,
     if title:
         ax.set_title(title)
     if len(runs) + len(baselines or {}) > 1:
-        ax.legend(fontsize=9)
+        _legend(ax)
     return ax
+
+
+def _legend(ax):
+    """A legend where it covers no curve: inside the axes if there is such a place, else to their right."""
+    legend, figure = ax.legend(fontsize=9), ax.figure
+    figure.canvas.draw()  # puts the legend in the best place
+    box = legend.get_window_extent()
+    curves = (line.get_transform().transform_path(line.get_path()) for line in ax.lines)
+    makes_room = len(figure.axes) == 1 or figure.get_layout_engine() is not None
+    if makes_room and any(curve.intersects_bbox(box, filled=False) for curve in curves):
+        ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def history(record, metrics=None, baselines=None, title=None):

@@ -71,7 +71,7 @@ folders: .venv/ready ## every notebook with a data parameter on folders of stran
 nbgrader: .venv/nbgrader ## a lab's marks held against those of nbgrader itself
 	$(BIN)/python -m pytest tests/course/test_build.py tests/grading/test_nbgrader.py -k nbgrader
 
-grading: .venv/nbgrader ## every lab through the grader: solutions, wrong answers, a cluster; about half an hour
+grading: .venv/nbgrader ## every lab through the grader: solutions, wrong answers, a cluster; most of an hour
 	$(BIN)/python -m pytest -m grading tests/grading
 
 .venv/backends: .venv/ready

@@ -1,9 +1,12 @@
-"""Our detectors beside torchvision's of the same design: a training step, and detection, on the CPU.
+"""Our detectors beside torchvision's of the same design, and our RetinaNet beside KerasHub's: a training step, and
+detection, on the CPU.
 
     python benchmarks/detectors.py --torchvision PYTHON [--rounds 3] [--only ssd retinanet faster_rcnn mask_rcnn]
+    python benchmarks/detectors.py --kerashub PYTHON
 
-`--torchvision` names the Python of an environment with PyTorch and torchvision, which need not be the one of this
-environment. Its process and ours take turns, call by call, on the same images and the same objects.
+`--torchvision` names the Python of an environment with PyTorch and torchvision, `--kerashub` that of one with KerasHub
+and TensorFlow, which need not be this environment. A peer's process and ours take turns, call by call, on the same
+images and the same objects.
 
 Both nets of a pair have the same backbone, pyramid, heads, anchors at a place, and numbers of candidates, proposals and
 sampled RoIs; the table gives the parameters of both. They are the same but for the background's boxes and mask, which
@@ -45,20 +48,34 @@ SIDES = {"ssd": 300, "retinanet": 256, "faster_rcnn": 256, "mask_rcnn": 256}
 PROPOSALS, CANDIDATES, ROIS, DETECTIONS = 1000, 1000, 128, 100
 THRESHOLD = 0.0
 
-# What the peer's process runs: it has no Keras. It reads one line, "name kind", does the call once, and answers with
-# its CPU seconds.
-PEER = """
-import functools, json, pickle, sys, time
-import numpy as np, torch, torchvision
+# What a peer's process runs, between these two: it builds what it is asked for, reads one line, "name kind", does the
+# call once, and answers with its CPU seconds.
+HEAD = """
+import functools, json, os, pickle, sys, time
+import numpy as np
+
+settings = pickle.load(open(sys.argv[1], "rb"))
+classes, detections, threshold = settings["classes"], settings["detections"], settings["threshold"]
+ready = {}
+"""
+TAIL = """
+print(json.dumps({"version": version, "parameters": counts}), flush=True)
+for line in sys.stdin:
+    name, kind = line.split()
+    start = time.process_time()
+    found = {"train": train, "detect": detect}[kind](name)
+    print(json.dumps({"seconds": time.process_time() - start, "found": found}), flush=True)
+"""
+
+TORCHVISION = """
+import torch, torchvision
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-settings = pickle.load(open(sys.argv[1], "rb"))
 torch.set_num_threads(settings["threads"])
 torch.manual_seed(0)
-classes, detections, threshold = settings["classes"], settings["detections"], settings["threshold"]
 
 
 def body(**options):
@@ -100,7 +117,6 @@ BUILDERS = {
     "ssd": build_ssd, "retinanet": build_retinanet, "faster_rcnn": build_rcnn,
     "mask_rcnn": functools.partial(build_rcnn, make=detection.MaskRCNN),
 }
-ready = {}
 for name, batch in settings["batches"].items():
     model = BUILDERS[name](batch["image"].shape[1])
     images = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in batch["image"]]
@@ -131,19 +147,63 @@ def detect(name):
 
 
 counts = {name: sum(p.numel() for p in model.parameters()) for name, (model, *_) in ready.items()}
-print(json.dumps({"version": torchvision.__version__, "parameters": counts}), flush=True)
-for line in sys.stdin:
-    name, kind = line.split()
-    start = time.process_time()
-    found = {"train": train, "detect": detect}[kind](name)
-    print(json.dumps({"seconds": time.process_time() - start, "found": found}), flush=True)
+version = "torchvision " + torchvision.__version__
 """
+
+KERASHUB = """
+import keras, keras_hub, tensorflow as tf
+
+keras.utils.set_random_seed(0)
+for name, batch in settings["batches"].items():
+    shape = batch["image"].shape[1:]
+    encoder = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64], input_conv_kernel_sizes=[7], stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=[2, 2, 2, 2], stackwise_num_strides=[1, 2, 2, 2], block_type="basic_block",
+        image_shape=shape,
+    )
+    pyramid = keras_hub.models.RetinaNetBackbone(encoder, 3, 7, use_p5=True, image_shape=shape)
+    decoder = keras_hub.layers.NonMaxSuppression(
+        "xyxy", from_logits=True, confidence_threshold=threshold, max_detections=detections
+    )
+    model = keras_hub.models.RetinaNetObjectDetector(
+        pyramid, classes, "xyxy", prediction_decoder=decoder, preprocessor=None
+    )
+    model.compile(
+        keras.optimizers.SGD(1e-4, momentum=0.9), box_loss=keras.losses.Huber(reduction="sum"),
+        classification_loss=keras.losses.BinaryFocalCrossentropy(from_logits=True, reduction="sum"),
+        jit_compile=False,
+    )
+    images = (batch["image"] / 255).astype("float32")
+    truth = {"boxes": batch["boxes"], "labels": batch["labels"]}
+    model.make_train_function()  # `train_on_batch` takes no truth of several parts, `predict_on_batch` no images alone
+    model.make_predict_function()
+    examples = iter(tf.data.Dataset.from_tensors((images, truth)).repeat())
+    ready[name] = model, examples, [tf.constant(images)]
+
+
+def train(name):
+    model, examples, _ = ready[name]
+    model.train_function(examples)
+
+
+def detect(name):
+    model, _, alone = ready[name]
+    return int((np.asarray(model.predict_function(alone)["labels"]) >= 0).sum())
+
+
+counts = {
+    name: sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) for name, (model, *_) in ready.items()
+}
+version = "KerasHub " + keras_hub.__version__
+"""
+FAMILIES = {"torchvision": tuple(SIDES), "kerashub": ("retinanet",)}
+PROGRAMS = {"torchvision": TORCHVISION, "kerashub": KERASHUB}
 
 
 class Peer:
-    """torchvision's process, which does one call when it is asked to."""
+    """Another library's process, which does one call when it is asked to."""
 
-    def __init__(self, python, batches):
+    def __init__(self, library, python, batches):
         self._folder = tempfile.TemporaryDirectory()
         settings = Path(self._folder.name, "settings")
         given = {"batches": batches, "classes": CLASSES, "detections": DETECTIONS, "threshold": THRESHOLD}
@@ -151,7 +211,7 @@ class Peer:
         settings.write_bytes(pickle.dumps(given | {"threads": int(os.environ["OMP_NUM_THREADS"])}))
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
-            [python, "-c", PEER, str(settings)],
+            [python, "-c", HEAD + PROGRAMS[library] + TAIL, str(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -163,7 +223,7 @@ class Peer:
     def _answer(self):
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit("torchvision's process ended: see its message above")
+            raise SystemExit("the other library's process ended: see its message above")
         return json.loads(line)
 
     def call(self, name, kind):
@@ -249,25 +309,27 @@ def measured(ours, peer, name, kind, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--torchvision", metavar="PYTHON", required=True, help="of an environment with torchvision")
+    parser.add_argument("--torchvision", metavar="PYTHON", help="of an environment with torchvision")
+    parser.add_argument("--kerashub", metavar="PYTHON", help="of an environment with KerasHub; RetinaNet alone")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=2, help="images of a call")
     parser.add_argument("--only", choices=SIDES, nargs="+", default=list(SIDES), help="families to measure")
     arguments = parser.parse_args()
+    peers = {library: vars(arguments)[library] for library in PROGRAMS if vars(arguments)[library]}
+    if not peers:
+        parser.error("expected --torchvision PYTHON or --kerashub PYTHON")
+    pairs = [(name, library) for library in peers for name in arguments.only if name in FAMILIES[library]]
     print("family          parameters, ours / theirs      a training step, CPU s        detection, CPU s", flush=True)
-    for name in arguments.only:  # one at a time, for the memory's sake
+    for name, library in pairs:  # one at a time, for the memory's sake
         batches = {name: batch_of(arguments.batch, SIDES[name], name == "mask_rcnn")}
-        ours, peer = Ours(batches), Peer(arguments.torchvision, batches)
+        ours, peer = Ours(batches), Peer(library, peers[library], batches)
         cells = [f"{name:<14}", f"{ours.parameters[name]:>13,} / {peer.parameters[name]:<13,}"]
         for kind in ("train", "detect"):
             best, found = measured(ours, peer, name, kind, arguments.rounds)
             cells.append(f"{best['ours']:.2f} / {best['theirs']:.2f} = {best['ours'] / best['theirs']:.2f}")
-        print("   ".join(cells), f"  boxes found {found['ours']} / {found['theirs']}", flush=True)
-        version = peer.version
+        print("   ".join(cells), f"  boxes found {found['ours']} / {found['theirs']}, {peer.version}", flush=True)
         peer.close()
-    print(
-        f"torchvision {version}, Keras {keras.__version__} on {keras.backend.backend()}; batches of {arguments.batch}"
-    )
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}; batches of {arguments.batch}")
 
 
 if __name__ == "__main__":

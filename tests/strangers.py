@@ -88,3 +88,41 @@ def folder(root, layout, splits="two", count=24, size=(40, 60), grey=False, size
         if layout == "coco":
             (base / "annotations.json").write_text(json.dumps(table))
     return root
+
+
+def many_classes(root, seed=0):
+    """A folder as people cut it from COCO: 68 + 60 pictures in landscape and portrait with up to nine objects of 80
+    classes, whose ids have gaps, as have those of the pictures; some pictures without an object, some objects as crowds
+    with a run-length mask, some of two pixels. Most classes are in one split only.
+    """
+    random = np.random.default_rng(seed)
+    ids = sorted(random.choice(np.arange(1, 91), 80, replace=False).tolist())
+    categories = [{"id": number, "name": f"thing {number}", "supercategory": "thing"} for number in ids]
+    for split, count in (("train", 68), ("val", 60)):
+        base = root / split
+        (base / "images").mkdir(parents=True)
+        table = {"images": [], "annotations": [], "categories": categories}
+        for place in range(count):
+            number, (height, width) = 139 + 7 * place, ((96, 128), (128, 96), (112, 112))[place % 3]
+            image = random.integers(20, 90, (height, width, 3)).astype(np.uint8)
+            table["images"].append({"id": number, "file_name": f"{number:012}.jpg", "height": height, "width": width})
+            for _ in range(0 if place % 9 == 4 else int(random.integers(1, 10))):
+                w, h = (int(side) for side in random.integers(2, 60, 2))
+                left, top = int(random.integers(0, width - w)), int(random.integers(0, height - h))
+                kind = int(random.integers(0, 80) ** 2 // 80)
+                image[top : top + h, left : left + w] = 90 + 2 * kind, 255 - 2 * kind, 40 * (kind % 5)
+                crowd = random.random() < 0.1
+                outline = [[left, top, left + w, top, left + w, top + h, left, top + h]]
+                if crowd:  # columns, one after the other: where it is not, where it is, in turns
+                    mask = np.zeros((height, width), np.uint8)
+                    mask[top : top + h, left : left + w] = 1
+                    line = np.concatenate([[0], mask.T.ravel(), [0]])
+                    changes = np.flatnonzero(np.diff(line)).tolist()
+                    counts = np.diff([0, *changes, mask.size]).tolist()
+                    outline = {"size": [height, width], "counts": counts}
+                told = {"id": 5 * len(table["annotations"]) + 11, "image_id": number, "category_id": ids[kind]}
+                told |= {"bbox": [left, top, w, h], "area": w * h, "iscrowd": int(crowd), "segmentation": outline}
+                table["annotations"].append(told)
+            Image.fromarray(image).save(base / "images" / f"{number:012}.jpg")
+        (base / "annotations.json").write_text(json.dumps(table))
+    return root

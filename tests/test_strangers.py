@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from strangers import folder
+from strangers import folder, many_classes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,6 +79,13 @@ def test_a_notebook_reaches_its_end_on_a_strangers_folder(notebook, parameters, 
     status, told, result = course_run(notebook, parameters, where, tmp_path)
     assert status == 0 and result["status"] == "passed", told[-3000:]
     assert "not judged on other data" in " ".join(told.split())
+
+
+@pytest.mark.folders
+@pytest.mark.parametrize("notebook", [*BOXES, *OUTLINES])
+def test_a_folder_cut_from_coco_trains_and_is_evaluated(notebook, tmp_path):
+    status, told, result = course_run(notebook, ["source"], many_classes(tmp_path / "own"), tmp_path)
+    assert status == 0 and result["status"] == "passed", told[-3000:]
 
 
 @pytest.mark.folders

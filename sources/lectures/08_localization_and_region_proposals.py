@@ -116,8 +116,9 @@ boxes, labels = objects["boxes"], objects["labels"]
 plots.show_objects(images[:8], boxes[:8], labels[:8], classes=classes)
 
 # %% [markdown]
-# All images have arrays of one shape, so boxes are filled up with padding, which has the label −1. Two helpers: the same
-# rows of every array, and the objects of one image without the padding.
+# The arrays of all images have one shape, so padding with the label −1 fills up the boxes of each image. We write two
+# helpers. The first takes the same rows of every array; the second gives the objects of one image without the
+# padding.
 
 
 # %%
@@ -146,14 +147,14 @@ for form in ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_center_xywh
     print(f"{form:16}", numbers.round(3).tolist())
 
 # %% [markdown]
-# Each line is the same box. `xyxy` is left, top, right, bottom, and the format of this course; `xywh` is that of
-# COCO's files; relative centres are those of YOLO's text files; VOC's xml files hold corners that are counted from 1.
-# A file does not say what it holds, and four numbers in the wrong format are still a box. So draw the boxes of new
+# Each line is the same box. `xyxy` is left, top, right, bottom; it is the format of this course. COCO's files hold
+# `xywh`; YOLO's text files hold `rel_center_xywh`; VOC's xml files hold corners that are counted from 1. A file does
+# not say which format it holds, and four numbers in the wrong format still look like a box. So draw the boxes of new
 # data before you train on them.
 #
-# A folder of your own, then: the images, and one json file in COCO's form. We write six images with their boxes into
-# such a folder, as `xywh`, and read it back as `xyxy`. Of the six, four come as `train`; the rest is kept for
-# validation and test.
+# A folder of your own holds the images and one json file in COCO's form. We write six images with their boxes into
+# such a folder, as `xywh`, and read it back as `xyxy`. Four of the six become the split `train`; the others are kept
+# for validation and test.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -205,15 +206,16 @@ for ax, wanted in zip(axes, (0.9, 0.75, 0.5, 0.25)):
     ax.set_axis_off()
 
 # %% [markdown]
-# An IoU of .5 is the usual limit for "found", and a deck calls it "pretty good". In the third picture each side is
-# off by 18 %. For an application that grasps or measures, that may be far from good: the limit is a choice.
+# An IoU of .5 is the usual limit for "found", and a deck calls it "pretty good". In the third picture the box is
+# shifted by 18 % of its width and of its height. For an application that grasps or measures, that may be far from
+# good: the limit is a choice.
 #
 # ## One object: a class and four numbers
 #
 # Take a classifier. Its last map still knows *where* things are: in VGG16 it is 7 × 7 × 512 = 25,088 numbers. The
-# class head reads them; let a second head read them too, and give four numbers. What does that add? From the map
-# straight to four outputs 25,088 · 4 + 4 = 100,356 weights, beside the 124 million of the class head's three dense
-# layers.
+# class head reads them; let a second head read them too, and give four numbers. What does that add? One dense layer
+# from the map to four outputs has 25,088 · 4 + 4 = 100,356 weights. The three dense layers of the class head have 124
+# million.
 
 # %% tags=["nbval-check-output"]
 image = layers.Input((7, 7, 512))
@@ -226,8 +228,8 @@ print(f"a thousand classes: {class_head.count_params():,} weights")
 
 # %% [markdown]
 # Ours is smaller: five convolutions, three with stride 2, and two heads on their map of 8 × 8 places. The class head
-# takes the maximum over the places: a star is a star wherever it lies. The box head must not, since the place is what
-# it is asked for. It gives the corners in units of the image's side, so that all four lie between 0 and 1.
+# takes the maximum over the places: a star is a star wherever it lies. The box head must keep the places, because it
+# is asked for the place. It gives the corners in units of the image's side, so that all four lie between 0 and 1.
 
 
 # %%
@@ -286,11 +288,12 @@ axes[0].legend()
 
 # %% [markdown]
 # Our corners are shares of the image's side, and an error of 1 never occurs. So smooth L1 bends at .1 here
-# (`beta=.1`). The weights of the two parts are a choice too: a loss for boxes that is 100 times smaller than the
-# cross-entropy would be learnt last.
+# (`beta=.1`). The weights of the two parts are a choice too: if the loss of the boxes is 100 times smaller than the
+# cross-entropy, the boxes hardly change the weights.
 #
-# What should a network beat that does nothing? It answers the **mean box** of the training images, always. We draw
-# its mean IoU as a dashed line, and measure ours eight times while it trains, on images that it does not train on.
+# Which score must our network beat? A trivial detector gives the **mean box** of the training images as the answer
+# for every image. We draw its mean IoU as a dashed line. We measure our network several times while it trains
+# (`looks`), on images that it does not train on.
 
 
 # %%
@@ -389,13 +392,13 @@ record(
 )
 
 # %% [markdown]
-# Both are far above the mean box, and learn the class too. Within .1 of the truth the two losses pull alike here, since we
-# multiply L2 by 10. They differ for boxes that are further off: with L2 these rule the step. In two of our three runs
-# (seeds 0, 1 and 2) smooth L1 ended well ahead, in the third the two were level. Three short runs are no proof:
-# exercise 7 asks for more.
+# Both networks end far above the mean box, and both learn the class too. For errors below .1 the two losses are equal
+# here, because we multiply L2 by 10. For larger errors L2 grows faster, so boxes that are far off rule its step. In
+# our three runs smooth L1 ended ahead with the seeds 0 and 2 (mean IoU .75 against .63), and with seed 1 the two were
+# level (.76). Three short runs are no proof: exercise 7 asks for more.
 #
-# Boxes drawn: the truth in green, the answer in vermillion, with the class and the IoU. The first image is the best of
-# the validation set, the last one the worst; the others lie evenly between.
+# Now we draw boxes: the truth in green, the answer in vermillion, with the class and the IoU. The first image is the
+# best of the validation set, the last one is the worst, and the others are spread evenly over the ranks between them.
 
 # %%
 ranked = np.argsort(-ious)[np.linspace(0, len(ious) - 1, 8).astype(int)]
@@ -432,22 +435,24 @@ for ax in axes:
 record(two_best_iou=overlaps.mean())
 
 # %% [markdown]
-# Often the box lies between the shapes, or around both. We took its IoU with the nearer of the two shapes, and even that
-# is far below what the network reaches with one shape. The mean of two right answers is a wrong answer. Should the
-# network have eight outputs? Which shape comes first then? And what if there are three? A fixed list of numbers does not
-# fit an answer of unknown length. (Topic 09 shows how a fixed grid of answers can do it all the same.)
+# Where does the box lie: between the shapes, around both, or on one of them? The number above the picture is the IoU
+# of the box with the shape that it overlaps most. In three runs its mean was .37 to .39; with one shape the network
+# reaches .75. The mean of two right answers is a wrong answer. Should the network have eight outputs? Which shape
+# comes first then? And what if there are three? A fixed list of numbers does not fit an answer of unknown length.
+# (Topic 09 shows how a fixed grid of answers can do it all the same.)
 #
-# The way out of this lecture is older. Ask the same small question at many places: *is there an object exactly here?*
+# This lecture takes an older way. It asks the same small question at many places: *is there an object exactly here?*
 
 # %% [markdown]
 # ## Sliding a window
 #
 # ### How many windows are there?
 #
-# A box whose corners are whole pixels has its two x among 97 edges and its two y too: in an image of 96 × 96 there
-# are (97 · 96 / 2)² boxes. Nobody tests them all. A **sliding window** has one shape, and moves in steps: a window of
-# 48 in steps of 8 fits (96 − 48) / 8 + 1 = 7 times in each direction. For smaller objects we keep the window and
-# enlarge the image: at 1.75 times, 168 × 168 pixels, there are 16 positions a side.
+# An image of 96 × 96 has 97 vertical lines between its pixels, the borders included. A box takes two of them as its
+# left and right side, and two of 97 horizontal lines as its top and bottom: there are (97 · 96 / 2)² boxes. Nobody
+# tests them all. A **sliding window** has one shape and moves in steps: a window of 48 in steps of 8 fits (96 − 48) /
+# 8 + 1 = 7 times in each direction. For smaller objects we keep the window and enlarge the image: at 1.75 times, 168
+# × 168 pixels, there are 16 positions a side.
 
 # %% tags=["nbval-check-output"]
 sides = [arithmetic.output_size(n, 48, 8) for n in (96, 168)]
@@ -459,7 +464,8 @@ print("windows:", " + ".join(f"{n}²" for n in sides), "=", sum(n**2 for n in si
 #
 # The classifier of a window is a small convnet without padding: 48 × 48 pixels become 4 × 4 places of 96 channels,
 # and the class head, two dense layers, says what is in the window: one of the classes, or *background*. (OverFeat's
-# own net has eight layers and windows of 221 × 221 [paper].)
+# own nets are larger: the accurate one has nine layers and windows of 221 × 221, the fast one eight layers and
+# windows of 231 × 231 [paper].)
 
 # %%
 model = overfeat.OverFeat(len(classes), (image_size, image_size, 3), scales)
@@ -476,8 +482,9 @@ print(f"{per_window:,} MACs a window, {count} windows: {in_all}")
 #
 # Two windows that are 8 pixels apart share 40 of their 48 columns, and the net computes the same convolutions there
 # again. Topic 07 had the remedy: a dense layer on a 4 × 4 map *is* a 4 × 4 convolution, so the net can take the whole
-# image, and its output at (i, j) is what it says of the window that begins at pixel (8i, 8j). Test: cut out all
-# windows of one image at scale 1, ask one by one, and compare with one pass over the image.
+# image, and its output at (i, j) is what it says of the window that begins at pixel (8i, 8j). We test this: we cut
+# out all windows of one image at scale 1, run the net on each window, and compare the scores with those of one pass
+# over the image.
 
 # %%
 keras.utils.set_random_seed(seed)
@@ -492,7 +499,7 @@ print(f"{len(cut)} windows, scores from {by_window.min():.2f} to {by_window.max(
 print(f"largest difference, as a share of the largest score: {difference:.1e}")
 
 # %% [markdown]
-# The same scores. What does it save? Count, and time both.
+# The scores are the same. What does one pass save? We count the MACs of both ways and time them.
 
 
 # %%
@@ -529,9 +536,11 @@ print(f"{saved:.1f} times fewer MACs; {faster:.1f} times faster")
 #
 # ### Which window answers for which object?
 #
-# Training needs a target for each window. Its IoU with the objects decides: from .4 the window answers for the object
-# that it overlaps most; below .25 it is background; between, nobody asks it. And the best window of each object
-# answers in any case. This is **matching**, and all detectors of the next topics begin with it.
+# Training needs a target for each window. Its IoU with the objects decides. From .4 on, the window answers for the
+# object that it overlaps most. Below .25 it is background. Between the two limits it is left out of the loss. The
+# best window of each object answers in any case. This is **matching**, and every detector of the next topics has a
+# rule for it. (The limits are ours. The paper trains its box head only where a window and the object's box overlap by
+# 50 % or more.)
 
 # %%
 crowd = int((objects["labels"] >= 0).sum(axis=1).argmax())
@@ -551,15 +560,16 @@ for ax, (scale, points, answer) in zip(axes[0], by_scale):
     ax.set_axis_off()
 
 # %% [markdown]
-# Dots are the middles of windows: yellow for an object, grey for background, white for neither. Small objects are
-# found at the larger scales.
+# Each dot is the middle of a window: yellow for an object, grey for background, white for neither. At a larger scale
+# a window covers less of the image, so these windows answer for the small objects.
 #
 # ### Where the object is: four numbers for each window
 #
 # The box head does not predict corners. It predicts how the window must move and grow: dx and dy in units of the
 # window's size, dw and dh as logarithms. Then the same numbers describe the same picture, wherever the window lies
-# and whatever its scale. (OverFeat itself predicts corners; this coding is R-CNN's, and everybody's since.) A window
-# of 20 × 20, and an object that is 5 pixels further right and twice as wide: we expect 5/20 = .25, 0, log 2 = .69, 0.
+# and whatever its scale. (OverFeat itself predicts corners. This coding is R-CNN's, and most detectors after it use
+# it.) A window of 20 × 20, and an object that is 5 pixels further right and twice as wide: we expect 5/20 = .25, 0,
+# log 2 = .69, 0.
 
 # %% tags=["nbval-check-output"]
 window, target = np.array([10.0, 10, 30, 30]), np.array([5.0, 10, 45, 30])
@@ -593,8 +603,8 @@ for name in ("class_loss", "box_loss"):
     print(name, "in each quarter of the training:", np.round(history[name], 2).tolist())
 
 # %% [markdown]
-# What the class head sees: for each window of each scale the highest probability of a class, drawn as a map; bright
-# is 1. The maps have as many cells as there are windows.
+# What does the class head say? For each scale we draw a map: the highest probability of a class in each window;
+# bright is 1. The maps have as many cells as there are windows.
 
 # %%
 number = (objects["labels"] >= 0).sum(axis=1)
@@ -612,7 +622,7 @@ for ax in axes:
     ax.set(xticks=[], yticks=[])
 
 # %% [markdown]
-# And the boxes: all windows with a probability above .9, before the box head moves them, and after.
+# Next come the boxes: all windows with a probability above .9, before the box head moves them and after.
 
 # %%
 sure = np.flatnonzero(probability.max(axis=1) > 0.9)
@@ -634,8 +644,9 @@ for ax, (title, boxes) in zip(axes, stages.items()):
 # ### Non-maximum suppression
 #
 # **NMS** is greedy: take the box with the highest score; drop all boxes of its class whose IoU with it is above a
-# threshold; take the best of what is left; and so on. Four boxes by hand: the second overlaps the first by IoU .68,
-# the fourth is the third one shifted. At a threshold of .5, we expect boxes 0 and 2.
+# threshold; take the best of what is left; and so on. Four boxes by hand: the second overlaps the first by an IoU of
+# .68, the fourth overlaps the third by .67. At a threshold of .5, we expect boxes 0 and 2. At .675 box 3 stays too,
+# and at .7 all four stay.
 
 # %% tags=["nbval-check-output"]
 four = [[0, 0, 10, 10], [1, 1, 11, 11], [30, 0, 40, 10], [32, 0, 42, 10]]
@@ -647,14 +658,15 @@ for threshold in (0.5, 0.675, 0.7):
     print(f"threshold {threshold}: keep", nms.nms(four, scores, threshold, 4).tolist())
 
 # %% [markdown]
-# (Padded with −1, so that the result has a fixed size.) The threshold is a compromise. Too low, and of two objects
-# that overlap one is lost. Too high, and one object is reported twice.
+# (Padded with −1, so that the result has a fixed size.) The threshold is a compromise. If it is too low, one of two
+# overlapping objects is lost. If it is too high, one object is reported twice.
 #
 # ### Soft-NMS
 #
-# **Soft-NMS** (Bodla et al. 2017) drops nothing: the score of a box falls, the more it overlaps a better one, by the
-# factor exp(−IoU² / σ), and the loop goes on. Suppose that boxes 0 and 1 are two objects, one partly behind the other.
-# NMS loses the second one. With σ = .5 its score becomes .8 · exp(−.68² / .5) = .32: low, but there.
+# **Soft-NMS** (Bodla et al. 2017) drops nothing. If a box overlaps a better one, its score is multiplied by exp(−IoU²
+# / σ): the larger the overlap, the lower the score. Then the loop goes on. Suppose that boxes 0 and 1 are two
+# objects, one partly behind the other. NMS loses the second one. With σ = .5 its score becomes .8 · exp(−.68² / .5) =
+# .32: low, but there.
 
 # %% tags=["nbval-check-output"]
 order, soft_scores = nms.soft_nms(four, scores, None, 4, nms.gaussian(0.5))
@@ -665,17 +677,19 @@ print("scores", ", ".join(f"{score:.2f}" for score in soft_scores))
 # ### Greedy averaging
 #
 # > **What the slide says.** "OverFeat removes double boxes by non-maximum suppression." In the paper it *merges*
-# > them: of all pairs of boxes of a class, the two closest become their average; again, until no two are close enough.
-# > The scores of boxes that were merged are added up, so many windows that agree outweigh a single one.
+# > them: it replaces the two closest boxes of a class by their average, again and again, until no two are close. It
+# > adds up the scores of the boxes that it merges, so many windows that agree outweigh a single one.
 #
-# With the same four boxes: 0 and 1 become their mean, and so do 2 and 3.
+# The paper measures how close two boxes are by the distance of their centres and the area that they share. Our
+# measure is made of the same two: 1 − DIoU, where DIoU is the IoU minus a penalty for the distance. Boxes below .5
+# are merged. Of our four boxes, 0 and 1 become their mean, and so do 2 and 3.
 
 # %% tags=["nbval-check-output"]
 averaged, _, _ = overfeat.merge(four, np.zeros(4, int), scores, closeness=0.5)
 print(averaged.tolist())
 
 # %% [markdown]
-# All three on the heap above. (The merged scores are sums, s, and are shown as s / (1 + s).)
+# We try all three on the heap above. (A merged score is a sum, s; it is shown as s / (1 + s).)
 
 # %%
 boxes, labels = moved.astype("float32"), named.astype("int32")
@@ -696,15 +710,15 @@ for ax, (title, (boxes, labels, values)) in zip(axes, lists.items()):
     ax.set_axis_off()
 
 # %% [markdown]
-# Which list is best? One picture does not tell. We need a measure for lists.
+# Which list is best? One picture cannot tell. We need a measure for lists.
 #
 # ## How good is a list of boxes?
 #
 # ### Matching: which detection is right?
 #
 # Sort the detections of a class by falling score. Each one looks for the object of its class that it overlaps most.
-# It is **right** if that IoU is at least .5 and nobody with a higher score has claimed the object: one match per
-# object, and a second box on it is a mistake. By hand: three objects, five detections.
+# It is **right** if that IoU is at least .5 and no detection with a higher score has claimed the object. So each
+# object has one match, and a second box on it is a mistake. By hand: three objects, five detections.
 
 
 # %% tags=["nbval-check-output"]
@@ -724,16 +738,16 @@ for k, right in enumerate(np.diff(recall, prepend=0) > 0):
     print(f"{thresholds[k]:.1f}    {right!s:6} {precision[k]:.3f}      {recall[k]:.3f}")
 
 # %% [markdown]
-# The second one is a double of the first, the fourth is on nothing. Now slide a threshold down over the scores, and
-# keep the detections above it. At each position,
+# The second detection is a double of the first, and the fourth lies on nothing. Now slide a threshold down over the
+# scores, and keep the detections above it. At each position,
 #
 # - **precision** is the share of the kept detections that are right: after three of them 2/3;
 # - **recall** is the share of the objects that are found: after three of them 2/3 too.
 #
 # ### Average precision
 #
-# The points make a curve. **Average precision** (AP) is the area under it, after precision has been made to fall: at
-# each recall, the highest precision at that recall or a higher one. Three conventions are in use:
+# The points make a curve. **Average precision** (AP) is the area under it, after one correction: at each recall we
+# take the highest precision at that recall or a higher one, so the curve never rises. Three conventions are in use:
 #
 # - VOC until 2009: the mean of the precision at 11 recalls, 0, .1, ..., 1;
 # - VOC since: the exact area, all points;
@@ -753,15 +767,15 @@ ax = plots.precision_recall_curve(recall, precision, thresholds, thresholds=mark
 ax.set_title("by hand: three objects, five detections", fontsize=10)
 
 # %% [markdown]
-# A class without objects has no AP. **Mean average precision** (mAP) is the mean over the classes; COCO calls that
-# AP too. So a figure needs its convention. AP at an IoU of .5 (AP50) is the highest of the ten that COCO averages, and
-# may be twice as high as COCO's AP of the same boxes.
+# A class without objects has no AP. **Mean average precision** (mAP) is the mean over the classes; COCO calls that AP
+# too. So always say which convention a figure follows. AP at an IoU of .5 (AP50) is the highest of the ten that COCO
+# averages, and may be twice as high as COCO's AP of the same boxes.
 #
 # ### The curve, as the threshold slides
 #
-# Detections of our OverFeat on all validation images, with NMS. Move the slider: the boxes on one image appear as
-# the threshold falls, and the point on the curve moves to the right. (Where nobody can move a slider, three of its
-# positions are drawn.) All classes are in one curve here.
+# We take the detections of our OverFeat on all validation images, with NMS. Move the slider: the boxes on one image
+# appear as the threshold falls, and the point on the curve moves to the right. (Where nobody can move a slider, three
+# of its positions are drawn.) All classes are in one curve here.
 
 # %% tags=["thumbnail"]
 found = model.detect(images, score_threshold=0.02)
@@ -770,12 +784,13 @@ of_image, positions = rows_of(found, shown), (0.98, 0.9, 0.6)
 plots.explore_threshold(image, of_image, curve, thresholds=positions, classes=classes)
 
 # %% [markdown]
-# A high threshold: few boxes, nearly all right, many objects missed. A low one: most objects found, and many wrong boxes.
-# AP sums over all thresholds, so it does not depend on which one an application chooses.
+# A high threshold keeps few boxes: nearly all of them are right, but many objects are missed. A low threshold finds
+# most objects, but keeps many wrong boxes. AP sums over all thresholds, so it does not depend on which one an
+# application chooses.
 #
 # ### Suppress, soften, or average?
 #
-# Now the three ways to make a list can be compared. Same net, same images.
+# Now we can compare the three ways to make a list, on the same net and the same images.
 
 # %%
 heaps = model.detect(images, 0.02, iou_threshold=1.0, max_detections=300)
@@ -823,18 +838,19 @@ steps = [f"{x:+.2f} at {at:.2f}" for x, at in zip(gain, limits)]
 print("AP by averaging minus AP by NMS:", ", ".join(steps))
 
 # %% [markdown]
-# Without suppression AP50 is about half as high: objects are found again and again, and each double counts as a mistake.
-# In three runs (seeds 0, 1 and 2) averaging was ahead of NMS at an IoU of .5 twice and level once, and behind it at .8
-# in each. A mean of boxes that disagree touches the object, and fits it badly. NMS keeps one box as it is.
+# We made three runs (seeds 0, 1 and 2). Without suppression AP50 was less than half of that with NMS in each: objects
+# are found again and again, and each double counts as a mistake. Soft-NMS was ahead of NMS (threshold .5) in AP50 in
+# each run, by .05 to .07. Averaging was ahead of it twice and level once at an IoU of .5, and behind it in each run
+# at .8. The mean of boxes that disagree overlaps the object, but fits it badly. NMS keeps one box as it is.
 #
-# The right picture is what COCO's AP averages over: ten points of such a curve. It falls steeply: many boxes are good
-# enough for IoU .5 and not for .8.
+# The right picture shows what COCO's AP is the mean of: the ten points of such a curve. It falls steeply: many boxes
+# are good enough for IoU .5 and not for .8.
 #
 # ### What OverFeat cannot do
 #
 # - Its two heads are trained apart, the second on features that were not made for boxes.
-# - It is trained to name and place what is in *one* window: it optimises localization. That one object needs one box,
-#   which is detection, is left to a rule that is applied afterwards and learns nothing.
+# - It is trained to name and place what is in *one* window: it optimises localization. Detection also asks for
+#   exactly one box on each object. OverFeat leaves this to a rule that is applied afterwards and learns nothing.
 # - A window sees its 48 pixels and nothing else: no context, no image as a whole. (Topic 09 begins here: one network
 #   that looks at the whole image and is trained for all boxes at once.)
 # - The windows are squares of a few sizes. A long object fits none of them, and more shapes of windows cost more.
@@ -848,14 +864,14 @@ print("AP by averaging minus AP by NMS:", ", ".join(steps))
 #
 # **Selective search** (Uijlings et al. 2013) begins with small regions of even colour, found by the graph-based
 # segmentation of Felzenszwalb and Huttenlocher (2004). Then it merges the two neighbours that are most alike, again
-# and again, until the whole image is one region. The box around each region that ever existed is a proposal. Alike
-# means the sum of four numbers from 0 to 1:
+# and again, until the whole image is one region. The box around every region on the way is a proposal. How alike two
+# regions are is the sum of four numbers from 0 to 1:
 #
 # - **colour** and **texture**: the overlap of the two regions' histograms;
 # - **size**: small regions first, so that no large one swallows its neighbours one by one;
 # - **fill**: regions that fit into each other leave no gap in the box around both.
 #
-# Regions that are left after some of the merges, each in its mean colour, with its box:
+# The pictures show the regions that are left after some of the merges, each in its mean colour and with its box:
 
 # %%
 first_segments = proposals.initial_segments(image, scale=segments[0])
@@ -865,12 +881,12 @@ first, merges = len(np.unique(first_segments)), len(hierarchy.merges)
 print(f"{first} first regions, {merges} merges, {len(hierarchy.boxes)} boxes")
 
 # %% [markdown]
-# An object is found at the moment when its pieces are one region and the ground is not yet part of it. When that is
-# differs from object to object, so all scales are kept. No single set of rules is right for all images: the method
-# runs several variants (two colour spaces, two scales, with and without colour) and joins their boxes.
+# An object is found at the moment when its pieces are one region and the ground is not yet part of it. This moment
+# differs from object to object, so the regions of all sizes are kept. No single set of rules is right for all images:
+# the method runs several variants (two colour spaces, two scales, with and without colour) and joins their boxes.
 #
-# > **What the slide says.** "Selective search slides windows over the image." It slides none, and knows no classes: it
-# > merges segments. That is why it needs few boxes where sliding needs very many.
+# > **What the slide says.** "Selective search slides windows over the image." It slides none, and knows no classes:
+# > it merges segments. So a few boxes are enough where sliding needs very many.
 
 # %%
 pool, pool_objects = images[:searched], rows_of(objects, slice(searched))
@@ -914,8 +930,8 @@ for ax in axes:
     ax.set_axis_off()
 
 # %% [markdown]
-# Yellow is the best proposal for each object. With fifty proposals an image, selective search reaches nearly every
-# object, of any shape; fifty windows at random places reach hardly any. At IoU .7 the distance is larger still.
+# Yellow is the best proposal for each object. In three runs, fifty proposals an image reached .97 to .98 of the
+# objects, and fifty windows at random reached about .11. At an IoU of .7 fifty such windows reach next to nothing.
 #
 # ## R-CNN: regions with CNN features
 #
@@ -929,7 +945,8 @@ for ax in axes:
 # 5. a linear **regression** for each class moves the box: dx, dy, dw, dh.
 #
 # Ours: at most 200 proposals, crops of 48 × 48, and a network of seven convolutions that was trained to name single
-# drawn shapes; it is not fine-tuned. (Profile `real`: MobileNetV2 from ImageNet, larger crops.)
+# drawn shapes; it is not fine-tuned. (Profile `real`: MobileNetV2 from ImageNet, larger crops.) We suppress before
+# the regression, in the order of this list; the authors' code moves the boxes first.
 
 # %%
 if features == "shapes":
@@ -953,7 +970,7 @@ print(f"{len(chosen)} images, {number:,} proposals, {length:,} features each")
 # %% [markdown]
 # ### Warping
 #
-# Some proposals of one image, cut out, and as the CNN sees them:
+# Here are some proposals of one image, and below them what the CNN sees:
 
 # %%
 boxes = proposed[0][:regions]
@@ -964,7 +981,7 @@ sizes = [f"{w:.0f} × {h:.0f}" for w, h in boxes[:, 2:] - boxes[:, :2]]
 plots.show_images(warped.clip(0, 255).astype("uint8"), titles=sizes, columns=8)
 
 # %% [markdown]
-# Long boxes are squeezed. What lies outside the image has its mean colour.
+# Long boxes are squeezed. Pixels outside the image get the mean colour of the image.
 #
 # ### Training
 #
@@ -975,7 +992,8 @@ plots.show_images(warped.clip(0, 255).astype("uint8"), titles=sizes, columns=8)
 # regression learns from proposals with an IoU of .6 or more.
 #
 # (Why SVMs at all? The network's own softmax gave 50.9 % mAP on VOC 2007, where the SVMs gave 54.2 % [paper]; the
-# authors put it down to the negatives. Fast R-CNN, in topic 10, goes back to softmax.)
+# authors name two likely reasons: the positives of fine-tuning do not ask for an exact place, and the softmax saw
+# random negatives, not hard ones. Fast R-CNN, in topic 10, goes back to softmax.)
 
 # %%
 detector = rcnn.RCNN(cnn, len(classes), size=crop, seed=seed)
@@ -1012,8 +1030,8 @@ plots.show_objects(pool[:6], **best, classes=classes, columns=3)
 # ### What the regression gains
 #
 # Take the proposals of the validation images that overlap an object by .5 or more. Each dot is one of them: its IoU
-# before the regression, and after it. Dots above the line have gained: most of them. A proposal that was nearly exact
-# can only lose.
+# before the regression, and after it. Dots above the line have gained; in our runs these were four in five. A
+# proposal that was nearly exact has little to gain and much to lose.
 
 # %%
 before, after = [], []
@@ -1043,8 +1061,8 @@ print(f"{helped:.0%} of the proposals gain")
 # %% [markdown]
 # ### What an image costs
 #
-# One image at a time, the median over some, in the steps of the pipeline; beside them OverFeat, which does all in one
-# go.
+# We time one image at a time and take the median over some images: for the steps of the pipeline, and for OverFeat,
+# which does everything in one pass.
 
 # %%
 parts_of = ("proposals", "warp", "CNN", "SVMs")
@@ -1083,10 +1101,11 @@ slower = in_all["R-CNN"] / in_all["OverFeat"]
 print(f"R-CNN takes {slower:.1f} times as long as OverFeat")
 
 # %% [markdown]
-# With VGG16 and about 2,000 regions, an image took 47 seconds on a GPU of that time [paper: Fast R-CNN]. Nearly all of
-# it is the CNN, which runs once for *each* region. (With our small CNN and small crops the proposals cost more.) The
-# crops overlap, and the same pixels are convolved again and again. OverFeat had stopped doing this. How much work is it?
-# Count the MACs of the CNN on all crops, and of the same convolutions once on the whole image.
+# With VGG16 and about 2,000 regions, an image took 47 seconds on a GPU of that time [paper: Fast R-CNN]. Nearly all
+# of it is the CNN, which runs once for *each* region. (Our CNN and our crops are small: compare the bar of the
+# proposals with that of the CNN.) The crops overlap, and the same pixels are convolved again and again. OverFeat
+# avoids this. How much work is it? We count the MACs of the CNN on all crops, and of the same convolutions once on
+# the whole image.
 
 # %%
 on_crops = mean_count * arithmetic.totals(cnn)["macs"]
@@ -1103,8 +1122,8 @@ print(f"{on_crops / on_image:.0f} times the work ({mean_count:.0f} regions an im
 # ## What goes wrong?
 #
 # AP is one number. For the next idea we need to know *which* mistakes cost it. Each detection is right, or has one
-# kind of error (after Hoiem et al. 2012); each object is found or missed. We keep, of each detector, as many
-# detections as there are objects, those with the highest scores, so that both may make equally many mistakes.
+# kind of error (after Hoiem et al. 2012); each object is found or missed. From each detector we keep the detections
+# with the highest scores, as many as there are objects. So both have the same number of chances to err.
 
 
 # %%
@@ -1138,8 +1157,8 @@ record(overfeat_doubled=by_overfeat["doubled"], rcnn_doubled=by_rcnn["doubled"])
 pd.DataFrame(shares).T.round(2)
 
 # %% [markdown]
-# One example of R-CNN for each kind that occurs: the image in which it is most frequent, with the detections that
-# the bars count. The true boxes are dashed.
+# We show one example of R-CNN for each kind of error that occurs: the image in which this kind is most frequent, with
+# the detections that the bars count. The true boxes are dashed.
 
 # %%
 limit, each = cuts["R-CNN"], []
@@ -1161,10 +1180,10 @@ for ax, kind in zip(axes[0], occurring):
     ax.set_axis_off()
 
 # %% [markdown]
-# The two detectors fail in different ways, in each of three runs. OverFeat's boxes are more often badly placed and
-# doubled: its windows are coarse, and its box head reads features that were not trained for boxes. R-CNN has few of
-# these. It confuses classes more often: a part of a shape, cut out and warped, looks like another shape, and its CNN has
-# never been shown such parts.
+# In each of three runs the two detectors failed in different ways. OverFeat missed more objects, and more of its
+# boxes were badly placed or doubled. Its windows are coarse, and its box head reads features that were not trained
+# for boxes. R-CNN had few badly placed boxes and no doubled ones, but it confused classes more often. Part of a
+# shape, cut out and warped, may look like another shape, and R-CNN's CNN was trained on single, mostly whole shapes.
 #
 # Read the bars for what a remedy must do. *Missed*: proposals or scores were lacking. *Badly placed*: the box needs a
 # better regression, or features that see more of it. *Confused*: the classifier is at fault, not the box. *Doubled*:
@@ -1181,9 +1200,9 @@ for ax, kind in zip(axes[0], occurring):
 #
 # score = root filter + Σ over the parts, max over places (part filter − cost of the distance).
 #
-# The filters are linear SVMs with hard negatives, the maximum is computed for all places at once, and boxes are
-# suppressed by NMS. R-CNN kept the SVMs, the hard negatives and the NMS, and exchanged the features: 33.7 % mAP on VOC
-# 2007 for DPM, 58.5 % for R-CNN [paper].
+# A linear SVM with hard negatives learns the filters (a *latent* SVM: training also has to choose the places of the
+# parts). The maximum is computed for all places at once, and NMS suppresses double boxes. R-CNN kept the SVMs, the
+# hard negatives and the NMS, and exchanged the features: 33.7 % mAP on VOC 2007 for DPM, 58.5 % for R-CNN [paper].
 
 # %%
 example = shapes.scene(3, "test", config="crops", image_size=96)
@@ -1210,9 +1229,9 @@ for ax, title in zip(axes, titles):
 # ## Where this leaves us
 #
 # Two roads lead on. OverFeat looks at the whole image once, on a fixed grid, but its heads are trained apart and its
-# windows are few: topic 09 makes of it one network, trained for detection at once (YOLO, SSD, RetinaNet). R-CNN has
-# good regions and a classifier for each, and pays for every region: topic 10 shares the computation (Fast and Faster
-# R-CNN). Both use all that stands here: boxes and their coding, matching, NMS, average precision.
+# windows are few: topic 09 builds one network that is trained for detection as a whole (YOLO, SSD, RetinaNet). R-CNN
+# has good regions and a classifier for each, and pays for every region: topic 10 shares the computation (Fast and
+# Faster R-CNN). Both use all that stands here: boxes and their coding, matching, NMS, average precision.
 #
 # ## Summary
 #
@@ -1228,16 +1247,19 @@ for ax, title in zip(axes, titles):
 #
 # ## Exercises
 #
-# 1. (easy) Two boxes of equal size overlap by IoU .5, shifted to the right only. By which part of their width? And
-#    shifted along the diagonal? *Hint: (1 − t) / (1 + t) = .5.*
-# 2. (easy) How many windows of 48 pixels, in steps of 8, has an image of 500 × 375 at scale 1? In steps of 1? *Hint:
-#    `arithmetic.output_size`.*
-# 3. (medium) AP does not change if every score is squared. Why? What does change in the slider's picture? *Hint: what
-#    does AP use of the scores?*
+# 1. (easy) Two boxes of equal size have an IoU of .5, and one is shifted to the right only. By which part of their
+#    width? And if it is shifted along the diagonal? *Hint: (1 − t) / (1 + t) = .5; the other formula stands under
+#    "Intersection over union".*
+# 2. (easy) How many windows of 48 pixels, in steps of 8, fit into an image of 500 × 375 at scale 1? And in steps of
+#    1? *Hint: `arithmetic.output_size`.*
+# 3. (medium) AP does not change if every score is squared. Why? And what changes in the slider's picture? *Hint: does
+#    AP use the scores themselves, or only their order?*
 # 4. (medium) Draw AP50 of OverFeat against the threshold of its NMS, from .1 to .9, on `shapes/crowded` too. Where is
-#    the best threshold, and why does it move? *Hint: `model.detect(..., iou_threshold=...)`.*
+#    the best threshold, and why does it move? *Hint: `model.detect(..., iou_threshold=...)`, and
+#    `read("shapes/crowded", "validation[:300]", image_size)`.*
 # 5. (medium) Leave one of selective search's four similarities out. Which one costs most recall at 50 boxes? *Hint:
-#    `proposals.merge_regions(image, segments, similarities=...)`, and rank boxes from the end of the merging.*
+#    `proposals.initial_segments`, then `proposals.merge_regions(image, segments, similarities=...)`; its boxes in
+#    reverse order are the ranking for `proposals.recall_curve`.*
 # 6. (hard) Fine-tune R-CNN's CNN on warped proposals, with the classes and background, before the SVMs are trained.
 #    Which kind of error falls? *Hint: `rcnn.warp` makes the crops; the paper's limit for a positive is .5.*
 # 7. (hard) Train the network for one object with both losses and five seeds each. Is smooth L1 ahead in all of them? And

@@ -3,9 +3,9 @@
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/10_two_stage_detection.ipynb)
 #
 # **First where, then what.** A one-stage detector (topic 09) answers at every place of its map at once, in one look,
-# and nearly all of its answers are "nothing". R-CNN (topic 08) looks at some hundred promising regions one by one,
-# with a whole pass of the network for each, and is slow. Is there a way between: look once at the whole image, then
-# again, but only where it pays, and without computing anything twice?
+# and nearly all of its answers are "nothing". R-CNN (topic 08) looks at up to two thousand promising regions one by
+# one. Each takes a whole pass of the network, so R-CNN is slow. Is there a way between the two? Look once at the
+# whole image, look again only where it pays, and compute nothing twice.
 #
 # You will be able to
 #
@@ -80,9 +80,9 @@ start(seed)
 # %% [markdown]
 # ## The data
 #
-# Images with a box and a label for each object. By default the course's drawn scenes: synthesised, with exact boxes,
-# and they may not represent what photographs show. (Profile `real`: blood cells under the microscope. Any set with
-# boxes can be named, and any folder in the form of COCO or VOC.)
+# We need images with a box and a label for each object. By default these are the course's drawn scenes. They are
+# synthesised: their boxes are exact, but they may not represent what photographs show. (Profile `real`: blood cells
+# under the microscope. Any set with boxes can be named, and any folder in the form of COCO or VOC.)
 
 
 # %%
@@ -102,7 +102,7 @@ print(f"{source}: {counts}")
 print(f"{len(names)} classes, {objects.mean():.1f} objects an image")
 
 # %% [markdown]
-# One image will go with us through all stages: the test image with the most objects among the first fifty.
+# We follow one image through all stages: the test image with the most objects among the first fifty.
 
 # %%
 one = int(np.argmax(objects[:50]))
@@ -114,8 +114,9 @@ plots.draw_objects(image, true_boxes, true_labels, classes=names)
 # %% [markdown]
 # ## What R-CNN computes twice
 #
-# Selective search (topic 08) proposes boxes: regions of like colour and texture, merged step by step. R-CNN warps each
-# of them to a fixed size and sends it through the network. Proposals overlap. How many of them look at the same pixel?
+# Selective search (topic 08) merges regions of similar colour and texture step by step, and proposes the box around
+# each. R-CNN warps each of them to a fixed size and sends it through the network. Proposals overlap. How many of them
+# look at the same pixel?
 
 
 # %%
@@ -135,8 +136,8 @@ title = "proposals that cover a pixel"
 plots.heat_map(image, coverage, ax=axes[1], title=title, bar=True)
 
 # %% [markdown]
-# Every one of these looks starts from pixels and computes edges, corners and textures anew. Count it: the network on
-# one crop for each proposal, against the network once on the whole image.
+# For each of these proposals the network starts from pixels and computes edges, corners and textures anew. We count
+# the work of both ways: the network on one crop for each proposal, and the network once on the whole image.
 
 # %%
 weights = "imagenet" if hasattr(keras.applications, network) else None
@@ -160,9 +161,9 @@ plots.bars(work, xlabel="million multiply-accumulates for one image")
 record(saved_work=len(found) * each / whole)
 
 # %% [markdown]
-# The crops have half the side of the image, so each costs about a quarter of it, whatever it shows. The remedy is in
-# the picture: compute the map **once**, and cut the *features* of a proposal out of the map, not its pixels out of
-# the image.
+# The crops have half the side of the image, so each costs about a quarter of it, whatever it shows. The next picture
+# shows the remedy: compute the map **once**, and cut the *features* of a proposal out of the map, not its pixels out
+# of the image.
 
 # %%
 image_step, pool = ("image", False, None), ("RoIPool", True, None)
@@ -192,10 +193,11 @@ plots.pipelines(
 #
 # ### RoIPool
 #
-# Divide by the stride, and a corner falls between cells. RoIPool **rounds** it to whole cells, divides these into 7 ×
-# 7 bins (here fewer), whose borders it rounds once more, and takes the maximum of each bin. Work one out: a box from
-# 3 to 29 on a map of stride 8. 3 / 8 = .375 is rounded to cell 0, and 29 / 8 = 3.625 to cell 4, which still belongs
-# to the box. Five cells, from 0 to 40: we expect a box of 26 pixels to become one of 40.
+# A corner that is divided by the stride falls between cells. RoIPool **rounds** it to whole cells. It divides the
+# cells of the box into 7 × 7 bins (here fewer), rounds the borders of the bins once more, and takes the maximum of
+# each bin. Work one out: a box from 3 to 29 on a map of stride 8. 3 / 8 = .375 is rounded to cell 0, and 29 / 8 =
+# 3.625 to cell 4, which still belongs to the box. These are five cells, from pixel 0 to 40: we expect a box of 26
+# pixels to become one of 40.
 
 # %% tags=["nbval-check-output"]
 cells = roi.whole_cells([3, 3, 29, 29], stride=8)
@@ -212,8 +214,8 @@ for ax, stride in zip(axes, (8, 16, 32)):
     plots.show_roi_pool(image, box, cells, stride, 2, title, ax)
 
 # %% [markdown]
-# The red box is what was asked for, the blue one what its features come from. How much is this for all objects of the
-# test set, at the strides of common networks?
+# The red box is what was asked for; the features come from the blue one. How well do the two agree for all objects of
+# the test set, at the strides of common networks?
 
 # %%
 every = test_set["boxes"][test_set["labels"] >= 0]
@@ -234,22 +236,22 @@ ax.legend(fontsize=9)
 record(rounding_8=overlaps[8].mean(), rounding_16=overlaps[16].mean())
 
 # %% [markdown]
-# Objects as small as these lose much. At stride 8 a *perfect* box and its whole cells have an IoU of .54 on average; at
-# stride 16 it is .34, less than evaluation asks for (the dashed line). The class can still be read off such features;
-# the exact place cannot. For boxes that was accepted. For masks it was not: topic 11 takes the rounding out
-# (RoIAlign).
+# Small objects lose much. On the drawn scenes a *perfect* box and its whole cells have an IoU of .54 on average at
+# stride 8, and .34 at stride 16: less than evaluation asks for (the dashed line). Such features may still tell the
+# class, but hardly the exact place. Fast R-CNN and Faster R-CNN accept this for boxes. For masks it is too coarse:
+# topic 11 removes the rounding (RoIAlign).
 #
 # ### One loss for two questions
 #
 # R-CNN trained in three separate runs: network, SVMs, box regressions. Fast R-CNN trains all in one, by the sum of
 #
 # - the cross-entropy of the class $u$, with background as class 0: $-\log p_u$;
-# - for RoIs that are no background, the smooth L1 distance between the box numbers that are told *for class u* and the
+# - for RoIs that are objects, the smooth L1 distance between the box numbers that are predicted *for class u* and the
 #   true ones.
 #
-# By hand, three RoIs, two classes: an object of class 1 told with probability .5 whose box numbers are all off by
-# .5 (smooth L1: .5 · .5² each), and two backgrounds with probability .8. We expect (ln 2 + 2 · ln 1.25) / 3 = .380
-# and 4 · .125 / 3 = .167.
+# An example by hand has three RoIs and two classes. One RoI is an object of class 1: it gets the probability .5 for
+# its class, and its box numbers are all off by .5 (smooth L1: .5 · .5² each). The other two are background, with
+# probability .8. We expect (ln 2 + 2 · ln 1.25) / 3 = .380 and 4 · .125 / 3 = .167.
 
 # %% tags=["nbval-check-output"]
 chances = np.array([[[0.25, 0.5, 0.25], [0.8, 0.1, 0.1], [0.8, 0.1, 0.1]]], "float32")
@@ -261,8 +263,8 @@ print({name: f"{float(value):.3f}" for name, value in parts.items()})
 
 # %% [markdown]
 # The nines did not matter: a background has no box, and an object has no box of another class. Why smooth L1 and not
-# the squared error, as in R-CNN? A proposal may be far off. The gradient of the square grows with the distance, that
-# of smooth L1 stops at 1.
+# the squared error, as in R-CNN? A proposal may be far off. The gradient of the square grows with the distance; that
+# of smooth L1 never exceeds 1.
 
 # %%
 distance = np.linspace(-3, 3, 121)
@@ -277,8 +279,8 @@ ax.set(xlabel="predicted − true", ylabel="loss")
 #
 # Most proposals are background. The paper takes 64 RoIs from each of two images, a quarter of them with an IoU of .5
 # or more with an object. (It takes the others between .1 and .5; here all below .5 may be drawn, as libraries do, and
-# the true boxes join the proposals.) All RoIs of an image share one pass of the network: that is where training gets
-# faster. Below, how one draw looks on our image.
+# the true boxes join the proposals.) All RoIs of an image share one pass of the network: this makes training faster.
+# The next picture shows one draw on our image.
 
 # %%
 padded = fast_rcnn.padded_proposals([found], regions)
@@ -300,8 +302,8 @@ for ax, chosen, colour, text in (
 # ### Training it
 #
 # The backbone is the course's small one, seven convolutions that have learnt to name single shapes (profile `real`:
-# MobileNetV2 from ImageNet). We cut 6 × 6 bins out of its map of stride 8, and one dense layer of 128 stands in the
-# place of two of 4,096. Before anything is trained, selective search has to run over the training images.
+# MobileNetV2 from ImageNet). We cut 6 × 6 bins out of its map of stride 8. One dense layer of 128 units replaces the
+# paper's two of 4,096. Before anything is trained, selective search has to run over the training images.
 
 
 # %%
@@ -376,8 +378,8 @@ axes[1].set_title("Fast R-CNN, scores above .5")
 # %% [markdown]
 # ### How much faster?
 #
-# The paper's own figures, with VGG16 on VOC 2007 on one GPU [paper]: training 9.5 hours in the place of 84; an image
-# .32 s in the place of 47, *proposals not counted*. Selective search takes about 2 s an image. Compute the three
+# The paper's own figures, with VGG16 on VOC 2007 on one GPU [paper]: training took 9.5 hours instead of 84, and an
+# image .32 s instead of 47, *proposals not counted*. Selective search takes about 2 s for an image. We compute three
 # ratios: the two that are printed most, and the one that is often left out.
 
 # %% tags=["nbval-check-output"]
@@ -386,9 +388,10 @@ print(f"test, without proposals: {47 / 0.32:.0f} times")
 print(f"test, with 2 s of selective search: {(47 + 2) / (0.32 + 2):.0f} times")
 
 # %% [markdown]
-# 147 and 21 are the same detector. The second is what somebody waits for. Now our own: R-CNN on the same backbone, its
-# SVMs trained on a few images, all timed on the same images, one image at a time. We count *CPU* milliseconds, the
-# work of all threads together: other programs that run beside this notebook then change little.
+# 147 and 21 describe the same detector. The second ratio counts the whole time for which a user waits. Now we time
+# our own: R-CNN on the same backbone, its SVMs trained on a few images, all timed on the same images, one image at a
+# time. We count *CPU* milliseconds, the work of all threads together, because other programs that run at the same
+# time change them little.
 
 # %%
 few = {key: values[:cropped] for key, values in searched_set.items()}
@@ -437,27 +440,28 @@ both = (cropping + searching) / (pooling + searching)
 record(speedup_alone=cropping / pooling, speedup_with_search=both)
 
 # %% [markdown]
-# The same two ratios, measured, and the same lesson: once the network runs only once, the proposals are a large part
-# of the time. However fast the network becomes, that part stays. Selective search has to go.
+# We measured the same two ratios: in three runs (seeds 0, 1 and 2, drawn scenes) 7.4 to 8.0 without the proposals,
+# and 3.0 with them. The lesson is the same too: once the network runs only once, the proposals are a large part of
+# the time. However fast the network becomes, that part stays. Selective search has to go.
 #
 # ## Faster R-CNN: the network proposes
 #
-# Ren, He, Girshick and Sun (NIPS 2015). The map that Fast R-CNN computes anyhow knows where something is. A **region
-# proposal network** (RPN) reads it off: a 3 × 3 window slides over the map, and at each place two small outputs say,
-# for each of several **anchors** centred there, whether an object of *whatever* class is there, and how the anchor
-# must be moved to fit it. It is a one-stage detector with a single class.
+# Ren, He, Girshick and Sun (NIPS 2015). The map that Fast R-CNN computes in any case also tells where objects are. A
+# **region proposal network** (RPN) reads it from there. A 3 × 3 window slides over the map. At each place several
+# **anchors** are centred. For each anchor one output says whether it holds an object, of *whatever* class, and
+# another says how the anchor must be moved to fit the object. It is a one-stage detector with a single class.
 #
 # ### Anchors
 #
-# The paper's anchors have three sizes (128, 256, 512 pixels) and three ratios, nine at a place, on a map of stride
-# 16. An image of 600 × 1,000 has a map of 38 × 63: predict the number of anchors, 38 · 63 · 9 = 21,546.
+# The paper's anchors have three sizes (128, 256, 512 pixels) and three ratios, nine at a place, on a map
+# of stride 16. An image of 600 × 1,000 has a map of 38 × 63, so we expect 38 · 63 · 9 = 21,546 anchors.
 
 # %% tags=["nbval-check-output"]
 paper_anchors = anchor_boxes.grid((38, 63), 16, (128, 256, 512), (0.5, 1, 2))
 print(f"{len(paper_anchors):,} anchors of {paper_anchors.shape[1]} numbers")
 
 # %% [markdown]
-# Ours: four sizes, squares only, on the map of stride 8.
+# Ours are squares of four sizes, on the map of stride 8.
 
 # %%
 keras.utils.set_random_seed(seed)
@@ -494,10 +498,11 @@ print("the same at row 4, column 5:", same)
 # - **positive**: its IoU with some object is .7 or more, or it is the *best* anchor of an object. Without the second
 #   rule an object that no anchor fits well would teach nothing;
 # - **background**: its IoU with every object is below .3;
-# - **left out**: between. It is neither, and asking would teach the network to split hairs.
+# - **left out**: all others. Such an anchor is neither an object nor clearly background, so it does not enter the
+#   loss.
 #
-# There are far more backgrounds than positives. So each step draws 256 anchors of an image (here 64), at most half of
-# them positive, and backgrounds fill up.
+# There are far more background anchors than positive ones. So each step draws 256 anchors of an image (here 64): at
+# most half of them are positive, and background fills up the rest.
 
 # %%
 overlaps = geometry.iou(true_boxes, faster.anchors)
@@ -520,8 +525,8 @@ text = f"drawn: {(labels >= 0).sum()} positive, {(labels < 0).sum()} background"
 plots.show_anchor_labels(image, some, labels, true_boxes, text, axes[1])
 
 # %% [markdown]
-# White boxes are the objects, red ones positive anchors, dots the centres of the others. Without the draw, of
-# every hundred answers one or two would be about an object.
+# White boxes are the objects, red ones positive anchors, dots the centres of the others. Without the draw, only about
+# one in a hundred answers would be about an object.
 #
 # ### Four losses
 #
@@ -529,12 +534,13 @@ plots.show_anchor_labels(image, some, labels, true_boxes, text, axes[1])
 # |---|---|---|---|
 # | RPN, class | 256 anchors of an image | **is anything here?** yes or no | binary cross-entropy |
 # | RPN, box | its positive anchors | how is the *anchor* to be moved? | smooth L1 |
-# | head, class | 128 RoIs (here 48) | **which class?** C classes and background | cross-entropy over C + 1 |
+# | head, class | 128 RoIs of a step (here 48 of an image) | **which class?** C classes and background | cross-entropy over C + 1 |
 # | head, box | its positive RoIs | how is the *proposal* to be moved, for its class? | smooth L1 |
 #
-# The two classification losses differ in everything but the name. The first asks about anchors, which are the same in
-# all images, and knows no classes. The second asks about proposals, which the first stage has moved, and which change
-# as it learns. An anchor counts as positive from an IoU of .7, a RoI from .5.
+# The two classification losses differ in three ways. The first asks about anchors, which are the same in all images;
+# the second asks about proposals, which the first stage has moved and which change as it learns. The first knows no
+# classes; the second tells C classes and background apart. And an anchor counts as positive from an IoU of .7, a RoI
+# from .5.
 #
 # The paper trains in four steps, **alternating**: (1) the RPN alone, from ImageNet weights; (2) a Fast R-CNN, from
 # ImageNet weights too, on the proposals of (1), so that now there are two networks; (3) the RPN again, on the
@@ -574,7 +580,7 @@ plots.bars(bars, xlabel="AP50 on the test set")
 # %% [markdown]
 # ## One image through every stage
 #
-# **The map.** What the backbone gives for our image, the channels with the largest spread.
+# **The map.** These are the channels with the largest spread of the map that the backbone gives for our image.
 
 # %%
 answers = faster.network(image[None])
@@ -584,8 +590,8 @@ busiest = np.argsort(feature_map.std(axis=(0, 1)))[::-1][:8]
 plots.show_feature_maps(feature_map[..., busiest], image=image, columns=9)
 
 # %% [markdown]
-# **Objectness.** At each place the probability that one of its anchors holds an object, for each size of anchor. Small
-# anchors should answer at small objects, large ones at large objects.
+# **Objectness.** At each place the probability that one of its anchors holds an object, for each size of anchor.
+# Small anchors should respond to small objects, large anchors to large objects.
 
 # %%
 chance = ops.convert_to_numpy(ops.sigmoid(objectness)).reshape(side, side, len(sizes))
@@ -616,8 +622,9 @@ title = f"{len(after)} after suppression"
 plots.show_boxes(image, after, title=title, alpha=0.5, ax=axes[2])
 
 # %% [markdown]
-# **Features of RoIs.** Each proposal's 6 × 6 bins, averaged over channels: the regions above, what the head sees of
-# them below. (Faster R-CNN pooled by rounding. Ours takes RoIAlign, which does not round; topic 11 explains it.)
+# **Features of RoIs.** The upper row shows the proposals, the lower row what the head sees of each: its 6 × 6 bins,
+# averaged over channels. (Faster R-CNN pooled by rounding. Ours takes RoIAlign, which does not round; topic 11
+# explains it.)
 
 # %%
 rois = after[:7]
@@ -650,9 +657,10 @@ axes[2].set_title("after suppression, scores above .5")
 # %% [markdown]
 # ## How good are the proposals?
 #
-# A second stage cannot find what the first did not propose: its **recall** is a ceiling. For each number of proposals,
-# the share of the test objects that one of them overlaps by .5 or more. Beside it, selective search, and windows of
-# the anchors' sizes in random order, which know nothing about the image.
+# A second stage cannot find what the first did not propose: its **recall** is a ceiling. For each number of proposals
+# we draw the share of the test objects that one of them overlaps by .5 or more (left), and by .7 (right). For
+# comparison we draw selective search, and windows of the anchors' sizes in random order, which know nothing about the
+# image.
 
 # %%
 pixels, count = test_set["image"], len(objects)
@@ -682,10 +690,10 @@ of_network, of_search, at_random = (values[0] for values in recalls([10], 0.5).v
 record(recall_rpn_10=of_network, recall_search_10=of_search, recall_random_10=at_random)
 
 # %% [markdown]
-# The RPN has learnt what an object looks like. Selective search knows only what a region looks like, and needs many
-# more tries. In three runs, ten proposals of the RPN found .96 to .98 of the objects, ten of selective search
-# .55 to .64, and ten windows at random about a tenth. On these scenes, with their clear outlines, selective search reaches nearly all
-# objects in the end.
+# The RPN has learnt what an object looks like. Selective search knows only what a region looks like, so it needs more
+# proposals. In three runs, ten proposals of the RPN found .96 to .98 of the objects, ten of selective search .55 to
+# .64, and ten windows at random about a tenth. On these scenes, with their clear outlines, selective search reaches
+# nearly all objects in the end.
 #
 # **Fewer at test.** In training the paper hands 2,000 proposals to the second stage, at test only the 300 best. Why is
 # that enough? Keep the n best of our proposals, and measure what the detector still finds.
@@ -714,13 +722,13 @@ ax.minorticks_off()
 record(kept_16=ap[-1] - ap[min(3, len(ap) - 1)])
 
 # %% [markdown]
-# Past a few times the number of objects, further proposals change next to nothing: they are worse boxes on objects
-# that are found already, or background. In *training* many are wanted, since the head has to see bad ones too. At
-# *test* each costs time.
+# In three runs AP with 16 proposals and with 64 differed by .003 at most. Beyond a few times the number of objects,
+# further proposals are worse boxes on objects that are found already, or background. In *training* we want many,
+# since the head has to see bad ones too. At *test* each one costs time.
 #
 # ## The bar chart of all decks, measured
 #
-# R-CNN, Fast R-CNN and Faster R-CNN on the same images and the same backbone.
+# We time R-CNN, Fast R-CNN and Faster R-CNN on the same images, with the same backbone.
 
 # %% tags=["thumbnail"]
 proposing = time_of(faster)
@@ -730,10 +738,11 @@ plots.stacked_times(spent, xlabel="CPU milliseconds an image", title=title)
 record(speedup_faster=(cropping + searching) / proposing)
 
 # %% [markdown]
-# For VGG16 on a GPU the Faster R-CNN paper states, in milliseconds: Fast R-CNN with selective search 146 + 1,510 + 174
-# = 1,830 (convolutions, proposals, the rest), Faster R-CNN 141 + 10 + 47 = 198 [paper]. There, too, the proposals
-# were most of it. The step from R-CNN to Fast R-CNN is larger there than here: 2,000 crops of 224 × 224 have 170 times
-# the pixels of one image of 600 × 1,000, our hundred crops of half the side at most 25 times those of ours.
+# For VGG16 on a GPU the Faster R-CNN paper states, in milliseconds: Fast R-CNN with selective search 146 + 1,510 +
+# 174 = 1,830 (convolutions, proposals, the rest), Faster R-CNN 141 + 10 + 47 = 198 [paper]. There, too, the proposals
+# were most of it. The step from R-CNN to Fast R-CNN is larger there than here. There 2,000 crops of 224 × 224 have
+# 170 times the pixels of one image of 600 × 1,000. Here at most a hundred crops have half the side of our image, so
+# together at most 25 times its pixels.
 #
 # ## Which map?
 #
@@ -746,26 +755,27 @@ for level, x in zip(resnet.levels, resnet.output):
     print(f"conv{level}: 224 / {2**level} = {x.shape[1]} rows, {x.shape[-1]} channels")
 
 # %% [markdown]
-# VGG16's conv5_3 *is* at stride 16 with 512 channels, for its last pool is left out: there the confusion comes from.
-# Faster R-CNN on a ResNet took conv4 for the map, and conv5 as the head that runs on each RoI (He et al., CVPR 2016).
+# The confusion may come from VGG16. Its conv5_3 *is* a map of stride 16 with 512 channels, because the last pool
+# comes after it and is left out. Faster R-CNN on a ResNet took conv4 for the map, and conv5 as the head that runs on
+# each RoI (He et al., CVPR 2016).
 #
-# Every choice of one map is a compromise. A deep map knows *what*, but its cells are larger than small objects; a
-# shallow one knows *where*, and little else. A **feature pyramid network** (FPN; Lin et al., CVPR 2017) uses all of
-# them. From the top down, each map is doubled and added to the next finer one, so that every level knows both; anchors
-# of one size live on each level; and a RoI takes its features from the level of its size,
+# Every choice of one map is a compromise. A deep map knows *what*, but its cells are larger than small objects. A
+# shallow map knows *where*, but little about what. A **feature pyramid network** (FPN; Lin et al., CVPR 2017) uses
+# all of them. From the top down, each map is enlarged to twice its size and added to the next finer one, so every
+# level knows both. Each level has anchors of one size. And a RoI takes its features from the level of its size,
 #
 # $$k = \lfloor 4 + \log_2(\sqrt{wh} / 224) \rfloor .$$
 #
-# A RoI of 224 × 224, the size of ImageNet's images, belongs to level 4, one of half the side to level 3. Predict 2,
-# 3, 4, 5:
+# A RoI of 224 × 224, the size of ImageNet's images, belongs to level 4, one of half the side to level 3. For squares
+# of 60, 112, 224 and 500 pixels we expect the levels 2, 3, 4 and 5:
 
 # %% tags=["nbval-check-output"]
 rois = np.array([[0, 0, s, s] for s in (60, 112, 224, 500)], "float32")
 print(ops.convert_to_numpy(fast_rcnn.level_of(rois, (2, 3, 4, 5))).tolist())
 
 # %% [markdown]
-# A pyramid on our backbone: strides 4, 8 and 16, two sizes of anchors on each. Our images are small, so we let objects
-# of half the image's side belong to level 4.
+# We build a pyramid on our backbone, with strides 4, 8 and 16 and two sizes of anchors on each. Our images are small,
+# so we let objects of half the image's side belong to level 4.
 
 # %%
 cuts = np.array_split(np.repeat(sizes, 3), 3)  # each level gets its third of the sizes
@@ -796,8 +806,8 @@ for ax, level in zip(axes[1:], (2, 3, 4)):
 # ## Do we need two stages?
 #
 # Topic 09 left this question open. The rules of a fair answer: the same backbone, the same images, and the same CPU
-# time of training. The contestants of topic 09 are RetinaNet (focal loss, a pyramid of strides 8 and 16) and YOLOv1
-# (one grid), both in the small forms of this course.
+# time of training. From topic 09 we take RetinaNet (focal loss, a pyramid of strides 8 and 16) and YOLOv1 (one grid),
+# both in this course's small versions.
 
 # %%
 setting = len(names), shape, network
@@ -845,13 +855,15 @@ record(cost_over_retinanet=own / milli.get("RetinaNet", own))
 record(cost_over_yolo=own / milli.get("YOLOv1", own))
 
 # %% [markdown]
-# Fast R-CNN's time includes selective search. Do not overlook the pyramid: on *equal time* it was behind the single
-# map, by .09 to .12 AP in three runs. Its finest map has four times as many places, so a step takes more than twice as
-# long, and it took less than half as many. And our objects differ in size by a factor of three, for which one stride is
-# enough. A pyramid pays where sizes go from 16 to 500 pixels, as in COCO.
+# Fast R-CNN's time includes selective search. On *equal time* the pyramid was behind the single map, by .09 to .12 AP
+# in three runs. Its finest map has four times as many places. So a step of it takes more than twice as long, and it
+# took less than half as many steps. And most of our objects differ in size by a factor of three at most, so one
+# stride may be enough. A pyramid is made for sizes that go from 16 to 500 pixels, as in COCO.
 #
-# Where do the detectors differ: in finding, in naming, or in placing? The errors of all detections with a score of .3
-# or more, counted as in topic 09.
+# Where do the detectors differ: in finding, in naming, or in placing? We count the errors of all detections with a
+# score of .3 or more, as in topic 09. (There each family had its own threshold. Here one threshold serves all, and
+# scores of different detectors mean different things: a detector that gives many scores above .3 has more errors of
+# each kind and fewer missed objects.)
 
 # %%
 kinds = ("doubled", "badly placed", "confused", "background", "missed")
@@ -877,26 +889,27 @@ print(f"quickest: {quickest}, {own / milli[quickest]:.1f} × as fast as Faster R
 
 # %% [markdown]
 # In three runs the second look gained .11 to .13 in AP and .04 to .05 in AP50 over the better one-stage detector. It
-# sees features cut out for the very box that it judges, and it moves the box a second time: so its gain lies in exact
-# places, which AP asks for, more than in finding. The price is a second stage, whose time grows with the number of
-# proposals, and a suppression before it. With 64 proposals and a head of one dense layer this price is small: Faster
-# R-CNN took about .8 of the CPU time of RetinaNet, which runs two heads of several convolutions at every place of two
-# maps. YOLO, with one coarse grid, took less than half of Faster R-CNN's.
+# sees features that are cut out for the box that it judges, and it moves the box a second time. So it gains more in
+# exact places, which AP asks for, than in finding objects. The price is a suppression of proposals and a second
+# stage, whose time grows with the number of proposals. With 64 proposals and a head with one hidden dense layer this
+# price is small: Faster R-CNN took about .8 of the CPU time of RetinaNet, which runs two heads of several
+# convolutions at every place of two maps. YOLOv1, with one coarse grid, took less than half of the time of Faster
+# R-CNN.
 #
 # So both answers to topic 09's question are right. Where places must be exact, two stages; where every millisecond
 # counts, one stage on one coarse grid. And this comparison is of small networks, trained for a short time, on drawn
-# scenes: RetinaNet's authors, who trained for long on COCO, report more AP than every two-stage detector of 2017
-# [paper].
+# scenes. RetinaNet's authors trained for much longer on COCO, and there RetinaNet has more AP than all two-stage
+# detectors in their table [paper].
 #
 # ## Making the second stage cheaper
 #
-# With 300 proposals the head runs 300 times, and on a ResNet it is all of conv5. Two remedies, in words:
+# With 300 proposals the head runs 300 times, and on a ResNet the head is all of conv5. There are two remedies:
 #
-# - **R-FCN** (Dai, Li, He and Sun, NIPS 2016) moves *all* convolutions before the cut. The last one gives k² · (C + 1)
-#   maps: one for each of k × k relative positions ("upper left of a cat", ...). A RoI's bin at the upper left averages
-#   only the map of the upper left, and the k² bins vote. Nothing with weights runs on a RoI.
-# - **Light-Head R-CNN** (Li et al., 2017) says that k² · (C + 1) maps (3,969 for COCO with k = 7) are too many. It
-#   makes them few, 10 · k² = 490 by a separable large convolution, and puts one dense layer on each RoI.
+# - **R-FCN** (Dai, Li, He and Sun, NIPS 2016) puts *all* convolutions before the pooling of RoIs. The last one gives
+#   k² · (C + 1) maps: one for each of k × k relative positions ("upper left of a cat", ...). A RoI's bin at the upper
+#   left averages only the map of the upper left, and the k² bins vote. Nothing with weights runs on a RoI.
+# - **Light-Head R-CNN** (Li et al., 2017) says that k² · (C + 1) maps (3,969 for COCO with k = 7) are too many. A
+#   large separable convolution gives only 10 · k² = 490 maps, and one dense layer works on each RoI.
 #
 # ## Where it went since
 #
@@ -911,28 +924,33 @@ print(f"quickest: {quickest}, {own / milli[quickest]:.1f} × as fast as Faster R
 # | 2021 | Sparse R-CNN (Sun et al.) | a hundred *learnt* proposals in the place of an RPN, refined six times |
 # | 2022 | ViTDet (Li et al.) | a plain vision transformer as backbone, a pyramid from its last map alone |
 #
-# The two-stage thought, propose then refine, is in most of these rows, also in those without an RPN.
+# The idea of two stages, propose and then refine, is in most of these rows, also in those without an RPN.
 #
 # ## Summary
 #
 # You can now
 #
 # - say why R-CNN is slow (one pass for each region), and what Fast R-CNN shares (one pass for all of them);
-# - follow RoIPool's two roundings with a pencil, and say what they do to small objects at large strides;
+# - compute RoIPool's two roundings by hand, and say what they do to small objects at large strides;
 # - label anchors, draw from them, and name the four losses with what each is asked of;
 # - measure proposals by recall, and choose how many to keep at test;
 # - tell 147 times from 21 times, and compare detectors by accuracy *and* whole time, on equal training.
 #
+# Still open: a box says where an object is, but not which of its pixels belong to it. RoIPool's rounding, which costs a
+# box little, would move every pixel. Topic 11 takes it out, and gives each object its mask.
+#
 # ## Exercises
 #
 # 1. (easy) An object of 10 × 40 pixels on our square anchors: compute its highest possible IoU with each size. Which
-#    rule makes it a positive anchor all the same? *Hint: IoU is at most 10 · s / (400 + s² − 10 · s).*
-# 2. (easy) Draw `show_roi_pool` for a box of 20 × 20 at all 16 shifts of half a cell at stride 8. How far apart are
-#    the best and the worst IoU? *Hint: `roi.whole_cells` takes all boxes at once.*
+#    rule makes it a positive anchor all the same? *Hint: for s up to 40 the IoU is at most 10 · s / (400 + s² − 10 ·
+#    s); the anchor of 48 can hold the whole object.*
+# 2. (easy) Draw `show_roi_pool` at stride 8 for a box of 20 × 20, shifted by 0, 2, 4 and 6 pixels in x and in y: 16
+#    boxes. How far apart are the best and the worst IoU? *Hint: `roi.whole_cells` takes all boxes at once.*
 # 3. (medium) Train Faster R-CNN with `pool="pool"`. What does it lose in AP50, and what in AP75? *Hint: the figures of
 #    the rounding; topic 11 measures the same for masks.*
-# 4. (medium) Train the four steps of alternating training. *Hint: `net.network.get_layer("rpn").trainable`,
-#    `net.box_head.trainable`, and compile again after each change.*
+# 4. (medium) Train the four steps of alternating training. *Hint: a subclass like the lab's `Detector`, whose
+#    `losses_of` multiplies the other stage's two losses by 0; `net.network.trainable`,
+#    `net.network.get_layer("rpn").trainable`, and compile again after each change.*
 # 5. (medium) Add ratios .5 and 2 to the anchors. Does the recall of the proposals rise on these shapes? What does it
 #    cost? *Hint: `faster_rcnn.small(..., ratios=(.5, 1, 2))`.*
 # 6. (hard) Build a cascade: take the boxes of the second stage as RoIs of a second head that counts as positive from

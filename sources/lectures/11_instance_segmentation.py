@@ -3,9 +3,11 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/lectures/11_instance_segmentation.ipynb)
 #
-# **Two stars touch. Which pixels belong to which?** A detector draws a box around each, and many pixels of a star's box
-# belong to no star. A semantic segmenter names every pixel's class, and the two stars become one region. Instance
-# segmentation wants a mask for *each object*. Mask R-CNN adds one small branch to Faster R-CNN, and stops rounding boxes.
+# **Two stars touch. Which pixels belong to which star?** The detectors of topics 08 to 10 draw a box around each star,
+# but many pixels of such a box belong to no star. The networks of topic 07 give every pixel a class, so the two stars
+# become one region. Instance segmentation asks for a mask of *each object*. Mask R-CNN adds one small branch to topic
+# 10's Faster R-CNN. It also replaces RoIPool, which rounds a box to whole cells of the map, by RoIAlign, which rounds
+# nothing.
 #
 # You will be able to
 #
@@ -117,12 +119,12 @@ for ax, kind in zip(axes, tasks):
 # > **What the slide says.** "Mask R-CNN: semantic segmentation." It is *instance* segmentation: it gives a mask for each
 # > object that it detects, and says nothing about the ground, the sky or the road.
 #
-# There were two roads to instances. The first goes from segments to objects. DeepMask (Pinheiro, Collobert and Dollár,
-# 2015) slides a net over the image. For each window the net gives one mask and one score: "is there an object, centred
-# and whole?" A Fast R-CNN then names the segments. The mask comes first, before the class is known. The second road goes
-# from objects to segments: find the boxes first, then say which pixels of each box belong to the object. **Mask R-CNN**
-# (He et al., 2017) takes the second road. It is the Faster R-CNN of topic 10, with a third branch: beside "which class?"
-# and "which box?" it asks "which pixels?".
+# Two roads lead to instances. The first goes from segments to objects. DeepMask (Pinheiro, Collobert and Dollár, 2015)
+# slides a net over the image. For each window the net gives one mask and one score, which answers "is there an object,
+# centred and whole?". A Fast R-CNN then gives the segments their classes. So the mask comes first, before the class is
+# known. The second road goes from objects to segments: find the boxes first, then say which pixels of each box belong
+# to the object. **Mask R-CNN** (He et al., 2017) takes the second road. It is the Faster R-CNN of topic 10, with a
+# third branch: beside "which class?" and "which box?" it asks "which pixels?".
 #
 # ## The data
 
@@ -161,7 +163,7 @@ first = {key: values[:4] for key, values in test_set.items() if key != "keypoint
 plots.show_objects(first.pop("image"), first, classes=names)
 
 # %% [markdown]
-# How much of its box does an object fill? If we answered with the whole box as its mask, the mask's IoU would be just
+# How much of its box does an object fill? If we answered with the whole box as the mask, the IoU of this mask would be
 # that share.
 
 # %%
@@ -175,15 +177,18 @@ plots.bars(by_class, xlabel="share of its box")
 # ## RoIAlign
 #
 # The mask branch looks at the features in the box, so these must be cut out first. Fast R-CNN's **RoIPool** (topic 10)
-# rounds twice: the box to whole cells of the map, and the borders of the bins to whole cells again. The class hardly
-# suffers: a star moved by three pixels is a star. A mask moved by three pixels is wrong along its whole outline.
+# rounds twice: it rounds the box to whole cells of the map, and then the borders of the bins to whole cells again. The
+# class hardly suffers: a star that is moved by three pixels is still a star. But a mask that is moved by three pixels
+# is wrong along its whole outline.
 #
-# How far can rounding move a corner? By half a cell. At a stride of 16 that is 8 pixels of the image. (The authors' code
-# moves the right and the lower side by another whole cell: the cell to which they are rounded still belongs to the box.)
+# How far can rounding move a side of the box? By half a cell at most. At a stride of 16 that is 8 pixels of the image.
+# (In the code of Fast R-CNN's author, and in `utils`, the right and the lower side then move outwards by one whole
+# cell more: the cell to which such a side is rounded still belongs to the box.)
 #
-# **RoIAlign** rounds nothing. It puts 2 × 2 points into each bin, reads the map at each point by bilinear interpolation
-# between the four nearest cells' centres, and takes the mean. In the figure, the red box is what was asked for, the blue
-# one on the left the cells that RoIPool takes. On the right, white crosses are the cells' centres, blue dots the points.
+# **RoIAlign** rounds nothing. It puts 2 × 2 points into each bin, reads the map at each point by bilinear
+# interpolation between the four nearest cells' centres, and takes the mean. In the figure, the red box is the box that
+# was asked for. On the left, the blue area shows the cells that RoIPool takes. On the right, white crosses mark the
+# centres of the cells, and blue dots mark the points that RoIAlign reads.
 
 # %%
 one = int(np.argmax(there.sum(axis=1)))
@@ -201,10 +206,10 @@ for name, by in zip(("left", "top", "right", "bottom"), np.abs(cells - box)):
     print(f"RoIPool moves the {name} side by {by:.1f} pixels")
 
 # %% [markdown]
-# A test that needs no net: a map in which the value of each cell *is* the x of its centre. Each bin then says where it
-# looks. We push a box of 48 pixels to the right, half a pixel at a time, and ask the left one of its 3 bins. The true
-# centre of this bin always lies 8 pixels from the box's left side. So we expect a flat line from RoIAlign, and from
-# RoIPool a sawtooth whose teeth are as high as a cell is wide.
+# Here is a test that needs no net. We take a map in which the value of each cell *is* the x of its centre. So the
+# value of a bin says where this bin looks. We push a box of 48 pixels to the right, half a pixel at a time, and read
+# the left one of its 3 bins. The true centre of this bin always lies 8 pixels from the box's left side. So we expect a
+# flat line from RoIAlign, and from RoIPool a sawtooth whose teeth are as high as a cell is wide.
 
 # %%
 side = 12
@@ -230,11 +235,13 @@ between = f"from {pooled.min():.1f} to {pooled.max():.1f}"
 print(f"RoIPool: {between} pixels from the box's left; right would be 8.0")
 
 # %% [markdown]
-# RoIPool's line lies too high as well, since the maximum of a bin is here its last cell; but that alone would only shift
-# the line. It is the teeth that no net can learn to correct: the features do not say where in its cell the box began.
+# RoIPool's line has the teeth, and it also lies too high: on this map the maximum of a bin is the value of its last
+# cell. A net can learn to correct a constant shift like this one. No net can learn to correct the teeth: the features
+# do not say where in its cell the box began.
 #
-# What is that worth? Below are the paper's own figures for masks on COCO (its table 2c: ResNet-50-C4, one map of stride
-# 16). RoIWarp (Dai et al., 2016) interpolates as well, but in a box that was rounded first.
+# How much accuracy does the rounding cost? Below are the paper's own figures for masks on COCO (its table 2c:
+# ResNet-50-C4, one map of stride 16). RoIWarp (Dai et al., 2016) interpolates as well, but in a box that was rounded
+# first.
 
 # %%
 paper = pd.DataFrame(
@@ -253,9 +260,10 @@ print("RoIAlign (max) over RoIPool:", gained)
 paper
 
 # %% [markdown]
-# Interpolation alone does not help much: RoIWarp interpolates, and its AP is .3 higher. What helps is not to round. And
-# the gain depends on what is asked: it is small where half an overlap is enough (AP50), and a fifth where the mask must
-# fit (AP75). Below we train mask branches and measure the same.
+# Interpolation alone does not help much: RoIWarp interpolates, and its AP is only .2 or .3 points above that of
+# RoIPool. What helps is not to round. The gain depends on the IoU that a mask must reach. It is small where an IoU of
+# .5 is enough (AP50), and it is a fifth where the mask must fit better (AP75). Below we train mask branches and
+# measure the same.
 #
 # ## The mask branch
 #
@@ -270,19 +278,20 @@ plots.block_diagram(published, title="The paper's branch for COCO's 80 classes")
 print(f"{published.count_params():,} parameters")
 
 # %% [markdown]
-# Why a mask for each class, and not one softmax over the classes for each pixel, as in topic 07? Because the class branch
-# already says the class. The mask branch answers 80 yes-or-no questions ("if this is a dog, which pixels are dog?"), and
-# the class branch picks one of the answers. The classes do not compete for a pixel, so the mask branch need not find out
-# again what the class branch knows. With a softmax instead, the paper (table 2b) has an AP of 24.8 and not 30.3.
+# Why a mask for each class, and not one softmax over the classes for each pixel, as in topic 07? Because the class
+# branch already says the class. The mask branch answers 80 yes-or-no questions ("if this is a dog, which pixels are
+# dog?"), and the class branch picks one of the answers. The classes do not compete for a pixel, so the mask branch
+# need not find out again what the class branch knows. With a softmax over the classes the paper's AP falls from 30.3
+# to 24.8 (its table 2b).
 #
 # In training, a RoI on an object of class k has a loss on mask k alone: binary cross-entropy, the mean over its pixels.
 # RoIs on background have no mask loss.
 #
 # ## Mask targets
 #
-# What should the 28 × 28 pixels say? The RoI is not the true box, only close to it. So the target is the part of the true
-# mask that lies *in the RoI*. RoIAlign cuts it out once more, now from the true mask, which is a map of stride 1. Pixels
-# of the object outside the RoI are lost.
+# What should the 28 × 28 pixels say? The RoI is not the true box, only close to it. So the target is the part of the
+# true mask that lies *in the RoI*. RoIAlign cuts this part out. Its input is now the true mask, which is a map of
+# stride 1. Pixels of the object outside the RoI are lost.
 
 # %%
 true_box, true_mask = test_set["boxes"][one, largest], test_set["masks"][one, largest]
@@ -307,8 +316,8 @@ for ax, target, text in zip(axes[1:], targets, texts):
 # ## Pasting
 #
 # At test we go the other way: the 28 × 28 mask is enlarged to the size of its box and laid on the image. The order
-# matters: **enlarge the soft mask, then cut at .5**. The soft values say where in a small pixel the outline runs. If we
-# cut first, the outline gets steps as large as the small pixels.
+# matters: **enlarge the soft mask, then cut at .5**. The soft values say where in a small pixel the outline runs. If
+# we cut first, we throw this away.
 #
 # The arithmetic is RoIAlign's, in the other direction. The centre of the image's column x lies at
 # (x + .5 − left) / width · 28 − .5 in small pixels, and takes its value from the two small pixels around it. One matrix
@@ -321,8 +330,10 @@ enlarged = ops.convert_to_numpy(enlarged)[0, 0]
 plots.pasting_steps(image, true_box, small[0], enlarged, enlarged >= 0.5)
 
 # %% [markdown]
-# How good would the masks be if the branch made no error? We cut the true masks out of their own boxes at several sizes,
-# paste them back in four ways, and compare them with the true masks. What is missing to 1 is the price of the small size.
+# How good would the masks be if the branch made no error? We cut the true masks out of their own boxes at several
+# sizes, paste them back, and compare them with the true masks. If the mean IoU is below 1, this is the price of the
+# small size. We paste in four ways: *bilinear* and *bicubic* interpolation of the soft mask; *hard*, which cuts at .5
+# before it interpolates; and *nearest*, which does not interpolate.
 
 
 # %%
@@ -368,17 +379,19 @@ record(ceiling_14=of_14["bilinear"], hard_14=of_14["hard"], bicubic_14=of_14["bi
 record(ceiling_28=ceiling["bilinear"][2])
 
 # %% [markdown]
-# Cutting last matters more than the kind of interpolation: bilinear is enough, and bicubic gains nothing here.
+# At small sizes both steps matter: to interpolate, and to cut last. *Nearest* and *hard* leave one of them out and
+# fall behind. The kind of interpolation matters less. On the drawn shapes bicubic interpolation is worse than bilinear
+# with 7 × 7 and 14 × 14, and better by less than .001 with 28 × 28.
 #
-# The objects here are twenty to fifty pixels large, so masks of 28 × 28 lose little. In an object of 400 pixels, one pixel
+# The drawn objects are at most 50 pixels large, so masks of 28 × 28 lose little. In an object of 400 pixels, one pixel
 # of the small mask covers 14 × 14 pixels of the image, and fine parts of the outline are lost. PointRend (Kirillov et
 # al., 2020) asks the net again at points where the soft mask is near .5, and only there.
 #
 # ## Training
 #
-# The loss is a sum of up to six: the four of Faster R-CNN, that of the masks, and that of the keypoints if the data has
-# them. The box branch learns from 48 RoIs of an image. At most 12 of them lie on objects, and the two new branches learn
-# from those only.
+# The loss is a sum of up to six terms: the four of Faster R-CNN, that of the masks, and, if the data has keypoints,
+# that of the keypoints. The box branch learns from 48 RoIs of each image. At most 12 of them lie on objects, and the
+# two new branches learn from those only.
 
 
 # %%
@@ -452,17 +465,17 @@ shown["labels"] = np.where(shown["scores"] > 0.5, shown["labels"], -1)
 plots.show_objects(test_set["image"][:8], shown, classes=names)
 
 # %% [markdown]
-# How much the mask branch is worth depends on what is asked: a filled box still passes for many an object where half an
-# overlap is enough (AP50), and hardly ever for AP75. The boxes themselves are ahead of the masks: a mask has to be right
-# along its whole outline.
+# How much the mask branch is worth depends on the IoU that is asked for. Where .5 is enough (AP50), a filled box still
+# passes as the mask of many objects; where .75 is asked for (AP75), it rarely does. On the drawn shapes the AP of the
+# boxes is higher than that of the masks: a mask has to be right along its whole outline.
 #
 # ## Which boxes get a mask, and when
 #
 # In training the mask branch runs beside the box branch, on the same RoIs. At test it runs **after** it. First the box
-# branch moves the proposals and names them; then suppression leaves the best 100 at most; only these boxes get a mask.
-# That is faster, since there are fewer boxes. It should also be better, since the moved boxes lie better. We measure
-# both with the same net. For comparison, a detection gets the mask of the *proposal* that it came from, pasted into that
-# proposal.
+# branch moves the proposals and gives them classes. Then suppression leaves the best 100 at most. Only these boxes get
+# a mask. That is faster, since there are fewer boxes. It should also be better, since the moved boxes fit their
+# objects better. We measure both with the same net. In the other order, each detection gets the mask of the *proposal*
+# that it came from, pasted into that proposal.
 
 
 # %%
@@ -515,24 +528,25 @@ record(parallel_ap=parallel_ap, order_gain=own_ap - parallel_ap)
 record(order_time=cost["10 detections"] / max(cost.values()))
 
 # %% [markdown]
-# The paper's order is better: the moved boxes lie better on their objects than the proposals did. And it is cheaper,
-# since ten detections need fewer masks than all proposals.
+# The paper's order is better: in three runs its mask AP was .03 to .05 higher, since the moved boxes fit their objects
+# better than the proposals did. It is also cheaper: ten detections need fewer masks than all proposals.
 #
 # ## RoIAlign against RoIPool, trained
 #
 # What does rounding cost a *trained* mask branch? The paper trains whole nets. We keep everything but the mask branch
 # the same, so that several seeds are affordable:
 #
-# - **Features**: the backbone as it comes, which has never met either layer, and is frozen. Its map of stride 8 is
-#   averaged over 2 × 2 cells for a stride of 16, and over 4 × 4 for 32. So the three maps know the same, in coarser cells.
-# - **Training**: true boxes, whose sides are moved by up to a twentieth, are cut out with 7 × 7 bins, once by RoIPool and
-#   once by RoIAlign. A small branch learns masks of 14 × 14, one for all classes. The seed draws its first weights, the
-#   moves and the order.
+# - **Features**: the pretrained backbone, frozen. It was never trained with either layer. Its map of stride 8 is
+#   averaged over 2 × 2 cells for a stride of 16, and over 4 × 4 for 32. So the three maps come from the same features,
+#   in larger and larger cells.
+# - **Training**: we move each side of the true boxes by up to a twentieth of the box's width or height, and cut
+#   features of 7 × 7 bins out, once by RoIPool and once by RoIAlign. A small branch learns masks of 14 × 14, one for
+#   all classes. The seed draws its first weights, the moves and the order of the examples.
 # - **Test**: every branch gets the detections of the net above, with their boxes, classes and scores. So if AP differs,
 #   the masks differ.
 #
-# We expect that RoIAlign is ahead at every stride. Is it ahead by more where cells are larger? A corner moves by up to
-# half a cell. But with larger cells the features themselves know less about places, and RoIAlign has less to lose.
+# We expect that RoIAlign is ahead at every stride. Does its lead grow with the stride? Larger cells move a corner
+# farther. But the features of larger cells know less about places, so there is less that rounding could destroy.
 
 # %%
 frozen = backbone(network, shape, levels=[3], weights=weights)
@@ -614,10 +628,12 @@ record(pool_ap75_8=pooled[:, 0].mean(), align_ap75_8=aligned[:, 0].mean())
 record(align_gain_8=gains[0], align_gain_16=gains[1], align_gain_32=gains[2])
 record(align_gain_least=(aligned.min(axis=0) - pooled.max(axis=0)).min())
 # %% [markdown]
-# RoIAlign was ahead at every stride; when we measured, its worst run beat RoIPool's best one. The lead did not grow with
-# the stride: it was .19 at stride 8, then .11 and .07. Only where the features know the places can rounding destroy what
-# they know. The paper's whole nets show the other order: RoIPool's AP75 is 26.4, and not 31.8, at stride 16, and 21.6,
-# and not 32.1, at stride 32, where the deep map was trained to know places well [paper].
+# We ran this lecture with three seeds. In each run RoIAlign was ahead at every stride: its worst branch had a higher
+# AP75 than RoIPool's best one. The lead did not grow with the stride. It was .16 to .19 at stride 8, .10 to .11 at
+# stride 16, and .07 to .09 at stride 32. A likely reason: rounding can destroy only what the features know about
+# places, and averaged features know less. In the paper's whole nets the lead does grow. RoIAlign raises AP75 from 26.4
+# to 31.8 at stride 16, and from 21.6 to 32.1 at stride 32 (its tables 2c and 2d) [paper]. There the whole net was
+# trained, so its deep map could learn to keep places.
 #
 # ## Keypoints
 #
@@ -626,13 +642,13 @@ record(align_gain_least=(aligned.min(axis=0) - pooled.max(axis=0)).min())
 # doubles it again to 56 × 56. Exactly one place of a map is right, so the softmax runs over all *places*: a classifier
 # with 56 · 56 = 3,136 classes for each of 17 points.
 #
-# > **What the slide says.** "The keypoint head gives 28 × 28 × 17." That is before the last step: the paper enlarges to 56
-# > × 56, and says why: keypoints need a finer place than masks.
+# > **What the slide says.** "The keypoint head gives 28 × 28 × 17." That is the size before the last step. The paper
+# > enlarges to 56 × 56, since keypoints need a higher resolution than masks.
 #
 # The drawn shapes have keypoints: a centre, and the corners, tips or outermost points of the outline, each with a name
-# such as "top" or "lower left". The target is the bin in which the point lies, the
-# answer the centre of a bin. So a branch without errors is still off by up to half a bin along each axis: in a box of 40
-# pixels with 56 bins, by up to 40 / 56 / 2 = .36 pixels.
+# such as "top" or "lower left". The target is the bin in which the point lies, and the answer is the centre of a bin.
+# So even a branch without errors is off by up to half a bin along each axis. In a box of 40 pixels with 56 bins this
+# is up to 40 / 56 / 2 = .36 pixels.
 
 # %%
 points_of = data.arrays("shapes", "test[:40]", target="boxes")[1]
@@ -690,9 +706,10 @@ if kinds:
 record(keypoint_error=np.median(off), keypoint_far=(off > 5).mean())
 
 # %% [markdown]
-# Most points lie within a few pixels of the truth. The bar at the right end holds those that lie somewhere else
-# altogether. A likely cause: "top" is the corner nearest to straight up, and in a square turned by nearly
-# 45 degrees two corners are almost equally near.
+# In three runs half of the points lay within a pixel of the truth, and about a tenth were off by more than five. The
+# bar at the right end holds points that are wrong by 15 pixels or more. A likely cause: "top" is the corner nearest to
+# straight up, and in a square with nearly level sides two corners are almost equally near. Then the branch may choose
+# the wrong one.
 #
 # ## What came after
 #
@@ -700,14 +717,14 @@ record(keypoint_error=np.median(off), keypoint_far=(off > 5).mean())
 # asks for both at once: every pixel has a class, a pixel of a thing has the number of its object too, and no two masks
 # overlap. Its measure, panoptic quality, is the mean IoU of the matched segments times the F1 score of the matching.
 #
-# **Mask2Former** (Cheng et al., 2022) has no anchors, no boxes and no suppression. A hundred learnt queries look at the
-# pixels' features through attention, each only inside the mask that it gave one layer before. Each query answers with a
-# class and a mask. One architecture, trained anew for each task, led in semantic, instance and panoptic segmentation
-# when it appeared.
+# **Mask2Former** (Cheng et al., 2022) has no anchors, no boxes and no suppression. A hundred learnt queries look at
+# the pixels' features through attention, each only inside the mask that it gave one layer before. Each query answers
+# with a class and a mask. When it appeared, this one architecture, trained anew for each task, was the best in
+# semantic, instance and panoptic segmentation [paper].
 #
-# **Segment Anything** (SAM; Kirillov et al., 2023) is asked with points or boxes and answers with masks, without a class.
-# Its encoder sees the image once, and its small decoder answers each prompt in milliseconds. It was trained on 1.1 billion
-# masks, most of which an earlier version of it had drawn.
+# **Segment Anything** (SAM; Kirillov et al., 2023) is asked with points or boxes and answers with masks, without a
+# class. Its encoder sees the image once, and its small decoder then answers each prompt in about 50 milliseconds
+# [paper]. It was trained on 1.1 billion masks; earlier versions of the model had drawn 99 % of them [paper].
 #
 # | | year | from what | gives | classes compete? |
 # |---|---|---|---|---|
@@ -723,19 +740,24 @@ record(keypoint_error=np.median(off), keypoint_far=(off > 5).mean())
 #
 # - measure masks by AP, and know what a filled box scores;
 # - explain with a ramp of numbers what RoIPool rounds away, and where RoIAlign reads the map;
-# - give each RoI the part of the true mask that it can see, and paste a small mask back without steps;
+# - give each RoI the part of the true mask that it can see, and paste a small soft mask back into the image;
 # - say why the mask branch runs after the box branch at test, and show what that gains;
 # - use the same kind of branch for keypoints, with a softmax over places.
+#
+# So far every network took an image and gave classes, boxes or masks. The block of convolutions itself does not ask
+# for this. Topic 12 gives it other inputs and other outputs.
 #
 # ## Exercises
 #
 # 1. (easy) Set `kept` to 3. What happens to mask AP, and to the time? *Hint: how many objects has an image at most?*
-# 2. (medium) In the test with the ramp, read one point in each bin (`samples=1` in `roi.roi_align`), then 3 × 3 points.
-#    What changes? Repeat it with random numbers as the map. *Hint: between the cells of a ramp, interpolation is exact.*
+# 2. (medium) In the test with the ramp, read one point in each bin (`samples=1` in `roi.roi_align`), then 3 × 3
+#    points. What changes? Repeat it with random numbers as the map. *Hint: on a ramp, bilinear interpolation gives the
+#    exact value at every point between the centres.*
 # 3. (medium) Train the mask branch with a softmax over classes in the place of the sigmoids. *Hint: a subclass of
-#    `MaskRCNN` with its own `losses_of`.*
-# 4. (hard) Find the test-time gain of a pyramid on scenes of mixed sizes: `channels=64, levels=(2, 3, 4), canonical=40`
-#    and a list of anchor sizes for each level.
+#    `MaskRCNN` with its own `losses_of` for training and its own `soft_masks` for the test.*
+# 4. (hard) What does a feature pyramid gain on small objects (`source="shapes/small"`)? *Hint: give `mask_rcnn.small`
+#    the options `levels=(2, 3, 4), channels=64, canonical=40` and, for `sizes`, a list of anchor sizes for each of the
+#    three maps, all of one length.*
 #
 # ## Further reading
 #
@@ -743,6 +765,7 @@ record(keypoint_error=np.median(off), keypoint_far=(off > 5).mean())
 # - P. Pinheiro, R. Collobert, P. Dollár, *Learning to segment object candidates*, NIPS 2015.
 # - J. Dai, K. He, J. Sun, *Instance-aware semantic segmentation via multi-task network cascades*, CVPR 2016.
 # - A. Kirillov, K. He, R. Girshick, C. Rother, P. Dollár, *Panoptic segmentation*, CVPR 2019.
+# - A. Kirillov, R. Girshick, K. He, P. Dollár, *Panoptic feature pyramid networks*, CVPR 2019.
 # - A. Kirillov, Y. Wu, K. He, R. Girshick, *PointRend: image segmentation as rendering*, CVPR 2020.
 # - B. Cheng, I. Misra, A. Schwing, A. Kirillov, R. Girdhar, *Masked-attention mask transformer for universal image
 #   segmentation*, CVPR 2022.

@@ -16,7 +16,8 @@
 # - flip images *with* their masks, choose by validation images, and reach a floor on test images;
 # - predict images whose sides the stride does not divide.
 #
-# Plan two and a half hours for it. There are 21 points. The training takes about three minutes on two cores.
+# Plan two and a half hours for it. There are nine gaps and one question, 21 points. The training takes about
+# three minutes on two cores.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.

@@ -9,13 +9,13 @@
 # You will be able to
 #
 # - compute IoU for all pairs at once, and treat boxes that do not touch correctly;
-# - tell a box relative to another one, and come back;
+# - encode a box relative to another one, and decode it again;
 # - turn overlapping boxes into a list, and judge the list by average precision;
 # - mirror images *with* their boxes, and train a localizer well beyond the mean box;
 # - label region proposals, train a classifier and a box regression on them, and read the errors of the result.
 #
-# Plan two and a half hours for it. There are 23 points. The training takes about a minute on two cores, the proposals and
-# their features about as long.
+# Plan two and a half hours for it. There are eleven gaps and one question, 23 points. The training takes about
+# a minute on two cores, the proposals and their features about as long.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -145,8 +145,8 @@ print("IoU: right")
 # - dx, dy: the shift from the *centre* of the anchor to that of the box, in units of the anchor's width and height;
 # - dw, dh: the logarithm of the box's width (height) divided by the anchor's.
 #
-# And `decode(deltas, anchors)`, its inverse. In: arrays (N, 4) each. Out: (N, 4), for `decode` `xyxy` pixels. The
-# checks work two boxes by hand and go there and back.
+# Then write its inverse, `decode(deltas, anchors)`. In: arrays (N, 4) each. Out: (N, 4), for `decode` `xyxy` pixels.
+# The checks compute one box by hand, and decode what was encoded.
 
 
 # %% gap="encode" stub="return dx, dy, dw, dh of boxes relative to anchors"
@@ -198,11 +198,11 @@ print("decode: right")
 
 # %% [markdown]
 # ## 3. Non-maximum suppression (2 points)
-# Write `nms(boxes, scores, threshold)` for boxes of one class: take the box with the highest score, drop all that
-# overlap it by an IoU *above* the threshold, take the best of what is left, until nothing is left.
+# Write `nms(boxes, scores, threshold)` for boxes of one class: take the box with the highest score, drop all boxes
+# whose IoU with it is *above* the threshold, take the best box that is left, and so on until nothing is left.
 #
-# In: (N, 4), (N,), a float. Out: a list of the indices that are kept, best score first. Use your `iou`. A box that
-# was dropped drops nobody: the check has a chain in which that matters.
+# In: (N, 4), (N,), a float. Out: a list of the indices that are kept, best score first; an empty list for no boxes.
+# Use your `iou`. A box that was dropped drops no other box: the check has a chain in which this matters.
 
 
 # %% gap="nms" stub="return the indices of the boxes that are kept, by falling score"
@@ -242,12 +242,13 @@ print("NMS: right")
 
 # %% [markdown]
 # ## 4. Which detections are right? (2 points)
-# Write `judge(boxes, scores, truth, limit=0.5)` for the detections and the true objects of one class in one image.
-# Go through the detections by falling score. Each looks for the object that it overlaps *most*. It is right if that
-# IoU is at least `limit`, and no detection before it has claimed the object.
+# Write `judge(boxes, scores, truth, limit=0.5)` for the detections and the true objects of one class in one image. Go
+# through the detections by falling score. Each looks for the object that it overlaps *most*, claimed or not. It is
+# right if that IoU is at least `limit` and the object is still free; then it claims the object. A wrong detection
+# claims nothing.
 #
-# In: (K, 4), (K,), (M, 4). Out: K times True or False, in the order in which the detections were *given*. Think
-# about an image without objects.
+# In: (K, 4), (K,), (M, 4). Out: True or False for each of the K detections, in the order in which they were *given*.
+# Think about an image without objects.
 
 
 # %% gap="judge" stub="say of each detection whether it is right, each object being claimed once"
@@ -309,7 +310,7 @@ print("matching: right")
 # 4. Add up precision times the step in recall.
 #
 # In: (N,) bool, (N,) float, an int. Out: a float between 0 and 1; 0 for no detections. `np.maximum.accumulate` on a
-# reversed array helps. The check works an example by hand in which the precision rises on the way.
+# reversed array helps. The check computes an example by hand in which the precision rises on the way.
 
 
 # %% gap="average-precision" stub="return the area under the precision-recall curve, all points"
@@ -380,12 +381,12 @@ print(f"{len(one_train[0]):,} images; always the mean box: mean IoU {trivial:.2f
 # Write `build_localizer(classes, widths=(24, 48, 96))`, a `keras.Model` for images (one_size, one_size, 3):
 #
 # 1. `Rescaling(1 / 127.5, offset=-1)`;
-# 2. for each width `conv(x, width, stride=2)`, then `conv(x, width)`;
+# 2. for each width `conv(x, width, stride=2)`, then `conv(x, width)`, with the `conv` of the next cell;
 # 3. a dict of two outputs. `"label"` may forget the place: `GlobalMaxPooling2D`, and a dense layer with a logit for
-#    each class. `"box"` needs it: `Flatten`, a dense layer of 128 with ReLU, a dense layer of 4. Neither of the last
-#    layers has an activation.
+#    each class. `"box"` needs it: `Flatten`, a dense layer of 128 with ReLU, a dense layer of 4. The last dense layer
+#    of each head has no activation.
 #
-# The check counts parameters, and looks whether a mirrored image gives another box.
+# The checks count parameters, and look whether a mirrored image gives another box.
 
 
 # %%
@@ -442,7 +443,7 @@ print("two heads: right")
 # its box with it. The class stays.
 #
 # In: (N, H, W, 3); (N, 4) `xyxy` in units of the side; a NumPy generator. Out: new arrays of the same shapes; those
-# that come in stay as they are. Where does the left edge of a box come to lie?
+# that come in stay as they are. Where does the left edge of a box lie after mirroring?
 
 
 # %% gap="mirror" stub="mirror about half of the images, each with its box"
@@ -486,14 +487,17 @@ print("mirror: right")
 # ## 8. Train the localizer (3 points)
 # Write `train(model, images, boxes, labels, steps)`. Compile the model with the two losses below and an optimizer of
 # your choice, with `jit_compile=training.jit_compile()`. Then take exactly `steps` steps on batches of `batch_size`
-# images, drawn anew and mirrored anew in every pass. Return nothing.
+# images, drawn anew and mirrored anew in every pass. The number of images need not be a multiple of `batch_size`, and
+# the last pass may be only a part of one. If there are fewer images than a batch needs, take some twice. Return
+# nothing.
 #
 # `model.compile(optimizer, loss={"label": ..., "box": ...}, loss_weights={...})` weighs the two; `model.fit(x, {"label":
 # labels, "box": boxes}, batch_size=batch_size, shuffle=False, verbose=0)` on arrays whose length is a multiple of
 # `batch_size` takes len(x) / batch_size steps. AdamW with `training.WarmupHoldDecay(2e-3, steps, warmup=steps // 10)`,
 # `weight_decay=1e-4` and `clipnorm=5.0` is a good start, and so is a weight of .5 for the classes.
 #
-# The first check counts steps (1 point). The second wants a mean IoU of `floor_iou` on the test images (2 points).
+# The first check counts the optimizer's steps (1 point). The second asks for a mean IoU of `floor_iou` on the test
+# images (2 points).
 
 # %%
 softmax = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -539,8 +543,8 @@ assert agree(int(tiny.optimizer.iterations), 3, "the steps of the optimizer")
 print("five steps taken")
 
 # %% [markdown]
-# Now in earnest: one to two minutes. Then the mean IoU and the accuracy on the validation images. Try other settings
-# if you like, and choose by these figures.
+# Now train the real network, for about a minute. Then see the mean IoU and the accuracy on the validation images. Try
+# other settings if you like, and choose by these figures.
 
 # %%
 keras.utils.set_random_seed(seed)
@@ -577,7 +581,7 @@ for ax, index in zip(axes.flat, ranked):
     ax.set_axis_off()
 
 # %% [markdown]
-# Green is the truth, vermillion the answer, from the best image to the worst. The test images, once:
+# Green is the truth, vermillion the answer, from the best image to the worst. Now the test images, once:
 
 # %%
 one_test = one_object("test", min(2 * tested, examples))
@@ -599,9 +603,9 @@ results.record(mean_box_iou=trivial)
 # %% [markdown]
 # ## R-CNN in small
 #
-# Selective search proposes regions (`utils.detection.proposals`), a pretrained network turns each into a vector. The
-# paper trains an SVM for each class; we train one softmax classifier of the classes and *background*, as Fast R-CNN
-# does later. To the proposals of the training images we add the true boxes.
+# Selective search proposes regions (`utils.detection.proposals`), and a pretrained network turns each into a vector.
+# The paper trains an SVM for each class; we train one softmax classifier of the classes and *background*, as Fast
+# R-CNN does later. To the proposals of the training images we add the true boxes.
 
 
 # %%
@@ -645,7 +649,7 @@ plots.show_boxes(images[0], boxes, title=title)
 #
 # - IoU of .5 or more: that object's class;
 # - IoU below .3 with all objects: `background`, an int;
-# - between: −1, and nobody asks it.
+# - between: −1, and the classifier does not learn from it.
 #
 # In: (N, 4), true boxes (M, 4), their classes (M,), an int. Out: two integer arrays (N,): the classes, and the
 # indices of the objects with the highest IoU (0 where the image has no objects). Think about such an image: all of
@@ -691,8 +695,9 @@ assert same_list(owners, nearest.tolist(), "the objects of 30 proposals")
 print("labels of proposals: right")
 
 # %% [markdown]
-# All training images are treated in this way. Of the background we keep three times as many proposals as of all classes
-# together. On them we train a softmax classifier, and for each class a linear regression on the proposals of that class.
+# We treat all training images in this way. We keep three times as many proposals of background as of all classes
+# together. On them we train a softmax classifier, and for each class a linear regression on the proposals of that
+# class.
 
 # %%
 background, rng = len(classes), np.random.default_rng(seed)
@@ -725,14 +730,16 @@ for label in np.unique(rows["kinds"][positive]):
 # %% [markdown]
 # ## 10. From proposals to a list (3 points)
 # Write `detections(boxes, probabilities, deltas, size, threshold=0.05, overlap=0.3)` for one image. For each class:
-# take the proposals whose probability for it is *above* `threshold`; move them by the deltas of that class; cut them
-# to the image; suppress by your `nms` at `overlap`. Return three arrays over all classes together, in any order:
-# boxes (K, 4), labels (K,), scores (K,).
+# take the proposals whose probability for it is *above* `threshold`; move them by the deltas of that class with your
+# `decode`; clip them to the image; suppress with your `nms` at `overlap`. Return three arrays over all classes
+# together, in any order: boxes (K, 4), labels (K,), scores (K,).
 #
 # In: proposals (N, 4); (N, C), the background left out already; (N, C, 4), one set of deltas for each class; (height,
-# width). Suppress after the regression, since the moved boxes are what is reported. (The paper suppresses before it.)
+# width). Suppress after the regression, since the moved boxes are what is reported. (The R-CNN of the lecture
+# suppresses before it.)
 #
-# The first check works by hand (1 point). The second wants an AP50 of `floor_ap` on the test images (2 points).
+# The first check computes an example by hand (1 point). The second asks for an AP50 of `floor_ap` on the test images
+# (2 points).
 
 
 # %% gap="detections" stub="threshold, decode, clip and suppress, class by class"
@@ -778,8 +785,8 @@ assert agree(len(places), 2, hint)
 print("detections by hand: right")
 
 # %% [markdown]
-# The strength of the classifier's penalty is chosen on the validation images: AP50 of your R-CNN with each, by your
-# own `judge` and `average_precision`.
+# We choose the strength of the classifier's penalty on the validation images. For each strength we compute the AP50
+# of your R-CNN with your own `judge` and `average_precision`.
 
 
 # %%
@@ -863,8 +870,8 @@ results.record(rcnn_ap50=rcnn_ap50, own_ap_error=abs(own_ap - rcnn_ap50))
 
 # %% [markdown]
 # ## 11. Where does it err? (2 points)
-# As many of the best detections as there are objects, sorted by what is wrong with them, and the objects that are
-# missed; at an IoU of .5, and at .75.
+# We take the best detections, as many as there are objects, and sort them by what is wrong with them. Beside them
+# stand the objects that are missed. We do this at an IoU of .5, and at .75.
 
 # %%
 there = int((test_objects["labels"] >= 0).sum())
@@ -890,12 +897,13 @@ results.record(placed_strictly=shares[0.75]["badly placed"])
 # pipeline that you would improve first for a limit of .5, and the one for .75.
 #
 # ### BEGIN SOLUTION
-# Badly placed ones grow, and with them the missed ones: the same boxes, with the same scores, now have to overlap their
-# objects by .75, so detections that were right become badly placed, and the objects that they had claimed count as
-# missed. Confusions, doubles and boxes on the background do not come from the limit. At .5 the largest bars are what
-# is missed and confused: there I would improve the classifier (fine-tune the network on warped proposals, give it more
-# training images), because the boxes are good enough. At .75 I would improve the place: a better regression, on
-# features of a finer map, or more proposals with an IoU above .75, since the regression can only correct so much.
+# Badly placed ones grow, and with them the missed ones: the same boxes, with the same scores, now have to overlap
+# their objects by .75, so detections that were right become badly placed, and the objects that they had claimed count
+# as missed. Confusions and boxes on the background do not depend on the limit, and doubles can only become fewer. At
+# .5 the largest bars are what is missed and confused: there I would improve the classifier (fine-tune the network on
+# warped proposals, give it more training images), because the boxes are good enough. At .75 I would improve the
+# place: a better regression, on features of a finer map, or more proposals with an IoU above .75, since the
+# regression can only correct so much.
 # ### END SOLUTION
 
 # %% [markdown]
@@ -911,10 +919,11 @@ results.record(placed_strictly=shares[0.75]["badly placed"])
 # ## Exercises
 #
 # 1. (easy) Draw AP against the IoU limit, from .5 to .95. What is COCO's AP of your R-CNN? *Hint:
-#    `evaluation.evaluate(lists, objects)`.*
-# 2. (medium) Set all deltas to 0. By how much does AP fall at .5, and at .75? *Hint: in `prepare`.*
-# 3. (medium) Suppress before the regression, as the paper does. When does it matter? *Hint: look for images in which
-#    the two lists differ.*
+#    `evaluation.evaluate(test_lists, test_objects)`; with `iou=.75` it judges at this limit alone.*
+# 2. (medium) Set all deltas to 0. By how much does AP fall at .5, and at .75? *Hint: leave the loop over
+#    `regressions` in `prepare` out.*
+# 3. (medium) Suppress before the regression, as `utils.detection.rcnn` does. When does it matter? *Hint: look for
+#    images in which the two lists differ.*
 # 4. (hard) Replace the softmax classifier by a linear SVM for each class with hard negatives, as in
 #    `utils.detection.rcnn`. Which kind of error changes? *Hint: `LinearSVC(class_weight="balanced")`.*
 #

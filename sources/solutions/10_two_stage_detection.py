@@ -2,10 +2,10 @@
 # # 10 Two-stage detection: solution
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/10_two_stage_detection.ipynb)
 #
-# **Propose, then look again.** You will write what makes Faster R-CNN a detector of two stages: the anchors, what each
-# of them is told, the losses of the proposal network, RoIPool with its two roundings, the level of a pyramid that a
-# region belongs to, the loss of the second stage's boxes, and the step from answers to proposals. Your losses then
-# train a detector, and you measure whether its proposals are worth a second look.
+# **Propose, then look again.** You will write what makes Faster R-CNN a detector of two stages: the anchors, the
+# label of each anchor, the losses of the proposal network, RoIPool with its two roundings, the level of a pyramid
+# that a region belongs to, the loss of the second stage's boxes, and the step from outputs to proposals. Your losses
+# then train a detector, and you measure whether its proposals are worth a second look.
 #
 # You will be able to
 #
@@ -15,7 +15,8 @@
 # - write a loss that asks only the boxes of the right class, and train to a floor in AP50;
 # - turn scores and moves into proposals, say what they learn from, and measure their recall.
 #
-# Plan three hours for it. There are 26 points. The training takes about a minute on two cores.
+# Plan three hours for it. There are ten gaps and two questions, 26 points. The training takes about a minute
+# on two cores.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -114,9 +115,9 @@ plots.show_objects(train_set["image"][:4], **shown, classes=names)
 # one box for each ratio and size. A cell (row, column) covers the pixels from (row · stride, column · stride) to one
 # stride further. An anchor of size s and ratio r has the area s² and height / width = r.
 #
-# Out: (rows · columns · A, 4) float, `x1, y1, x2, y2` in pixels, A = ratios · sizes. In this order: row by row, in a
-# row column by column; at a place ratio by ratio, for each ratio size by size. They may reach beyond the image. The
-# check works one place by hand.
+# Out: (rows · columns · A, 4) float, `x1, y1, x2, y2` in pixels, A = ratios · sizes. The order is row by row, in a
+# row column by column; at a place ratio by ratio, and for each ratio size by size. Anchors may reach beyond the
+# image. The checks compute one place by hand.
 
 
 # %% gap="anchors" stub="put one box for each ratio and size at the centre of each cell"
@@ -181,8 +182,9 @@ plots.show_anchors(example, anchors, len(sizes), 8, title=title)
 # Write `label_anchors(iou, high=.7, low=.3)`. In: the IoU of M objects with N anchors, (M, N). Out: (N,) int:
 #
 # - the **index of the object** that the anchor overlaps most, if their IoU is `high` or more;
-# - also if it is lower, but *no other anchor overlaps some object more than this one* (if several tie, all of them),
-#   so that no object is without an anchor. An object that overlaps no anchor at all gets none;
+# - the same index if that IoU is lower, but the anchor is the *best of some object*: no other anchor overlaps this
+#   object more. If several tie, all of them count. So no object is without an anchor, except an object that overlaps
+#   no anchor at all;
 # - **−1**, background, if its IoU with every object is below `low`;
 # - **−2**, left out of the loss, otherwise.
 #
@@ -245,10 +247,11 @@ plots.show_anchor_labels(example, anchors, told, true_boxes)
 # ## 3. A balanced draw (1 point)
 # Write `draw(labels, count, share, rng)`: which anchors a step learns from. At most `int(count * share)` of the
 # positive ones (labels 0 and above), drawn at random; then background (−1), drawn at random, until there are `count`.
-# Never one with −2. If there are fewer positives, more background fills up; if there is too little of both, take what
-# is there.
+# Never draw one with −2. If there are fewer positives, more background fills up. If there are too few of both, take
+# all of them.
 #
-# In: labels (N,), a NumPy Generator. Out: (N,) bool. The check counts, and looks whether every anchor has its chance.
+# In: labels (N,), a NumPy Generator. Out: (N,) bool. The check counts, and tests over many draws that every anchor is
+# drawn equally often within its kind.
 
 
 # %% gap="draw" stub="mark the anchors that are drawn: positives up to their share, background to fill up"
@@ -295,10 +298,11 @@ print("Right: few positives are not drowned, and none of the left-out ones is as
 # 2. the last cell **belongs** to the box: from cell 2 to cell 4 are three cells, n = last − first + 1 (1 at least);
 # 3. bin i of `bins` begins at cell first + ⌊i · n / bins⌋ and ends *before* cell first + ⌈(i + 1) · n / bins⌉. Borders
 #    are rounded outwards, so bins overlap where n is no multiple of `bins`;
-# 4. cut bins to the map; a bin's value is the maximum of its cells, in each channel; a bin without cells is 0.
+# 4. clip the bins to the map. The value of a bin is the maximum of its cells, in each channel; a bin without cells
+#    has the value 0.
 #
 # In: features (H, W, C), box (4,) `x1, y1, x2, y2` in pixels of the image. Out: (bins, bins, C), rows first. The
-# check works small maps by hand: think about which axis x is.
+# checks compute small maps by hand: think about which axis x is.
 
 
 # %% gap="roi-pool" stub="round to cells, divide into bins, take the maximum of each bin"
@@ -376,13 +380,14 @@ for ax, box in zip(axes[0], true_boxes):
 # ## 5. Which map? (2 points)
 # A feature pyramid has a map for each level k, with a stride of $2^k$ pixels. From which one does a region take its
 # features? A square of `canonical` pixels a side belongs to level 4. A region whose sides are twice as long belongs
-# one level higher, where it covers the same number of cells; one of half the sides one level lower. Between two such
-# sizes the lower level counts, however close the higher one is. Only the size counts: a region that is no square
-# belongs where a square of its *area* belongs.
+# one level higher, where it covers the same number of cells; a region whose sides are half as long belongs one level
+# lower. A region between two such sizes belongs to the lower level, however close the higher one is. Only the area
+# counts: a region that is no square belongs where a square of the same *area* belongs.
 #
-# Write `pyramid_level(boxes, levels, canonical)`. In: boxes (N, 4), the levels that there are (ints, rising), a number.
-# Out: (N,) int. What would belong above the highest level goes to the highest, what below the lowest to the lowest, and
-# a box without area too. Find the formula yourself; the check asks for the levels of a few boxes.
+# Write `pyramid_level(boxes, levels, canonical)`. In: boxes (N, 4), the levels that there are (ints, rising), a
+# number. Out: (N,) int. A box that would belong above the highest level goes to the highest. A box that would belong
+# below the lowest level goes to the lowest, and so does a box without area. Find the formula yourself; the checks ask
+# for the levels of a few boxes.
 
 
 # %% gap="level" stub="return for each box the level of the pyramid that it belongs to"
@@ -426,13 +431,12 @@ print("Right: every box has a level that is there.")
 
 # %% [markdown]
 # ## 6. Is anything here? (1 point)
-# %% [markdown]
 # Write `objectness_loss(sampled, positive, logits)`: the binary cross-entropy of the sigmoid of the logits, 1 for
 # positive anchors and 0 for the others, summed over the **sampled** anchors and divided by their number (by 1 if there
 # are none).
 #
-# In: three tensors (B, N): bool, bool, float. Out: a scalar tensor. Use `keras.ops`. A logit of 100 must not give
-# infinity: `ops.binary_crossentropy(..., from_logits=True)` is safe.
+# In: three tensors (B, N): bool, bool, float. Out: a scalar tensor. Use `keras.ops`. A logit of 100 or −100 must not
+# give infinity: `ops.binary_crossentropy(..., from_logits=True)` is safe.
 
 
 # %% gap="objectness" stub="return the mean binary cross-entropy of the sampled anchors"
@@ -481,10 +485,10 @@ print("Right: only the sampled anchors are asked.")
 # $$\mathrm{smooth}(d) = d^2 / 2β \ \text{ if } |d| < β, \quad \text{else } |d| - β / 2 .$$
 #
 # In: sampled and positive (B, N) bool, the other two (B, N, 4) float. Out: a scalar tensor with a gradient for
-# `deltas`. Anchors that are not positive have no true box: what stands there may be anything, even NaN, and must
-# change nothing (`ops.where` picks one of two values; 0 · NaN is NaN).
+# `deltas`. Anchors that are not positive have no true box. Their rows of `true_deltas` may hold anything, even NaN,
+# and must not change the result (`ops.where` picks one of two values; 0 · NaN is NaN).
 #
-# The check works examples. In part 9 this loss and the last one train a detector.
+# The checks compute examples by hand. In part 9 this loss, the one before it and the next one train a detector.
 
 
 # %% gap="proposal" stub="return the smooth L1 distance of the positive anchors, over the number of the sampled"
@@ -534,15 +538,15 @@ print("Right: the others are left alone, whatever stands there.")
 
 # %% [markdown]
 # ## 8. A box for each class (2 points)
-# The second stage moves each RoI a second time, and in another way for each class: it gives C boxes, of which one is
-# used. Write `box_loss(labels, true_deltas, deltas)`: the same smooth L1, now with β = 1, of the four numbers **of the
-# RoI's own class**, summed over the four and over the RoIs that are objects, divided by the number of all RoIs that
-# count (1 at least).
+# The second stage moves each RoI a second time, and in a different way for each class: it gives C boxes, and one of
+# them is used. Write `box_loss(labels, true_deltas, deltas)`: the same smooth L1, now with β = 1, of the four numbers
+# **of the RoI's own class**, summed over the four and over the RoIs that are objects, divided by the number of all
+# RoIs that count (1 at least).
 #
-# In: `labels` (B, K): 0 for background, 1 to C for the classes, −1 for an entry that only fills up and does not count;
-# `true_deltas` (B, K, 4); `deltas` (B, K, C, 4). Out: a scalar tensor. Use `keras.ops`. The C boxes of a RoI are counted
-# from 0, and background has none: which index do you look up for it, and what must become of what you find there? True
-# numbers of a RoI that is no object may be NaN.
+# In: `labels` (B, K): 0 for background, 1 to C for the classes, −1 for an entry that only fills up and does not
+# count; `true_deltas` (B, K, 4); `deltas` (B, K, C, 4). Out: a scalar tensor. Use `keras.ops`. The C boxes of a RoI
+# are counted from 0, and background has none. Which index do you look up for background, and how do you keep what you
+# find there out of the sum? The `true_deltas` of a RoI that is no object may be NaN, and must not change the result.
 
 
 # %% gap="box-loss" stub="return the smooth L1 distance of the own class's boxes, over the RoIs that count"
@@ -596,10 +600,11 @@ print("Right: nothing is asked of the boxes of other classes.")
 
 # %% [markdown]
 # ## 9. Train (2 points)
-# Nothing to write here. The detector is the course's small Faster R-CNN on a backbone that knows single shapes (`real`:
-# ImageNet's). **Three of its four losses are yours**; the fourth, the cross-entropy of the class, the draw and RoIAlign
-# are the course's, since they must run inside a compiled graph. Half of the images are mirrored with their boxes. The
-# AP50 on the test images must reach `floor`. If it does not, look at parts 6 to 8 again.
+# There is nothing to write here. The detector is the course's small Faster R-CNN on a backbone that knows single
+# shapes (`real`: ImageNet's). **Three of its four losses are yours**; the fourth, the cross-entropy of the class, the
+# draw and RoIAlign are the course's, since they must run inside a compiled graph. Half of the images are mirrored
+# with their boxes. The check asks for an AP50 of `floor` or more on the test images. If your detector does not reach
+# it, look at parts 6 to 8 again.
 
 
 # %%
@@ -679,10 +684,10 @@ plots.show_objects(test_set["image"][:8], sure, classes=names)
 # Write `propose(logits, deltas, anchors, size, before, after, threshold=.7)` for one image, with NumPy:
 #
 # 1. take the `before` anchors with the highest logits, the highest first;
-# 2. move them (`coding.decode(deltas, anchors)`), and cut the boxes to the image, size × size pixels;
-# 3. drop boxes that the cut has left without area;
-# 4. non-maximum suppression: take the best box that is left, drop all whose IoU with it is *above* the threshold, and
-#    so on, until there are `after` or none is left.
+# 2. move them (`coding.decode(deltas, anchors)`), and clip the boxes to the image, size × size pixels;
+# 3. drop the boxes that have no area after clipping;
+# 4. non-maximum suppression: keep the best box that is left, drop all boxes whose IoU with it is *above* the
+#    threshold, and so on, until `after` boxes are kept or none is left.
 #
 # In: logits (N,), deltas (N, 4), anchors (N, 4). Out: boxes (at most `after`, 4), the best first. `geometry.iou(a, b)`
 # gives (len(a), len(b)).
@@ -737,7 +742,8 @@ assert agree(answer, expected, hint, atol=1e-2)
 print("Right: moved, and no more boxes than asked for.")
 
 # %% [markdown]
-# On a test image, with the answers of your detector: the thirty best as they come, and after suppression.
+# We use it on a test image, with the outputs of your detector: the thirty best boxes as they come, and the thirty
+# best after suppression.
 
 # %%
 one = int(np.argmax((test_set["labels"][:50] >= 0).sum(axis=1)))
@@ -752,8 +758,9 @@ for ax, threshold, text in zip(axes, (1.0, 0.7), ("", " after suppression")):
 # %% [markdown] question="constants" points=1
 # In training, the second stage works on these boxes. Its losses depend on their coordinates: move a proposal, and
 # RoIAlign reads other features, and the true deltas change as well. Yet the course's `rpn.proposals` ends with
-# `ops.stop_gradient`. What does the proposal network learn from, then? Through which of the steps 1 to 4 above could no
-# gradient flow anyway, and why would it be no good idea to let the head's losses move the proposals through the rest?
+# `ops.stop_gradient`. What does the proposal network learn from, then? Through which of the steps 1 to 4 above could
+# no gradient flow in any case? And why would it be a bad idea to let the head's losses move the proposals through the
+# other steps?
 #
 # ### BEGIN SOLUTION
 # The proposal network learns from its own two losses. Their targets come from the fixed anchors and the true boxes, so
@@ -770,9 +777,10 @@ for ax, threshold, text in zip(axes, (1.0, 0.7), ("", " after suppression")):
 # Write `recall(proposals, boxes, n, iou=.5)`: the share of all objects of all images that at least one of the first
 # `n` proposals of their image overlaps by `iou` or more.
 #
-# In: two lists with an array for each image: proposals (P, 4), the best first (P may be 0), and true boxes (M, 4) (M may
-# be 0). Out: a float. It is a share of *objects*, not of images or of proposals. The first checks work three images by
-# hand (2 points), the last one wants of your detector's ten best proposals a recall of `recall_floor` (1 point).
+# In: two lists with an array for each image: proposals (P, 4), the best first (P may be 0), and true boxes (M, 4) (M
+# may be 0). Out: a float. It is a share of *objects*, not of images or of proposals. The first checks compute three
+# images by hand (2 points). The last one asks that the ten best proposals of your detector reach a recall of
+# `recall_floor` on the test images (1 point).
 
 
 # %% gap="recall" stub="return the share of the objects that one of the first n proposals overlaps enough"
@@ -856,8 +864,8 @@ print("Right: the first stage leaves the second one something to find.")
 
 # %% [markdown]
 # ## 12. Which stage is to blame? (2 points)
-# For the objects that your detector misses, or finds only under another name: had the first stage proposed them (IoU
-# .5 or more)?
+# An object is *found* if a detection of its class with a score of .3 or more overlaps it by .5 or more. For the
+# others we ask: had the first stage proposed them (IoU .5 or more)?
 
 
 # %%
@@ -883,15 +891,14 @@ plots.bars(shares, xlabel="share of the test objects")
 # the head, or the training? And why can a high recall of the proposals go together with a low AP?
 #
 # ### BEGIN SOLUTION
-# Nearly all objects are proposed: with 64 proposals for one to four objects the recall is close to 1, and what is lost
-# is lost by the head, which names a proposal wrongly or gives it a low score (small and half covered shapes, most of
-# all). More anchors or more proposals would therefore change next to nothing; a longer training of the head, or
-# features from a finer map, would. Recall asks only whether *some* proposal overlaps an object by half; it does not
-# count how many others lie on background, nor how exactly the boxes fit, nor what they are called. AP punishes each
-# of these: false alarms with high scores, places that fit by .5 and not by .75, and wrong names. So recall is the
-# ceiling of the second stage, and AP says how close to it the second stage comes. (Where objects are smaller than the
-# anchors, or crowded, as cells can be, the first stage loses more: then anchors and the number of proposals come
-# first.)
+# Nearly all objects are proposed: with 64 proposals for one to four objects the recall is close to 1, and what is
+# lost is lost by the head, which names a proposal wrongly, places it badly or gives it a low score. More anchors or
+# more proposals would therefore change next to nothing. A longer training of the head, or features from a finer map,
+# may help. Recall asks only whether *some* proposal overlaps an object by half; it does not count how many others lie
+# on background, nor how exactly the boxes fit, nor what they are called. AP punishes each of these: false alarms with
+# high scores, places that fit by .5 and not by .75, and wrong names. So recall is the ceiling of the second stage,
+# and AP says how close to it the second stage comes. (Where objects are smaller than the anchors, or crowded, as
+# cells can be, the first stage loses more: then anchors and the number of proposals come first.)
 # ### END SOLUTION
 
 # %% [markdown]
@@ -899,9 +906,9 @@ plots.bars(shares, xlabel="share of the test objects")
 #
 # You can now
 #
-# - put anchors on a map in the order of a network's outputs, and tell each of them what to learn;
-# - keep a handful of positives from drowning, and write losses that ask only those that are sampled;
-# - follow RoIPool's roundings, and choose the level of a pyramid for a region;
+# - put anchors on a map in the order of a network's outputs, and give each its label;
+# - draw a balanced sample of anchors, and write losses that count only the sampled ones;
+# - compute RoIPool's roundings, and choose the level of a pyramid for a region;
 # - let each region learn the box of its own class alone, and say why proposals are constants;
 # - train a detector of two stages to an AP50 far above the trivial one, and say which of its stages errs.
 #
@@ -913,8 +920,9 @@ plots.bars(shares, xlabel="share of the test objects")
 #    anchors, and what happens to the recall? *Hint: look at objects between two sizes.*
 # 3. (medium) Divide `proposal_loss` by the number of positive anchors instead. How large is it now beside the other
 #    three, and does AP change? *Hint: there are about ten times as many sampled anchors as positive ones.*
-# 4. (hard) Train the head alone on top of proposals that stay as they are: freeze `net.network.get_layer("rpn")` after
-#    half of the steps. That is the fourth step of alternating training. *Hint: compile again after freezing.*
+# 4. (hard) Train the head alone on top of proposals that stay as they are: freeze `net.network` (the backbone and the
+#    RPN) after half of the steps. That is the fourth step of alternating training. *Hint: compile again after
+#    freezing.*
 #
 # ## Further reading
 #

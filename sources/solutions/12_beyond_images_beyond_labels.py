@@ -3,9 +3,9 @@
 #
 # [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/convnets-for-vision/course/blob/v0.1.0/solutions/12_beyond_images_beyond_labels.ipynb)
 #
-# **The same block, other ends.** You will give a network a code that you can draw new digits from, a filter along
-# time that never looks ahead, the step with which a decoder writes its next word, and the target towards which a
-# player learns. Each is a few lines, and with each of them something is trained at once.
+# **The same block, other inputs and outputs.** You will give a network a code from which you can draw new digits, a
+# filter along time that never looks ahead, the step with which a decoder writes its next word, and the target towards
+# which a player learns. Each takes a few lines, and most of them are used in a training at once.
 #
 # You will be able to
 #
@@ -14,7 +14,8 @@
 # - write the attention and the step of a captioning decoder, and search with it;
 # - compute a Q-network's targets, and train a player that beats chance.
 #
-# Plan two hours for it. There are 19 points. The training takes about two minutes on two cores.
+# Plan two hours for it. There are seven gaps and one question, 19 points. The training takes about two minutes on two
+# cores.
 
 # %% tags=["setup"]
 # On Colab this installs the course; anywhere else it only looks whether the course is there.
@@ -91,8 +92,8 @@ def fits_a_model(function, *shapes):
 # Write `draw(mean, log_variance, noise)`: it turns `noise`, a draw from N(0, 1), into a draw from the normal
 # distribution with this mean and the variance exp(log_variance).
 #
-# In: three tensors (B, D). Out: a tensor (B, D). Use `keras.ops`, since NumPy has no gradients. The check works
-# examples by hand, compares the spread of many draws and puts your function into a model.
+# In: three tensors (B, D). Out: a tensor (B, D). Use `keras.ops`, since NumPy has no gradients. The check has
+# examples worked by hand, looks at the mean and the spread of many draws, and puts your function into a model.
 
 
 # %% gap="draw" stub="return the draw as a function of mean, log-variance and noise"
@@ -126,12 +127,13 @@ print("draw: mean and deviation are right")
 #
 # - the **reconstruction error** in nats: the binary cross-entropy between the pixels (brightness in [0, 1]) and the
 #   sigmoid of the logits, *summed* over the pixels of the image;
-# - plus the **KL divergence** of N(mean, exp(log_variance)) from N(0, 1), summed over the numbers of the code: half of
-#   mean² + variance − 1 − log variance.
+# - plus the **KL divergence** of N(mean, exp(log_variance)) from N(0, 1), summed over the numbers of the code: half
+#   of (mean² + variance − 1 − log variance).
 #
 # In: images and logits (B, H, W, C), mean and log_variance (B, D). Out: (B,), one number for each image.
-# `keras.ops.binary_crossentropy(target, output, from_logits=True)` gives one number for each pixel. The check looks
-# at each of the two terms alone and puts your function into a model.
+# `keras.ops.binary_crossentropy(target, output, from_logits=True)` gives one number for each pixel. The first two
+# checks look at each of the two terms alone and put your function into a model. The third is passed when your
+# network, trained with this loss, costs at least `gain` nats an image less than a network without a code.
 
 
 # %% gap="elbo" stub="return reconstruction error plus KL divergence, one number for each image"
@@ -208,7 +210,8 @@ history = painter.fit(x[order], batch_size=50, shuffle=False, verbose=0)
 
 # %% [markdown]
 # Does the code say anything? A network whose code says nothing can only paint one picture: the mean image. Your
-# network must cost less than that. We judge with one draw for each test image, since the bound is a mean over draws.
+# network must cost at least `gain` nats an image less than that. We judge with one draw for each test image, since
+# the bound is a mean over draws.
 
 # %%
 _, mean, log_variance = map(np.asarray, painter.predict(x_test, verbose=0))
@@ -242,12 +245,12 @@ plots.show_codes(mean, test_labels, painted)
 #
 # $$y[t] = \sum_{i=0}^{f-1} x[t - (f - 1 - i)\, d]\; \mathrm{kernel}[i],$$
 #
-# with zeros before the beginning. The last entry of the kernel meets the present, the one before it the moment d steps
-# ago.
+# with zeros before the beginning. The last entry of the kernel is multiplied with the present, the one before it with
+# the moment d steps ago.
 #
 # In: x (T, C), kernel (f, C, F), dilation d ≥ 1. Out: (T, F). Each entry of the kernel is a matrix (C, F). A loop
-# over the entries is fine. The check works a small example by hand, changes one moment and looks which outputs
-# change, and compares with the course's function.
+# over the entries is fine. The check has a small example worked by hand. Then it changes one moment and looks which
+# outputs change, and it compares with the course's function.
 
 
 # %% gap="causal" stub="convolve along time with zeros before the beginning"
@@ -293,18 +296,19 @@ print("causal: several channels and dilations are right")
 
 # %% [markdown]
 # ## 4. Choose the dilations (3 points)
-# Three rhythms have the same gaps in different orders. To tell them apart a network must see two gaps in a row. A
-# frame is 50 ms. The slowest tempo decides how large the field must be. Write `dilations_for(frames, size=3)`: the
-# list of dilations of a stack of layers with filters of `size`,
+# Three rhythms have the same gaps in different orders. To tell them apart a network must see two gaps in a row. How
+# many frames of 50 ms this takes depends on the slowest tempo. Write `dilations_for(frames, size=3)`, which returns
+# the dilations of a stack of layers with filters of `size` frames. They follow three rules:
 #
 # - the first dilation is 1;
 # - each next dilation is as large as possible, but **no frame is skipped**: two neighbouring entries of the filter
-#   may lie as many frames apart as one output of the layers below sees, and no more;
+#   may lie at most as many frames apart as one output of the layers below sees;
 # - there are as few layers as possible, and one output of the last layer sees at least `frames` frames.
 #
 # In: int ≥ 1, int ≥ 2. Out: a list of int; for `frames=1` it is empty. A layer with dilation d widens the field by
 # (size − 1) · d. Begin with size 3: the first layer sees 3 frames. How far apart may the three entries of the second
-# layer lie, and how many frames does it see then?
+# layer lie, and how many frames does it see then? The last check trains a network with your dilations: it must name
+# at least `heard` of the test rhythms right.
 
 
 # %% gap="dilations" stub="return the dilations, from the first layer to the last"
@@ -357,9 +361,9 @@ for frames, size in ((n, f) for n in (2, 5, 27, 28, 100) for f in (2, 3, 5)):
 print("dilations: no gap, and no layer too many")
 
 # %% [markdown]
-# Two networks hear the rhythms. One has three layers without dilation and sees 7 frames; the other has your dilations
-# and sees all that is needed. The slowest bar lasts 1 / .9 s, and two gaps in a row are at most 10 of its 16 parts.
-# That is .69 s or 14 frames, and one more for the first stroke.
+# Two networks hear the rhythms. One has three layers without dilation and sees 7 frames. The other has your dilations
+# and sees all that is needed: the slowest bar lasts 1 / .9 s, and two gaps in a row are at most 10 of its 16 parts.
+# That is .69 s or 14 frames, and one more for the first stroke, 15 in all.
 
 # %%
 learn, learn_kind = sounds.rhythms(600, 2 * seed)
@@ -399,12 +403,12 @@ print(f"dilations: {long:.2f} of the rhythms are right")
 
 # %% [markdown]
 # ## 5. One step of a decoder (2 points)
-# A decoder writes a caption. Before each word it looks at a map of N cells. Write `attend(cells, energies)`: the
-# softmax of the energies over the cells as weights, and the context, the weighted sum of the cells.
+# A decoder writes a caption. Before each word it looks at a map of N cells. Write `attend(cells, energies)`. The
+# weights are the softmax of the energies over the cells, and the context is the weighted sum of the cells.
 #
-# In: cells (B, N, C), energies (B, N), tensors. Out: context (B, C), weights (B, N). Use `keras.ops`. The check works
-# an example by hand, puts your function into a model, and takes energies so large that exp overflows: subtract the
-# largest first, or use `ops.softmax`.
+# In: cells (B, N, C), energies (B, N), tensors. Out: two tensors in this order, context (B, C) and weights (B, N).
+# Use `keras.ops`. The check has an example worked by hand, puts your function into a model, and takes energies so
+# large that exp overflows: subtract the largest energy first, or use `ops.softmax`.
 
 
 # %% gap="attend" stub="return the context and the weights"
@@ -443,12 +447,15 @@ print("attend: weights and context are right")
 
 # %% [markdown]
 # ## 6. The search (3 points)
-# A decoder has `start(cells)`, which gives the first state, and `step(cells, state, word)`, which gives the logits of
-# the next word, the next state and the weights. Write `greedy(decoder, cells, length)`: begin with the word START
-# (1); at each step take the most probable word; after END (2) a sentence gets only PAD (0).
+# A decoder has `start(cells)`, which gives the first state, and `step(cells, state, word)`, which gives three things:
+# the logits of the next word (B, words), the next state, and the weights. Here `word` is a tensor (B,) of int32, the
+# last word of each sentence. Write `greedy(decoder, cells, length)`. Begin with the word START (1). At each step take
+# the most probable word, and read it at the next step. After END (2) a sentence gets only PAD (0).
 #
-# In: a decoder, cells (B, N, C), the number of steps. Out: int array (B, length). The check uses a decoder that knows
-# its sentences by heart; they have unequal lengths.
+# In: a decoder, cells (B, N, C), a tensor, and the number of steps. Out: int array (B, length), without START and
+# with END. The check uses a decoder that knows its sentences by heart; they have unequal lengths. A last check trains
+# a decoder with your `attend` and lets your `greedy` write: at least `written` of the test captions must be exactly
+# right.
 
 
 # %% gap="greedy" stub="write word by word, with PAD behind the END"
@@ -515,9 +522,10 @@ assert agree(answer, [[2, 0, 0], [5, 2, 0], [6, 7, 8]], hint)
 print("greedy: the sentences are right")
 
 # %% [markdown]
-# Now both are in use. The training is fast because the decoder gets an **ideal encoder**, whose map is computed from
-# the truth. Each of 6 × 6 cells says what share of it each class and each colour covers, and where the cell lies. The
-# decoder has to learn the language: which words, in which order, and where to look for each.
+# Now `attend` and `greedy` are in use. The training is fast because an **ideal encoder** takes the place of a
+# convnet: its map is computed from the truth. Each of the 6 × 6 cells says which share of it each class and each
+# colour covers, and where the cell lies. The decoder has to learn the language: which words, in which order, and
+# where to look for each.
 
 
 # %%
@@ -588,11 +596,13 @@ plots.show_attention(test_pictures[one], spoken, looks[one])
 
 # %% [markdown]
 # ## 7. What a player learns towards (3 points)
-# Write `targets(rewards, following, ended, discount)`: for each remembered move the reward plus `discount` times the
-# largest value of the state that followed; where the move ended the game, it is the reward alone.
+# Write `targets(rewards, following, ended, discount)`: for each remembered move, the target is the reward plus
+# `discount` times the largest value of the state that followed. Where the move ended the game, the target is the
+# reward alone.
 #
-# In: rewards (B,) float, following (B, A) values of the target network, ended (B,) bool, discount in [0, 1]. Out: (B,)
-# floats. NumPy will do, since no gradient goes through a target. The check works four moves by hand.
+# In: rewards (B,) float, following (B, A) values of the target network, ended (B,) bool, discount in [0, 1]. Out:
+# (B,) floats. NumPy will do, since no gradient goes through a target. The check has four moves worked by hand. A last
+# check trains a player with your targets: its mean reward must be at least `caught`.
 
 
 # %% gap="targets" stub="return the reward plus the discounted best value of what follows"
@@ -625,7 +635,7 @@ for discount in (0, 0.5, 1):
 print("targets: the values are right")
 
 # %% [markdown]
-# The course's loop now plays, remembers and learns; it calls your function for the targets.
+# The course's loop now plays, remembers and learns. It calls your function for the targets.
 
 # %%
 keras.utils.set_random_seed(seed)
@@ -685,12 +695,13 @@ plots.show_episode(strip, values, ["0", "←", "→"], f"reward {reward:g}")
 #
 # ## Exercises
 #
-# 1. (easy) Forget the KL divergence in `negative_elbo` and paint the plane again. What is lost? *Hint: where do the
-#    codes lie now?*
+# 1. (easy) Leave the KL divergence out of `negative_elbo` and paint the plane again. What is lost? *Hint: where do
+#    the codes lie now?*
 # 2. (medium) Write beam search around `decoder.step`. In how many captions does a beam of three differ from greedy?
 #    *Hint: compare with `sequence.beam_captions`.*
-# 3. (medium) Leave the `ended` out of the targets and watch the losses. Why does the player learn nevertheless, and
-#    what are its values now? *Hint: which state does the loop remember after the end?*
+# 3. (medium) Ignore `ended` in the targets and watch the losses and the mean reward. Which values does the player
+#    give now, and why are they wrong? *Hint: the loop remembers the last picture of a game as the state that follows
+#    its last move, and no move from there is ever learnt.*
 # 4. (hard) Double Q-learning: let the network choose the best next move and the target network value it. *Hint: H. van
 #    Hasselt, A. Guez and D. Silver, AAAI 2016; are the values smaller?*
 #

@@ -28,9 +28,9 @@ class OverFeat(Detector):
     The windows on an image of 96 pixels are 7 x 7 at scale 1; at scale 2, 19 x 19, each of 24 pixels of the image. A
     window is trained as an object's, if their IoU is at least .4, and as background below .25.
 
-    Departures from the paper: six thin convolutions in the place of its eight wide layers; windows that hold no object
-    are a class of their own from the beginning; the grids are not shifted against each other ("resolution
-    augmentation").
+    Departures from the paper: six thin convolutions in the place of its eight wide layers (nine in the accurate
+    network); windows that hold no object are a class of their own from the beginning; the grids are not shifted
+    against each other ("resolution augmentation").
 
     Args:
         classes: int.

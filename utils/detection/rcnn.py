@@ -113,7 +113,8 @@ class RCNN:
             images: (I, H, W, 3), 0 to 255.
             proposals: list of (N, 4) `xyxy` pixels, one an image.
             score_threshold: float; a score is the sigmoid of the SVM's margin, so that .5 is its border.
-            iou_threshold: float, of the suppression within a class, before the boxes are moved, as in the paper.
+            iou_threshold: float, of the suppression within a class. It comes before the boxes are moved, so that only
+                what is left is moved; the authors' code moves all of them first.
             max_detections: int, K.
 
         Returns:

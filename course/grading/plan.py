@@ -49,9 +49,9 @@ READING = frozenset(
         "format",
     ]
 )
-_CHANGEABLE = re.compile(
-    r"model|net|detector|classifier|optimizer|generator|rng|random"
-)  # names of what a call may change
+# Names of what a call may change, and of calls that may change whatever they get.
+_CHANGEABLE = re.compile(r"model|net|detector|classifier|optimizer|generator|rng|random")
+_CHANGING = re.compile(r"fit|train|learn|compile|adapt|update|fill")
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _changes(node: ast.AST, needed: set[str], shown: frozenset[str], modules: se
     if (
         isinstance(function, ast.Name) or root in modules
     ):  # arrays that come in stay as they are, a model may be trained
-        if alone:
+        if alone or _CHANGING.search(last):
             return bool(arguments)
         return not hasattr(builtins, root) and any(_CHANGEABLE.search(name) for name in arguments)
     return root in needed and last not in READING

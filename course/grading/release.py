@@ -269,14 +269,16 @@ def _is_python(source: str) -> bool:
 
 
 def _mark_needed(steps: list[dict[str, Any]]) -> None:
-    """Of each given cell and check, whether a later check of another gap needs what it binds."""
-    for number, step in enumerate(steps):
+    """Of each given cell and check, whether a later check of another gap needs what it binds, or a cell of its own gap
+    that is needed itself.
+    """
+    for number, step in reversed(list(enumerate(steps))):
         if step["kind"] in ("given", "check"):
             source = step.get("judge", step.get("source", ""))
             names = plan.bound(plan.statements(source))
             later = [
                 later.get("judge") or later.get("source") or ""
                 for later in steps[number + 1 :]
-                if later.get("gap") != step.get("gap")
+                if later.get("gap") != step.get("gap") or later.get("needed")
             ]
             step["needed"] = any(names & plan.names_in(source) for source in later)

@@ -856,6 +856,8 @@ results.record(recall_untrained=lines["before training"][3])
 
 # %% check="recall" points=1
 (measured,) = search.recall_curve(list(found_boxes), test_set, [10])
+own = float(recall(list(found_boxes), truth, 10))
+assert close(own, measured), f"of your detector's first ten: expected {measured}, got {own}"
 assert results.reaches(measured, recall_floor, source in measured_on), (
     f"ten proposals of your detector find {measured:.3f} of the objects, "
     f"{recall_floor} is asked for: have your losses trained it?"

@@ -57,7 +57,7 @@ def test_a_change_in_place_is_kept(change):
 
 def test_a_model_may_be_trained_by_a_call():
     assert kept("model = build()", "values = train(model)", "!assert model.ok")[1] == "values = train(model)"
-    assert kept("player = build()", "values = games.learn_to_play(player)", "!assert player.ok")[1]
+    assert kept("import games\nplayer = build()", "values = games.learn_to_play(player)", "!assert player.ok")[1]
     assert 1 not in kept("images = load()", "values = show_them(images)", "!assert images")
 
 

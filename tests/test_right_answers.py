@@ -1014,7 +1014,16 @@ def responsible(targets, predictions):
         overlaps.append(ops.stop_gradient(geometry.iou(found[..., None, :], true[..., None, :])[..., 0, 0]))
     one = ops.cast(overlaps[0] >= overlaps[1], "float32")
     return [ops.stack(overlaps, axis=-1), ops.stack([one, 1 - one], axis=-1) * targets[..., :1]]
-"""
+""",
+            """
+def responsible(targets, predictions):
+    cells = predictions.shape[1]
+    told = ops.reshape(predictions[..., :10], (-1, cells, cells, 2, 5))
+    found = corners(told[..., :2], told[..., 2:4] ** 2, cells)
+    true = corners(targets[..., None, 1:3], targets[..., None, 3:5], cells)
+    overlap = ops.stop_gradient(geometry.iou(found, true)[..., 0]) * targets[..., :1]  # 0 where there is no object
+    return overlap, ops.one_hot(ops.argmax(overlap, axis=-1), 2) * targets[..., :1]
+""",
         ],
         "loss": [
             """

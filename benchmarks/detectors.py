@@ -51,7 +51,7 @@ THRESHOLD = 0.0
 # What a peer's process runs, between these two: it builds what it is asked for, reads one line, "name kind", does the
 # call once, and answers with its CPU seconds.
 HEAD = """
-import functools, json, os, pickle, sys, time
+import functools, json, pickle, sys, time
 import numpy as np
 
 settings = pickle.load(open(sys.argv[1], "rb"))
@@ -204,7 +204,7 @@ class Peer:
     """Another library's process, which does one call when it is asked to."""
 
     def __init__(self, library, python, batches):
-        self._folder = tempfile.TemporaryDirectory()
+        self.library, self._folder = library, tempfile.TemporaryDirectory()
         settings = Path(self._folder.name, "settings")
         given = {"batches": batches, "classes": CLASSES, "detections": DETECTIONS, "threshold": THRESHOLD}
         given |= {"candidates": CANDIDATES, "proposals": PROPOSALS, "rois": ROIS}
@@ -223,7 +223,7 @@ class Peer:
     def _answer(self):
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit("the other library's process ended: see its message above")
+            raise SystemExit(f"{self.library}'s process ended: see its message above")
         return json.loads(line)
 
     def call(self, name, kind):

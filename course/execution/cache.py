@@ -112,7 +112,7 @@ class Cache:
             self._digests[known] = digest(path)
         return self._digests[known]
 
-    def _code(self, path: Path) -> str:
+    def _meaning(self, path: Path) -> str:
         """A digest of what a Python file does; of the bytes of another file; of the names and sizes in a folder."""
         if path.is_dir():
             files = sorted(
@@ -162,7 +162,7 @@ class Cache:
         on it: code without comments and docstrings, no code that draws, no times of files. So it is the same in every
         copy of the repository.
         """
-        digests = [[name, self._code(self.root / name)] for name in files if not name.startswith(DRAWING)]
+        digests = [[name, self._meaning(self.root / name)] for name in files if not name.startswith(DRAWING)]
         return _digest(key.content, json.dumps(digests))[:32]
 
     def serves(self, files: Mapping[str, str]) -> bool:

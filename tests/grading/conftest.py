@@ -1,6 +1,7 @@
 """A mini course to grade in seconds, and one warm bench for all tests that need a sandbox."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from course.authoring.build import build
 from course.authoring.check import fix
 from course.grading import sandbox
 from course.grading.batch import Local
+from course.grading.bench import PACKAGE, UTILITIES
 from course.manifest import KINDS, load
 
 MINICOURSE = Path(__file__).parent.parent / "minicourse"
@@ -79,6 +81,27 @@ def answered():
         return copy
 
     return answered
+
+
+@pytest.fixture
+def as_user(sandboxed):
+    """Function of a folder and a command: the command, run by a user without any right, who may write into the folder
+    and has a home in it.
+    """
+
+    def as_user(place, command):
+        home = place / "home"
+        home.mkdir()
+        for path in (place, *place.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o777)
+        needed = [*sandbox.python_folders(), PACKAGE, UTILITIES]
+        line = sandbox.as_nobody(needed, list(map(str, command)), user=61183)
+        # the user cannot read what root's own variables may point to
+        own = dict.fromkeys(("HOME", "TMPDIR", "KERAS_HOME", "COURSE_DATA"), str(home))
+        return subprocess.run(line, capture_output=True, text=True, env={**os.environ, **own})
+
+    return as_user
 
 
 @pytest.fixture

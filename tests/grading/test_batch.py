@@ -14,9 +14,8 @@ import pytest
 
 from course.errors import CourseError
 from course.grading import batch as batches
-from course.grading import command, sandbox
+from course.grading import command
 from course.grading.batch import Batch
-from course.grading.bench import PACKAGE, UTILITIES
 from course.grading.sandbox import Limits
 
 LIMITS = Limits(cell_seconds=5)
@@ -189,15 +188,12 @@ def test_without_a_sandbox_only_when_it_is_spelled_out_and_with_a_warning(mini, 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_an_ordinary_user_grades_as_root_does(mini, folder, boxes):
-    """`boxes` runs as root where this test can run at all; here a user without any right does the same."""
+def test_an_ordinary_user_grades_as_root_does(mini, folder, as_user):
+    """The other tests run as root where this one can run at all; here a user without any right does the same."""
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="course-grading-test-") as name:
         place = Path(name)
         shutil.copytree(mini, place / "mini")
         shutil.copytree(folder, place / "submissions")
-        (place / "home").mkdir()
-        for path in (place, *place.rglob("*")):
-            path.chmod(0o777)
         grade = [
             sys.executable,
             "-m",
@@ -209,12 +205,7 @@ def test_an_ordinary_user_grades_as_root_does(mini, folder, boxes):
             "--root",
             place / "mini",
         ]
-        grade += ["-o", place / "home", "--no-pages"]
-        needed = [*sandbox.python_folders(), PACKAGE, UTILITIES]
-        command_line = sandbox.as_nobody(needed, list(map(str, grade)), user=61183)
-        home = str(place / "home")  # the user cannot read what root's own variables may point to
-        environment = {**os.environ, "HOME": home, "TMPDIR": home, "KERAS_HOME": home, "COURSE_DATA": home}
-        done = subprocess.run(command_line, capture_output=True, text=True, env=environment, timeout=600)
+        done = as_user(place, [*grade, "-o", place / "home", "--no-pages"])
         assert done.returncode == 0, done.stderr
         table = place / "home" / "01_addition" / "grades.csv"
         assert "\nada,2,1,0,3,4,," in table.read_text(encoding="utf-8") and table.stat().st_uid == 61183

@@ -121,11 +121,11 @@ def test_an_honest_solution_gets_full_marks_and_an_untouched_lab_none(release, m
     assert marks_of({}).total == 0
 
 
-@pytest.mark.grading
-def test_partly_right_submissions_get_exactly_what_is_right(release, marks_of, tmp_path):
+def partly_right(release, folder):
+    """(answers, checks that fail) of ten submissions with wrong answers to two gaps in three."""
     taken = {name for names in withheld(release, UTILITIES).values() for name in names}
     wrongs = read_wrong(release.notebook)
-    failing = plain_failures(release, wrongs, tmp_path)
+    failing = plain_failures(release, wrongs, folder)
     by_gap = {gap.name: [n for n, wrong in enumerate(wrongs) if wrong.gap == gap.name] for gap in release.gaps}
     for number in range(SUBMISSIONS):
         answers, lost = solution(release), set()
@@ -139,6 +139,12 @@ def test_partly_right_submissions_get_exactly_what_is_right(release, marks_of, t
             }
             # An answer that calls the course's own function finds it taken away.
             lost |= {check.id for check in release.checks_of(gap)} if named & taken else failing[chosen]
+        yield answers, lost
+
+
+@pytest.mark.grading
+def test_partly_right_submissions_get_exactly_what_is_right(release, marks_of, tmp_path):
+    for number, (answers, lost) in enumerate(partly_right(release, tmp_path)):
         marks = marks_of(answers)
         found = {check.id for item in marks.items for check in item.checks if check.status != "passed"}
         assert found == lost, f"submission {number}"

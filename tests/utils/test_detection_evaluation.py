@@ -321,3 +321,12 @@ def test_bad_options():
     with pytest.raises(ValueError, match="there is a label 2, but there are only 2 classes"):
         evaluate(detections, targets, classes=2)
     assert evaluation.evaluate(detections, targets, iou=[0.3, 0.6]).keys() == {"AP", "per_class"}
+
+
+def test_masks_of_an_image_without_objects_or_detections_are_evaluated():
+    masks = np.zeros((1, 4, 4), bool)
+    masks[0, 1:3, 1:3] = True
+    one = {"boxes": np.float32([[1, 1, 3, 3]]), "labels": np.int32([0]), "masks": masks}
+    none = {"boxes": np.zeros((0, 4), "float32"), "labels": np.zeros(0, "int32"), "masks": np.zeros((0, 0, 0), bool)}
+    scored = [example | {"scores": np.ones(len(example["labels"]), "float32")} for example in (one, none, one)]
+    assert evaluation.evaluate(scored, [one, one, none], classes=1, kind="segm")["AP50"] > 0

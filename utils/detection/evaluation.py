@@ -270,9 +270,10 @@ def _overlaps(found, truth, kind):
     """(detections, objects) float64: the plain IoU."""
     if kind == "bbox":
         return geometry.iou(found["boxes"], truth["boxes"])
+    sizes = tuple(len(example["masks"]) for example in (found, truth))
+    if not all(sizes):
+        return np.zeros(sizes)
     a, b = (example["masks"].reshape(len(example["masks"]), -1).astype(np.float32) for example in (found, truth))
-    if not len(a) or not len(b):
-        return np.zeros((len(a), len(b)))
     both = (a @ b.T).astype(np.float64)  # whole numbers below 2^24: exact
     union = a.sum(axis=1, dtype=np.float64)[:, None] + b.sum(axis=1, dtype=np.float64) - both
     return both / np.maximum(union, 1)

@@ -107,11 +107,6 @@ def read(name, split, size):
 
 train_images, train_objects = read(source, f"train[:{most}]", image_size)
 images, objects = read(source, f"validation[:{tested}]", image_size)
-seen = np.unique(train_objects["labels"])
-unseen = [name for label, name in enumerate(classes) if label not in seen]
-if unseen:
-    missing = ", no ".join(unseen)
-    raise ValueError(f"the training images of {source} show no {missing}")
 boxes, labels = objects["boxes"], objects["labels"]
 plots.show_objects(images[:8], boxes[:8], labels[:8], classes=classes)
 
@@ -1078,7 +1073,7 @@ def clock(name, work, *arguments, **settings):
 
 def through_svms(vectors):
     vectors = vectors * detector.norm
-    return np.stack([svm.decision_function(vectors) for svm in detector.svms], axis=1)
+    return np.stack([svm.decision_function(vectors) for svm in detector.svms.values()], axis=1)
 
 
 for image in pool[: timed + 1]:

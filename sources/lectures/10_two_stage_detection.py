@@ -395,10 +395,7 @@ print(f"test, with 2 s of selective search: {(47 + 2) / (0.32 + 2):.0f} times")
 
 # %%
 few = {key: values[:cropped] for key, values in searched_set.items()}
-labels = few["labels"]
-known = np.unique(labels[labels >= 0])  # a small set may lack a class
-few["labels"] = np.where(labels >= 0, np.searchsorted(known, labels), -1)
-slow = rcnn.RCNN(crop_net, len(known), size=crop, seed=seed)
+slow = rcnn.RCNN(crop_net, len(names), size=crop, seed=seed)
 slow.fit(few["image"], few, train_found[:cropped])
 
 

@@ -16,27 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 from test_hostile import ENDING, FORGED, HOLES, LYING
-from test_labs import MANIFEST, ROOT, plain_failures, solution
+from test_labs import MANIFEST, ROOT, partly_right, solution
 
-from course.authoring.sources import read_wrong
-from course.grading import sandbox
-from course.grading.bench import PACKAGE, UTILITIES
 from course.grading.release import Release
-from course.grading.withholding import withheld
 
 pytestmark = pytest.mark.grading
 LABS = ("01", "12")
-PARTLY = 10  # of each lab
 GAP, FUNCTION = "output-size", "output_size"  # of lab 01: what the attacks are answers to
-
-
-def hand_in(release, answers):
-    """The lab's notebook, with these answers by gap."""
-    notebook = json.loads(release.notebook.path.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        if cell["metadata"].get("gap") in answers:
-            cell["source"] = answers[cell["metadata"]["gap"]]
-    return notebook
 
 
 def hostile(release):
@@ -55,29 +41,8 @@ def hostile(release):
     return named
 
 
-def partly_right(release, folder):
-    """(answers, points that their gaps' checks lose) of submissions with one wrong answer in most gaps."""
-    taken = {name for names in withheld(release, UTILITIES).values() for name in names}
-    wrongs = read_wrong(release.notebook)
-    failing = plain_failures(release, wrongs, folder)
-    usable = {
-        gap.name: [n for n, w in enumerate(wrongs) if w.gap == gap.name and not any(f".{t}" in w.source for t in taken)]
-        for gap in release.gaps
-    }
-    for number in range(PARTLY):
-        answers, lost = solution(release), set()
-        for place, (gap, choices) in enumerate(usable.items()):
-            if choices and (number + place) % 3:
-                chosen = choices[(number + place) % len(choices)]
-                answers[gap] = wrongs[chosen].source
-                lost |= failing[chosen]
-        yield answers, sum((check.points for check in release.checks if check.id in lost), Fraction(0))
-
-
-def odd_but_right(release):
-    """Name -> notebook with every right answer, as programs and people leave it."""
-    whole = hand_in(release, solution(release))
-    text = json.dumps(whole)
+def odd_but_right(text):
+    """Name -> a notebook with every right answer, as programs and people leave it."""
     without_ids, reversed_, edited, loaded, magic = (json.loads(text) for _ in range(5))
     without_ids["nbformat_minor"] = 0
     for cell in without_ids["cells"]:
@@ -119,7 +84,7 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def sixty(tmp_path_factory):
+def sixty(tmp_path_factory, answered):
     """The folder, and the points of each submission."""
     folder, place = tmp_path_factory.mktemp("term") / "submissions", tmp_path_factory.mktemp("plain")
     folder.mkdir()
@@ -132,17 +97,22 @@ def sixty(tmp_path_factory):
         points[name] = Fraction(total)
 
     for release in (first, last):
-        full = sum(release.worth(gap.name) for gap in release.gaps)
-        tag = release.name[:2]
-        add(f"{tag} right", json.dumps(hand_in(release, solution(release))), full)
-        add(f"{tag} untouched", json.dumps(hand_in(release, {})), 0)
+        full, tag = sum(release.worth(gap.name) for gap in release.gaps), release.name[:2]
+        lab = json.loads(release.notebook.path.read_text(encoding="utf-8"))
+
+        def handed_in(answers, lab=lab):
+            return json.dumps(answered(lab, **answers))
+
+        add(f"{tag} right", handed_in(solution(release)), full)
+        add(f"{tag} untouched", handed_in({}), 0)
         for number, (answers, lost) in enumerate(partly_right(release, place)):
-            add(f"{tag} partly {number}", json.dumps(hand_in(release, answers)), full - lost)
+            gone = sum(check.points for check in release.checks if check.id in lost)
+            add(f"{tag} partly {number}", handed_in(answers), full - gone)
         if release is first:
-            for name, text in odd_but_right(release).items():
+            for name, text in odd_but_right(handed_in(solution(release))).items():
                 add(name, text, full)
             for number, answers in enumerate(hostile(release).values()):
-                add(f"{tag} hostile {number}", json.dumps(hand_in(release, answers)), full - release.worth(GAP))
+                add(f"{tag} hostile {number}", handed_in(answers), full - release.worth(GAP))
     for name, content in BROKEN.items():
         add(name, content, 0)
     (folder / "a link.ipynb").symlink_to(ROOT / "solutions" / f"{first.name}.ipynb")
@@ -192,7 +162,7 @@ def test_sixty_submissions_get_the_marks_that_they_must_get(sandboxed, sixty, tm
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_an_ordinary_user_comes_to_the_same_marks(sandboxed, sixty):
+def test_an_ordinary_user_comes_to_the_same_marks(as_user, sixty):
     folder, points = sixty
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="course-grading-test-") as name:
         place = Path(name)
@@ -202,16 +172,7 @@ def test_an_ordinary_user_comes_to_the_same_marks(sandboxed, sixty):
         ignored = lambda _, names: [n for n in names if n == "a pipe.ipynb"]  # noqa: E731
         shutil.copytree(folder, place / "submissions", symlinks=True, ignore=ignored)
         os.mkfifo(place / "submissions" / "a pipe.ipynb")
-        (place / "home").mkdir()
-        for path in (place, *place.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o777)
-        grade = command(place / "submissions", place / "home" / "out", root=place / "course")
-        needed = [*sandbox.python_folders(), PACKAGE, UTILITIES]
-        line = sandbox.as_nobody(needed, list(map(str, grade)), user=61183)
-        home = str(place / "home")
-        environment = {**os.environ, "HOME": home, "TMPDIR": home, "KERAS_HOME": home, "COURSE_DATA": home}
-        done = subprocess.run(line, capture_output=True, text=True, env=environment)
+        done = as_user(place, command(place / "submissions", place / "home" / "out", root=place / "course"))
         assert done.returncode == 0, done.stderr
         assert totals(place / "home" / "out") == shown(points)
 

@@ -71,10 +71,23 @@ def test_rcnn_says_what_it_lacks(crop_features):
     images, targets = squares(4)
     with pytest.raises(ValueError, match="train it first"):
         RCNN(crop_features, 2, size=24).detect(images, near(targets))
-    with pytest.raises(ValueError, match="there is no object of class 2"):
-        RCNN(crop_features, 3, size=24).fit(images, targets, near(targets))
+    none = targets | {"labels": np.full_like(targets["labels"], -1)}
+    with pytest.raises(ValueError, match="there is no object to learn from"):
+        RCNN(crop_features, 3, size=24).fit(images, none, near(targets))
     with pytest.raises(ValueError, match="4 images, targets of 4 and proposals for 3"):
         RCNN(crop_features, 2, size=24).fit(images, targets, near(targets)[:3])
+
+
+def test_rcnn_never_finds_a_class_that_it_was_not_shown(crop_features):
+    images, targets = squares(8)
+    same = RCNN(crop_features, 2, size=24).fit(images, targets, near(targets)).detect(images, near(targets), 0.0)
+    more = RCNN(crop_features, 3, size=24).fit(images, targets, near(targets)).detect(images, near(targets), 0.0)
+    for name, values in same.items():
+        np.testing.assert_array_equal(more[name], values)
+    spread = targets | {"labels": np.where(targets["labels"] == 1, 4, targets["labels"])}
+    found = RCNN(crop_features, 6, size=24).fit(images, spread, near(targets)).detect(images, near(targets))
+    assert set(found["labels"].ravel()) == {-1, 0, 4}
+    assert evaluation.evaluate(found, spread)["AP50"] > 0.9
 
 
 def test_rcnn_learns_nothing_from_ignored_objects(crop_features):

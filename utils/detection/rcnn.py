@@ -36,10 +36,10 @@ class RCNN:
     def __init__(self, features, classes, size=48, context=3.0, penalty=0.001, seed=0):
         self.features, self.classes, self.size, self.context = features, classes, size, context
         self.penalty, self.seed = penalty, seed
-        self.svms, self.regressions, self.norm = None, None, None
+        self.seen, self.svms, self.regressions, self.norm = None, None, None, None
 
     def fit(self, images, targets, proposals):
-        """Train an SVM and a box regression for each class.
+        """Train an SVM and a box regression for each class that the images show; no other class is ever found.
 
         An SVM's positives are the objects themselves; its negatives are the proposals whose IoU with every object of
         the class is below .3. First some of them at random, then also all that this first SVM takes for objects ("hard
@@ -55,7 +55,7 @@ class RCNN:
             self.
 
         Raises:
-            ValueError: numbers of images that differ, or a class without objects.
+            ValueError: numbers of images that differ, or no object at all.
         """
         if not len(images) == len(targets["labels"]) == len(proposals):
             raise ValueError(
@@ -81,17 +81,17 @@ class RCNN:
             nearest.append(truth[index] if len(truth) else np.zeros((len(candidates), self.classes, 4), np.float32))
             own.append(np.concatenate([labels, np.full(len(candidates) - len(truth), -1)]))
         vectors, boxes, overlaps, nearest, own = map(np.concatenate, (vectors, boxes, overlaps, nearest, own))
-        missing = [label for label in range(self.classes) if not (own == label).any()]
-        if missing:
-            raise ValueError(f"there is no object of class {missing[0]} to learn from")
+        self.seen = np.unique(own[own >= 0])
+        if not len(self.seen):
+            raise ValueError("there is no object to learn from")
         self.norm = 20 / max(np.linalg.norm(vectors, axis=1).mean(), 1e-12)
         vectors = vectors * self.norm
-        self.svms = [self._svm(vectors[own == c], vectors[overlaps[:, c] < 0.3], c) for c in range(self.classes)]
-        self.regressions = []
-        for label in range(self.classes):
+        self.svms, self.regressions = {}, {}
+        for label in self.seen:
+            self.svms[label] = self._svm(vectors[own == label], vectors[overlaps[:, label] < 0.3], label)
             good = overlaps[:, label] >= 0.6
-            regression = Ridge(alpha=1000)
-            self.regressions.append(regression.fit(vectors[good], coding.encode(nearest[good, label], boxes[good])))
+            moves = coding.encode(nearest[good, label], boxes[good])
+            self.regressions[label] = Ridge(alpha=1000).fit(vectors[good], moves)
         return self
 
     def _svm(self, positives, negatives, label):
@@ -138,12 +138,12 @@ class RCNN:
             if not len(boxes):
                 continue
             vectors = self.vectors(image, boxes) * self.norm
-            margins = np.stack([svm.decision_function(vectors) for svm in self.svms], axis=1)
+            margins = np.stack([self.svms[label].decision_function(vectors) for label in self.seen], axis=1)
             scores = 1 / (1 + np.exp(-np.clip(margins, -30, 30)))
-            rows, labels = np.nonzero(scores > score_threshold)
+            rows, columns = np.nonzero(scores > score_threshold)
             if not len(rows):
                 continue
-            values = scores[rows, labels].astype(np.float32)
+            labels, values = self.seen[columns], scores[rows, columns].astype(np.float32)
             kept = ops.convert_to_numpy(batched_nms(boxes[rows], values, labels, iou_threshold, max_detections))
             kept = kept[kept >= 0]
             deltas = np.stack([self.regressions[labels[i]].predict(vectors[rows[i] : rows[i] + 1])[0] for i in kept])

@@ -995,9 +995,9 @@ detector = rcnn.RCNN(cnn, len(classes), size=crop, seed=seed)
 detector.fit(rcnn_train, targets, train_proposals)
 pool_proposals = [boxes[:regions] for boxes in proposed]
 detections = detector.detect(pool, pool_proposals, score_threshold=0.1)
-rcnn_scores = evaluation.evaluate(detections, pool_objects)
 of_pool = rows_of(found, slice(searched))
-overfeat_scores = evaluation.evaluate(of_pool, pool_objects)
+rcnn_scores = evaluation.evaluate(detections, pool_objects, classes=len(classes))
+overfeat_scores = evaluation.evaluate(of_pool, pool_objects, classes=len(classes))
 record(rcnn_ap50=rcnn_scores["AP50"], rcnn_ap=rcnn_scores["AP"])
 
 # %%
@@ -1007,7 +1007,7 @@ bars = {name: result["AP50"] for name, result in reached.items()}
 plots.bars(bars, xlabel="AP50", ax=axes[0])
 for row, (name, result) in enumerate(reached.items()):
     place = np.arange(len(classes)) + 0.4 * row - 0.2
-    heights = np.nan_to_num(result["per_class_AP50"][: len(classes)])
+    heights = np.nan_to_num(result["per_class_AP50"])
     axes[1].bar(place, heights, 0.38, color=plots.class_colour(row), label=name)
 axes[1].legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 axes[1].set_xticks(range(len(classes)), classes, rotation=45, ha="right")
@@ -1032,6 +1032,8 @@ plots.show_objects(pool[:6], **best, classes=classes, columns=3)
 before, after = [], []
 for index, (image, boxes) in enumerate(zip(pool, pool_proposals)):
     truth, labels = real(pool_objects, index)
+    learnt = np.isin(labels, detector.seen)  # a small set may lack a class
+    truth, labels = truth[learnt], labels[learnt]
     if not len(boxes) or not len(truth):
         continue
     overlaps = geometry.iou(boxes, truth)

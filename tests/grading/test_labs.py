@@ -126,14 +126,23 @@ def partly_right(release, folder):
     taken = {name for names in withheld(release, UTILITIES).values() for name in names}
     wrongs = read_wrong(release.notebook)
     failing = plain_failures(release, wrongs, folder)
-    loads = [
+    given = [
         node
         for cell in release.cells
-        if cell.type == "code" and cell.role != "setup"
+        if cell.type == "code" and cell.role == "code"
         for node in ast.parse(cell.source).body
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("utils")
     ]
-    imported = {alias.asname or alias.name for node in loads for alias in node.names}
+    loaded = {alias.asname or alias.name for node in given if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+    def calls(tree):
+        """Whether code calls a function of the course that is taken away, itself or through a given function."""
+        nodes = list(ast.walk(tree))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        used = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)} | names
+        own = {name.rpartition(".")[2] for name in used if name.partition(".")[0] in loaded}
+        through = [n for n in given if isinstance(n, ast.FunctionDef) and n is not tree and n.name in names]
+        return bool(own & taken) or any(calls(node) for node in through)
+
     by_gap = {gap.name: [n for n, wrong in enumerate(wrongs) if wrong.gap == gap.name] for gap in release.gaps}
     for number in range(SUBMISSIONS):
         answers, lost = solution(release), set()
@@ -142,11 +151,8 @@ def partly_right(release, folder):
                 continue
             chosen = choices[(number + place) % len(choices)]
             answers[gap] = wrongs[chosen].source
-            nodes = list(ast.walk(ast.parse(wrongs[chosen].source)))
-            named = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-            named |= {node.id for node in nodes if isinstance(node, ast.Name)} & imported
-            # An answer that calls the course's own function finds it taken away.
-            lost |= {check.id for check in release.checks_of(gap)} if named & taken else failing[chosen]
+            all_of_gap = {check.id for check in release.checks_of(gap)}
+            lost |= all_of_gap if calls(ast.parse(wrongs[chosen].source)) else failing[chosen]
         yield answers, lost
 
 

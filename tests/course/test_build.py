@@ -137,8 +137,8 @@ STUBS = [
     (f'stub="{"a" * 55}"', f'raise NotImplementedError("{"a" * 55}")'),  # 88 characters with its indent
     (f'stub="{"a" * 56}"', f'raise NotImplementedError(\n        "{"a" * 56}"\n    )'),
     (
-        f'stub="{"a" * 50} {"b" * 26} {"c" * 50} \\"d\\""',
-        f'raise NotImplementedError(\n        "{"a" * 50} {"b" * 26} "\n        "{"c" * 50} \\"d\\""\n    )',
+        f'stub="{"a" * 50} {"b" * 26} {"c" * 3} \\"d\\""',
+        f'raise NotImplementedError(\n        "{"a" * 50} {"b" * 26} "\n        "{"c" * 3} \\"d\\""\n    )',
     ),
 ]
 

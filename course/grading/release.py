@@ -240,6 +240,11 @@ class Release:
         """What the submission's side runs beside the student's answers, and the solution's answers."""
         return [*self._submitted({}).values(), *(gap.answer for gap in self.gaps)]
 
+    def answering(self) -> list[str]:
+        """The solution's answers, and what of the given cells these need."""
+        answers = [(gap.index, gap.answer) for gap in self.gaps]
+        return [*self._kept(*answers).values(), *(answer for _, answer in answers)]
+
     def fingerprint(self) -> str:
         """Changes when anything changes that a mark depends on: the release's cells, its parameters, own checks."""
         content: list[Any] = [[cell.id, cell.role, cell.name, str(cell.points), cell.source] for cell in self.cells]

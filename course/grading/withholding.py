@@ -2,8 +2,9 @@
 
 Taken away is what the checks of one gap alone use (the reference that they compare with; what several gaps' checks use
 is a tool that measures, and stays), and what has the name of a gap's function; unless the given cells or the solution's
-answers need it, themselves or through other functions of `utils`. All of this is read from the files; nothing is
-imported.
+answers need it, themselves or through other functions of `utils`. Taken away is also what the lab itself says may not
+be called, `checks.own_work(..., names={...})`, unless the solution's answers need it. All of this is read from the
+files; nothing is imported.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ COMPARISONS = "checks.py"  # what checks compare with is nobody's answer
 def withheld(release: Release, utilities: Path) -> dict[str, list[str]]:
     """For each file below `utilities`, the functions to take away in this lab."""
     package = _Package(utilities)
-    imports = package.imports(
-        node for cell in release.cells if cell.type == "code" for node in plan.statements(cell.source)
-    )
-    asked = {name for gap in release.gaps for name in gap.defines}
+    written = [node for cell in release.cells if cell.type == "code" for node in plan.statements(cell.source)]
+    imports = package.imports(written)
+    asked, forbidden = {name for gap in release.gaps for name in gap.defines}, _forbidden(written)
     users: dict[Place, set[str]] = {}
     for check in release.checks:
         for place in package.named(plan.statements(check.source), imports) - TOOLS:
@@ -35,13 +35,43 @@ def withheld(release: Release, utilities: Path) -> dict[str, list[str]]:
                 users.setdefault(place, set()).add(check.gap)
     candidates = {place for place, gaps in users.items() if len(gaps) == 1}
     candidates |= {place for place in package.functions if place[1] in asked}
-    needed = set[Place]()
-    for source in release.supporting():
-        needed |= package.named(plan.statements(source), imports)
+
+    def needed(sources: list[str]) -> set[Place]:
+        return package.reached({p for source in sources for p in package.named(plan.statements(source), imports)})
+
+    taken = (candidates & package.functions) - needed(release.supporting())
+    # What a check alone needs is no reason to leave to answers what the lab forbids.
+    taken |= {place for place in package.functions if place[1] in forbidden} - needed(release.answering())
     found: dict[str, list[str]] = {}
-    for path, name in sorted((candidates & package.functions) - package.reached(needed)):
+    for path, name in sorted(taken):
         found.setdefault(path, []).append(name)
     return found
+
+
+def _forbidden(statements: Iterable[ast.stmt]) -> set[str]:
+    """What stands in the sets of names that a lab gives to `own_work`, there and then or under a name of their own."""
+    sets: dict[str, set[str]] = {}
+    given: list[ast.expr] = []
+    for node in (part for statement in statements for part in ast.walk(statement)):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Set):
+            sets |= {target.id: _strings(node.value) for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.Call) and any(_named(part) == "own_work" for part in (node.func, *node.args[:1])):
+            given += [keyword.value for keyword in node.keywords if keyword.arg == "names"]
+    return {
+        name
+        for value in given
+        for name in (sets.get(value.id, set()) if isinstance(value, ast.Name) else _strings(value))
+    }
+
+
+def _strings(node: ast.expr) -> set[str]:
+    values = node.elts if isinstance(node, ast.Set) else []
+    return {value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)}
+
+
+def _named(node: ast.expr) -> str:
+    """`own_work` of `checks.own_work`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def copy_without(source: Path, target: Path, taken: Mapping[str, Iterable[str]]) -> None:

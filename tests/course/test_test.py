@@ -62,17 +62,17 @@ def test_a_course_without_faults_passes_and_each_proof_takes_one_line(mini):
     problems, said = run(manifest)
     assert problems == []
     proofs = sorted(said.splitlines()[:-1])
-    assert len(proofs) == 4 and all(line.startswith("ok ") for line in proofs)
+    assert len(proofs) == 3 and all(line.startswith("ok ") for line in proofs)
     shown = " ".join(said.split())
     for words in ["6 cells, 1 compared", "3 of 3 caught, 2 gaps", "at the stub of 'add'"]:
         assert words in shown
-    assert "4 proofs: " in said and "2 at a time" in said and "wrong answers" in said.splitlines()[-1]
+    assert "3 proofs: " in said and "2 at a time" in said and "wrong answers" in said.splitlines()[-1]
     after = {path: path.read_bytes() for path in mini.rglob("*") if path.is_file()}
     changed = {path.relative_to(mini).parts[:2] for path in after if before.get(path) != after[path]}
     assert changed <= {("build", "test"), ("build", "cache")}, "everything it writes stays below build"
 
     same, said = run(manifest)
-    assert same == [] and said.count("same  ") == 4 and "4 proofs, 4 of them as before" in said
+    assert same == [] and said.count("same  ") == 3 and "3 proofs, 3 of them as before" in said
     assert "3 of 3 caught, 2 gaps" in said
 
 
@@ -80,7 +80,9 @@ def test_a_course_without_faults_passes_and_each_proof_takes_one_line(mini):
     "selector, parts, expected",
     [
         ("01/lecture", ["outputs", "lab", "wrong"], ["outputs"]),
-        ("01/solution", ["outputs", "lab", "wrong"], ["outputs", "wrong"]),
+        # it stores nothing, and runs whole among its wrong answers
+        ("01/solution", ["outputs", "lab", "wrong"], ["wrong"]),
+        ("01/solution", ["outputs", "lab"], ["outputs"]),
         ("01/lab", ["outputs", "lab", "wrong"], ["lab"]),
         ("01", ["lab"], ["lab"]),
         ("01/lecture", ["wrong"], []),
@@ -94,6 +96,17 @@ def test_what_is_proved_follows_from_the_kind_of_notebook(mini, monkeypatch, sel
         )
     assert run(load(mini), selector, parts=parts)[0] == []
     assert sorted(done) == expected
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+def test_a_solution_that_stores_an_output_is_held_against_it_too(mini, faulty):
+    source = mini / "sources/solutions/01_addition.py"
+    edit(source, '# %% tags=["thumbnail"]', '# %% tags=["nbval-check-output"]\nprint(1 + 2)\n\n# %% tags=["thumbnail"]')
+    manifest = rebuild(mini)
+    if not faulty:
+        test.update_outputs(manifest, one(manifest, "solution"))
+    problems, said = run(load(mini), "01/solution")
+    assert "stored outputs" in said and bool(problems) == faulty
 
 
 def test_an_unknown_part_is_misuse(mini):

@@ -126,6 +126,14 @@ def partly_right(release, folder):
     taken = {name for names in withheld(release, UTILITIES).values() for name in names}
     wrongs = read_wrong(release.notebook)
     failing = plain_failures(release, wrongs, folder)
+    loads = [
+        node
+        for cell in release.cells
+        if cell.type == "code" and cell.role != "setup"
+        for node in ast.parse(cell.source).body
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("utils")
+    ]
+    imported = {alias.asname or alias.name for node in loads for alias in node.names}
     by_gap = {gap.name: [n for n, wrong in enumerate(wrongs) if wrong.gap == gap.name] for gap in release.gaps}
     for number in range(SUBMISSIONS):
         answers, lost = solution(release), set()
@@ -134,9 +142,9 @@ def partly_right(release, folder):
                 continue
             chosen = choices[(number + place) % len(choices)]
             answers[gap] = wrongs[chosen].source
-            named = {
-                node.attr for node in ast.walk(ast.parse(wrongs[chosen].source)) if isinstance(node, ast.Attribute)
-            }
+            nodes = list(ast.walk(ast.parse(wrongs[chosen].source)))
+            named = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+            named |= {node.id for node in nodes if isinstance(node, ast.Name)} & imported
             # An answer that calls the course's own function finds it taken away.
             lost |= {check.id for check in release.checks_of(gap)} if named & taken else failing[chosen]
         yield answers, lost

@@ -142,8 +142,15 @@ def test_references_are_taken_away_and_tools_stay(package, manifest, lab, monkey
     ]
     assert withholding.withheld(release, package) == {"maths/sums.py": ["add"]}
     release.__dict__.pop("_judged", None)
-    monkeypatch.setattr(release, "supporting", lambda: [head + "maths.add(0, 0)"])
-    assert withholding.withheld(release, package) == {}, "what given cells need stays"
+    source = "ready = {'sums_up'}\nown_work = checks.own_work(of=maths, names=ready)"
+    object.__setattr__(cells["checkdouble"], "source", head + source)
+    assert withholding.withheld(release, package) == {"maths/sums.py": ["add", "sums_up"]}, (
+        "what the lab forbids by name"
+    )
+    monkeypatch.setattr(release, "supporting", lambda: [head + "maths.add(0, 0), maths.sums_up([1])"])
+    assert withholding.withheld(release, package) == {"maths/sums.py": ["sums_up"]}, "what given cells need stays"
+    monkeypatch.setattr(release, "answering", lambda: [head + "maths.sums_up([1])"])
+    assert withholding.withheld(release, package) == {}, "what right answers need stays"
 
 
 def test_a_function_taken_away_says_why(package, tmp_path, monkeypatch):

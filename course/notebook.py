@@ -16,6 +16,7 @@ from course.errors import CourseError
 
 SLIDE = "slide"  # the key that says how a cell of a lecture stands in the slide show
 SLIDES = ("slide", "subslide", "fragment", "skip")  # to the right, underneath, on the same by a further key, nowhere
+WIDEST = 88  # characters of a line of code that the pages show; they cut what is wider
 CHECKED = "nbval-check-output"  # the tag of a cell whose printed output is stored and compared
 
 

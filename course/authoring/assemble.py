@@ -15,7 +15,7 @@ from typing import Any
 from course.authoring.sources import JUPYTEXT_KEYS, MARKER, Source, check_id, read_course_source
 from course.files import write_atomically
 from course.manifest import Manifest, Notebook
-from course.notebook import CHECKED, read_notebook, tags
+from course.notebook import CHECKED, WIDEST, read_notebook, tags
 
 Cell = dict[str, Any]
 ANSWER = "*Your answer here.*"
@@ -41,7 +41,7 @@ def title(notebook: Notebook) -> str:
 def setup_cell(manifest: Manifest) -> str:
     """The set-up cell, the same in every notebook."""
     return f"""\
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -49,15 +49,22 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+{manifest.repository}@{manifest.tag}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{{hiding}} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{{hiding}} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")"""
 
 
@@ -109,10 +116,28 @@ def _as_handed_out(text: str, metadata: dict[str, Any], first: bool) -> str:
             continue
         inside = marker[2] == "BEGIN"
         if inside and "gap" in metadata:
-            kept.append(f"{marker[1]}raise NotImplementedError({json.dumps(metadata['stub'], ensure_ascii=False)})")
+            kept += _stub(marker[1], metadata["stub"])
         elif inside and "question" in metadata:
             kept.append(ANSWER)
-    return "\n".join(kept).rstrip("\n") if len(kept) < len(text.split("\n")) else text
+    return text if kept == text.split("\n") else "\n".join(kept).rstrip("\n")
+
+
+def _stub(indent: str, words: str) -> list[str]:
+    """The lines that stand in the place of an answer: one, or as many as it takes to keep to `WIDEST` characters."""
+
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    line = f"{indent}raise NotImplementedError({quoted(words)})"
+    if len(line) <= WIDEST:
+        return [line]
+    deeper = f"{indent}    "
+    pieces = [""]
+    for word in re.findall(r"\s*\S+\s*", words):
+        if pieces[-1] and len(deeper + quoted(pieces[-1] + word)) > WIDEST:
+            pieces.append("")
+        pieces[-1] += word
+    return [f"{indent}raise NotImplementedError(", *(deeper + quoted(piece) for piece in pieces), f"{indent})"]
 
 
 def _nbgrader(cell: Cell, checks: dict[str, int]) -> dict[str, Any] | None:

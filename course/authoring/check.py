@@ -26,7 +26,7 @@ from course.authoring.sources import TAGS, Source, WrongAnswer, read_course_sour
 from course.errors import CourseError, known_names, nearest
 from course.files import write_atomically
 from course.manifest import KINDS, MANIFEST, Manifest, Notebook
-from course.notebook import CHECKED, first_words, python_nodes, python_tree, read_notebook, tags, typed_cells
+from course.notebook import CHECKED, WIDEST, first_words, python_nodes, python_tree, read_notebook, tags, typed_cells
 from course.outcome import limits
 from course.parameters import Parameter, notebook_parameters, unread, validated
 
@@ -406,6 +406,14 @@ def lengths(page: Page) -> Spots:
             yield index, f"{lines} lines, at most {LONGEST}: split the cell, or move what is long to utils"
 
 
+def widths(page: Page) -> Spots:
+    for index, source in page.code:
+        for number, line in enumerate(source.split("\n"), 1):
+            if len(line) > WIDEST and page.cells[index].role != "setup":  # that one holds the repository's address
+                wide = f"line {number}: code line of {len(line)} characters; the pages show {WIDEST}"
+                yield index, f"{wide}: break it, or say it in fewer words"
+
+
 def links(page: Page) -> Spots:
     folder = page.notebook.path.parent
     for index, text in page.prose:
@@ -645,6 +653,7 @@ RULES: dict[str, Callable[[Page], Spots]] = {
     "counts": counts,
     "bands": calibrated,
     "length": lengths,
+    "width": widths,
     "links": links,
     "pictures": pictures,
     "python": python,

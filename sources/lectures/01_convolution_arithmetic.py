@@ -24,7 +24,7 @@
 # mistake lies.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -32,15 +32,22 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -900,7 +907,7 @@ print("U^T g:           ", (U.T @ four.ravel()).tolist())
 
 # %% tags=["nbval-check-output"]
 def filter_gradient(x, g, f=3):
-    """Gradient (f, f) of the filter: input x (H, W), gradient g (h, w) of the output."""
+    """Gradient (f, f) of a filter: input x (H, W), gradient g (h, w) of the output."""
     h, w = g.shape
     taps = [[x[a : a + h, b : b + w] for b in range(f)] for a in range(f)]
     return np.array([[(tap * g).sum() for tap in row] for row in taps])

@@ -20,7 +20,7 @@
 # It takes about an hour and a half to read and ten to fifteen minutes to run.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -28,40 +28,47 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] where the random numbers of this notebook start
-source: str = "shapes"  # a data set with masks, by name, or the path of a folder of images and masks
-on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
+source: str = "shapes"  # a data set with masks: its name, or the path of a folder
+on_error: str = "raise"  # {raise, skip} what to do about files that cannot be used
 image_size: int = 64  # [32, 1024] height and width that its images are brought to
 most: int = 4000  # [20, ] training images, at most
 tested: int = 500  # [10, ] images for validation, at most
-tile: int = 64  # [32, 512] side of the pieces that they are cut into for training; divides image_size
-stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
+tile: int = 64  # [32, 512] side of the pieces for training; divides image_size
+stretch: bool = False  # whether each image gets the full range of brightness
 rare: str = "shapes/small"  # a data set in which most pixels are background
 rare_size: int = 96  # [32, 1024] height and width of its images
-rare_widths: list[int] = [16, 32, 64]  # filters of the network for these, stage by stage
+rare_widths: list[int] = [16, 32, 64]  # filters of its network, stage by stage
 rare_tile: int = 48  # [16, 512] side of their pieces; divides rare_size
-encoder: str = "crops"  # {crops, MobileNetV2} the network with image labels only: made here, or ImageNet's
+encoder: str = "crops"  # {crops, MobileNetV2} pretrained on our crops, or on ImageNet
 patch_steps: int = 500  # [10, 10000] steps of the classifier of patches
 loss_steps: int = 500  # [1, 10000] steps with each of the losses
-family_steps: list[int] = [500, 500, 220, 270, 390, 380]  # of each family below: equal in CPU seconds; 0: untrained
+family_steps: list[int] = [500, 500, 220, 270, 390, 380]  # of each family; 0: untrained
 family_repeats: int = 2  # [1, 10] trainings of each family
 crops_steps: int = 800  # [10, 10000] steps of training on image labels
 few: list[int] = [10, 100]  # images with masks for the last comparison
 few_steps: int = 200  # [1, 5000] steps on each of these few
 draws: int = 2  # [1, 10] choices of the few images
-longest: int = 6  # [0, 100] times few_steps in which a network from scratch may stop gaining; 0: not tried
+longest: int = 6  # [0, 100] longest training from scratch, times few_steps; 0: none
 timed: int = 100  # [1, 1000] answers over which the time of a network is the median
 
 # %%

@@ -17,7 +17,7 @@
 # an answer that calls them does not count.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -25,15 +25,22 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -127,7 +134,9 @@ for expected, sizes, hint in [
     assert asked(expected, sizes, hint)
 assert own_work(output_size, 7, 3)
 ### BEGIN HIDDEN TESTS
-for f, s, p, d in [(1, 2, 0, 1), (2, 2, 0, 1), (3, 2, 1, 1), (5, 3, 2, 1), (3, 1, 0, 2), (2, 3, 1, 3), (11, 4, 2, 1)]:
+cases = [(1, 2, 0, 1), (2, 2, 0, 1), (3, 2, 1, 1), (5, 3, 2, 1)]
+cases += [(3, 1, 0, 2), (2, 3, 1, 3), (11, 4, 2, 1)]
+for f, s, p, d in cases:
     for n in range(max(1, d * (f - 1) + 1 - 2 * p), 30):
         positions = len(range(0, n + 2 * p - d * (f - 1), s))
         assert asked(positions, (n, f, s, p, d), "count the positions by hand")
@@ -279,12 +288,17 @@ expected = arithmetic.conv2d(wide, kernel, s=2)
 assert agree(conv2d(wide, kernel, np.zeros(4), s=2), expected, hint)
 ### BEGIN HIDDEN TESTS
 random = np.random.default_rng(11)
-for shape, f, k, s, p in [((8, 5, 3), 3, 2, 1, 0), ((7, 9, 1), 2, 3, 3, 2), ((5, 5, 4), 5, 1, 1, 1)]:
+for shape, f, k, s, p in [
+    ((8, 5, 3), 3, 2, 1, 0),
+    ((7, 9, 1), 2, 3, 3, 2),
+    ((5, 5, 4), 5, 1, 1, 1),
+]:
     shapes = shape, (f, f, shape[-1], k), k
     x, kernel, bias = (random.normal(size=sizes) for sizes in shapes)
     padded = np.pad(x, ((p, p), (p, p), (0, 0)))
     expected = ops.convert_to_numpy(ops.conv(padded[None], kernel, strides=s))[0] + bias
-    assert agree(conv2d(x, kernel, bias, s, p), expected, f"input {shape}, {k} filters of {f}, s {s}, p {p}")
+    hint = f"input {shape}, {k} filters of {f}, s {s}, p {p}"
+    assert agree(conv2d(x, kernel, bias, s, p), expected, hint)
 ### END HIDDEN TESTS
 print("passed: channels, several filters, images that are not square")
 
@@ -409,9 +423,15 @@ for n, s, p in [(5, 1, 1), (5, 2, 1), (6, 2, 0)]:
 random = np.random.default_rng(12)
 for n, f, s, p in [(6, 2, 1, 0), (7, 3, 3, 2), (5, 5, 1, 2), (8, 1, 2, 0)]:
     x, weights = random.normal(size=(n, n)), random.normal(size=(f, f))
-    expected = ops.convert_to_numpy(ops.conv(np.pad(x, p)[None, ..., None], weights[..., None, None], strides=s))
+    expected = ops.convert_to_numpy(
+        ops.conv(np.pad(x, p)[None, ..., None], weights[..., None, None], strides=s),
+    )
     matrix, hint = convolution_matrix(weights, n, s, p), f"n {n}, f {f}, s {s}, p {p}"
-    assert agree(np.shape(matrix), (expected.size, n * n), f"the shape of the matrix for {hint}")
+    assert agree(
+        np.shape(matrix),
+        (expected.size, n * n),
+        f"the shape of the matrix for {hint}",
+    )
     assert agree(np.asarray(matrix) @ x.ravel(), expected.ravel(), hint)
 ### END HIDDEN TESTS
 print("passed: padding, stride, and products with images")
@@ -495,9 +515,11 @@ for n, s, p in [(5, 1, 1), (5, 2, 0), (7, 2, 1)]:
 random = np.random.default_rng(13)
 for shape, f, s in [((3, 5), 4, 2), ((4, 2), 3, 3), ((1, 6), 5, 1)]:
     y, weights = random.normal(size=shape), random.normal(size=(f, f))
-    expected = ops.conv_transpose(y[None, ..., None], weights[..., None, None], strides=s, padding="valid")
+    batch, kernels = y[None, ..., None], weights[..., None, None]
+    expected = ops.conv_transpose(batch, kernels, strides=s, padding="valid")
+    expected = ops.convert_to_numpy(expected)[0, ..., 0]
     hint = f"y {shape}, f {f}, s {s}"
-    assert agree(conv2d_transpose(y, weights, s), ops.convert_to_numpy(expected)[0, ..., 0], hint)
+    assert agree(conv2d_transpose(y, weights, s), expected, hint)
 ### END HIDDEN TESTS
 print("passed: padding, and the transpose of the matrix")
 
@@ -668,7 +690,9 @@ assert agree(receptive_fields(vgg16_chain)[-1], (212, 32, 16), hint)
 assert own_work(receptive_fields, dilated)
 ### BEGIN HIDDEN TESTS
 alexnet = [(11, 4, 0, 1), (3, 2, 0, 1), (5, 1, 2, 1), (3, 2, 0, 1), (3, 1, 1, 1)]
-for chain in [[(7, 2, 3, 1), (3, 2, 1, 1), (3, 1, 2, 2)], alexnet, [(1, 1, 0, 1)], [(3, 2, 0, 3), (2, 1, 0, 2)]]:
+chains = [[(7, 2, 3, 1), (3, 2, 1, 1), (3, 1, 2, 2)], alexnet]
+chains += [[(1, 1, 0, 1)], [(3, 2, 0, 3), (2, 1, 0, 2)]]
+for chain in chains:
     expected = arithmetic.receptive_field_chain(chain)
     expected = expected[["size", "jump", "start"]].to_numpy()
     assert agree(receptive_fields(chain), expected, f"the chain {chain}")
@@ -787,12 +811,17 @@ for name, counted, printed in [
 assert own_work(count_net, (32, 32, 3), small_net)
 ### BEGIN HIDDEN TESTS
 kl = keras.layers
-stack = [kl.Conv2D(6, 5, strides=3), kl.MaxPooling2D(3, 2), kl.Conv2D(5, 1), kl.Flatten(), kl.Dense(7)]
+stack = [kl.Conv2D(6, 5, strides=3), kl.MaxPooling2D(3, 2), kl.Conv2D(5, 1)]
+stack += [kl.Flatten(), kl.Dense(7)]
 table = arithmetic.layer_table(keras.Sequential([keras.Input((45, 38, 2)), *stack]))
 table = table[~table["type"].isin(["InputLayer", "Flatten"])]
-expected = np.stack([table["params"], table["macs"], table["activation_bytes"] // 4], axis=1)
+expected = np.stack(
+    [table["params"], table["macs"], table["activation_bytes"] // 4],
+    axis=1,
+)
 net = [("conv", 6, 5, 3, 0), ("pool", 3, 2), ("conv", 5, 1, 1, 0), ("dense", 7)]
-assert agree(count_net((45, 38, 2), net), expected, "a net on an image that is not square")
+hint = "a net on an image that is not square"
+assert agree(count_net((45, 38, 2), net), expected, hint)
 ### END HIDDEN TESTS
 print("passed: VGG16, to the last parameter")
 

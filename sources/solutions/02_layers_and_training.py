@@ -19,7 +19,7 @@
 # gaps. The lab runs in a minute.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -27,15 +27,22 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -148,7 +155,12 @@ hint = "7 rows give 3 windows of 3 at stride 2, 4 columns give 1"
 assert agree(max_pool(np.zeros((7, 4, 1)), 3, 2), np.zeros((3, 1, 1)), hint)
 ### BEGIN HIDDEN TESTS
 random = np.random.default_rng(21)
-for shape, f, s in [((9, 6, 2), 3, 3), ((8, 8, 3), 2, 1), ((6, 11, 1), 4, 2), ((5, 5, 4), 5, 1)]:
+for shape, f, s in [
+    ((9, 6, 2), 3, 3),
+    ((8, 8, 3), 2, 1),
+    ((6, 11, 1), 4, 2),
+    ((5, 5, 4), 5, 1),
+]:
     x = random.normal(size=shape).astype("float32")
     expected = ops.convert_to_numpy(ops.max_pool(x[None], f, s))[0]
     assert agree(max_pool(x, f, s), expected, f"input {shape}, f {f}, s {s}")
@@ -210,11 +222,13 @@ assert agree(max_pool_backward(x, above, 3, 2), by_keras[0], hint)
 ### BEGIN HIDDEN TESTS
 x, above = random.normal(size=(6, 9, 3)), random.normal(size=(2, 3, 3))
 answer = np.asarray(max_pool_backward(x, above, 3, 3))
-assert agree(answer.sum(axis=(0, 1)), above.sum(axis=(0, 1)), "what comes in goes out, channel by channel")
+hint = "what comes in goes out, channel by channel"
+assert agree(answer.sum(axis=(0, 1)), above.sum(axis=(0, 1)), hint)
 winners = int((answer != 0).sum())
-assert winners == 18, f"18 windows that do not overlap have one winner each, got {winners} winners"
+assert winners == 18, f"18 windows without overlap have 18 winners, got {winners}"
 steep = (np.asarray(max_pool(x + 1e-6 * answer, 3, 3)) - max_pool(x, 3, 3)) / 1e-6
-assert agree(steep, above, "a nudge along the gradient moves each maximum by what came from above")
+hint = "a nudge along the gradient moves each maximum by what came from above"
+assert agree(steep, above, hint)
 ### END HIDDEN TESTS
 print("passed: the same gradient as Keras's, with two channels and a stride")
 
@@ -301,10 +315,13 @@ assert agree(gradient, [[-0.25, 0.25], [0.25, -0.25]], hint)
 ### BEGIN HIDDEN TESTS
 logits, truth = random.normal(0, 3, (7, 6)), random.integers(0, 6, 7)
 loss, gradient = cross_entropy(logits, truth)
-by_keras = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(truth, logits.astype("float32"))
-assert agree(loss, float(by_keras), "seven random images of six classes, as Keras has it")
-assert agree(np.sum(gradient, axis=1), np.zeros(7), "the gradient of each image sums up to 0")
-assert agree(cross_entropy(np.tile(logits, (2, 1)), np.tile(truth, 2))[0], loss, "twice the same images: the same mean")
+by_keras = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+expected = float(by_keras(truth, logits.astype("float32")))
+assert agree(loss, expected, "seven random images of six classes, as Keras has it")
+sums = np.sum(gradient, axis=1)
+assert agree(sums, np.zeros(7), "the gradient of each image sums up to 0")
+twice = cross_entropy(np.tile(logits, (2, 1)), np.tile(truth, 2))[0]
+assert agree(twice, loss, "twice the same images: the same mean")
 ### END HIDDEN TESTS
 print("passed: large logits, and rows of different size")
 
@@ -379,10 +396,13 @@ assert agree(variance, layer.moving_variance, f"the running variance {hint}")
 for before, after in zip(kept, (maps, *start_values)):
     assert agree(after, before, "your function changed an array that came in")
 ### BEGIN HIDDEN TESTS
-still_ = batch_norm(maps[:1], *start_values[:2], *answer[1:], training=False, momentum=0.9, epsilon=0.1)
-assert agree(still_[0], layer(maps[:1], training=False), "as Keras at test time, one image alone")
-constant = batch_norm(np.full((2, 3, 3, 1), 5.0), np.ones(1), np.ones(1), np.zeros(1), np.ones(1), training=True)
-assert agree(constant[0], np.ones((2, 3, 3, 1)), "a constant channel becomes beta, without a division by zero")
+given = maps[:1], *start_values[:2], *answer[1:]
+still_ = batch_norm(*given, training=False, momentum=0.9, epsilon=0.1)
+hint = "as Keras at test time, one image alone"
+assert agree(still_[0], layer(maps[:1], training=False), hint)
+given = np.ones(1), np.ones(1), np.zeros(1), np.ones(1)
+constant = batch_norm(np.full((2, 3, 3, 1), 5.0), *given, training=True)
+assert agree(constant[0], np.ones((2, 3, 3, 1)), "a constant channel becomes beta")
 ### END HIDDEN TESTS
 print("passed: the numbers of Keras's layer")
 
@@ -519,10 +539,12 @@ gamma = random.normal(size=3)
 kept = x.copy(), above.copy(), gamma.copy()
 exact = np.asarray(batch_norm_backward(x, above, gamma, 0.0)[0])
 normed = (x - x.mean(axis=(0, 1, 2))) / x.std(axis=(0, 1, 2))
-assert agree((exact * normed).sum(axis=(0, 1, 2)), np.zeros(3), "epsilon 0: stretching x changes nothing")
+sums = (exact * normed).sum(axis=(0, 1, 2))
+assert agree(sums, np.zeros(3), "epsilon 0: stretching x changes nothing")
 answer = batch_norm_backward(x, above, gamma)
 expected = numeric_gradient(lambda x: loss_behind(x, gamma, gamma, above, 1e-3), x)
-assert agree(answer[0], expected, "4 × 3 × 5 × 3 values and the usual epsilon, compared with differences")
+hint = "4 × 3 × 5 × 3 values and the usual epsilon, compared with differences"
+assert agree(answer[0], expected, hint)
 for before, after in zip(kept, (x, above, gamma)):
     assert agree(after, before, "your function changed an array that came in")
 ### END HIDDEN TESTS
@@ -583,10 +605,12 @@ answer = dropout(ones, 0.2, training=False, random=np.random.default_rng(25))
 assert agree(answer, ones, "at test time nothing happens")
 ### BEGIN HIDDEN TESTS
 x = np.random.default_rng(26).normal(size=(50, 40, 3))
-assert agree(dropout(x, 0.0, training=True, random=np.random.default_rng(27)), x, "p = 0 drops nothing")
+whole = dropout(x, 0.0, training=True, random=np.random.default_rng(27))
+assert agree(whole, x, "p = 0 drops nothing")
 half = np.asarray(dropout(x, 0.5, training=True, random=np.random.default_rng(27)))
 assert agree(half[half != 0], 2 * x[half != 0], "with p = .5 what stays is doubled")
-assert 0.45 < np.mean(half == 0) < 0.55, f"with p = .5 half of the values are dropped, got {np.mean(half == 0):.2f}"
+share = np.mean(half == 0)
+assert 0.45 < share < 0.55, f"p = .5 drops half of the values, yours drops {share:.2f}"
 ### END HIDDEN TESTS
 print("passed: the share, the scale, and test time")
 
@@ -603,9 +627,12 @@ for number in range(20):
 text = f"of 48,000 values always {counts} are dropped: independent draws vary"
 assert len(counts) > 1, text
 ### BEGIN HIDDEN TESTS
-masks = [np.asarray(dropout(maps, 0.5, True, np.random.default_rng(n))) == 0 for n in (27, 27, 28)]
-assert np.array_equal(masks[0], masks[1]), "the same generator gave another mask: draw from `random` alone"
-assert not np.array_equal(masks[0], masks[2]), "another generator gave the same mask: draw from `random`"
+generators = [np.random.default_rng(n) for n in (27, 27, 28)]
+masks = [np.asarray(dropout(maps, 0.5, True, each)) == 0 for each in generators]
+text = "the same generator gave another mask: draw from `random` alone"
+assert np.array_equal(masks[0], masks[1]), text
+text = "another generator gave the same mask: draw from `random`"
+assert not np.array_equal(masks[0], masks[2]), text
 ### END HIDDEN TESTS
 print("passed: independent draws")
 
@@ -629,7 +656,17 @@ print("passed: independent draws")
 
 
 # %% gap="descend" stub="return the trained parameters and the loss of every step"
-def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, batch_size=20, seed=0):
+def descend(
+    parameters,
+    gradients_of,
+    x,
+    y,
+    rate=0.1,
+    momentum=0.9,
+    epochs=60,
+    batch_size=20,
+    seed=0,
+):
     ### BEGIN SOLUTION
     parameters = [np.array(parameter, "float64") for parameter in parameters]
     velocities = [np.zeros_like(parameter) for parameter in parameters]
@@ -638,10 +675,9 @@ def descend(parameters, gradients_of, x, y, rate=0.1, momentum=0.9, epochs=60, b
         order = random.permutation(len(x))
         for first in range(0, len(x) - batch_size + 1, batch_size):
             batch = order[first : first + batch_size]
-            loss, gradients = gradients_of(parameters, x[batch], y[batch])
+            loss, grads = gradients_of(parameters, x[batch], y[batch])
             losses.append(loss)
-            steps = [rate * gradient for gradient in gradients]
-            velocities = [momentum * v - s for v, s in zip(velocities, steps)]
+            velocities = [momentum * v - rate * g for v, g in zip(velocities, grads)]
             parameters = [p + v for p, v in zip(parameters, velocities)]
     return parameters, losses
     ### END SOLUTION
@@ -686,7 +722,8 @@ hint = "your loop changed the parameters that came in: work on copies"
 assert agree(beginning[0], [1.0, -2.0], hint)
 ### BEGIN HIDDEN TESTS
 two, pair = [np.ones(2), np.full((3, 1), 2.0)], np.zeros(2)
-after, _ = descend(two, lambda p, x, y: (0.0, [p[0], 3 * p[1]]), pair, pair, 0.1, 0.0, 1, 2)
+rest = 0.1, 0.0, 1, 2  # rate, momentum, epochs, batch_size
+after, _ = descend(two, lambda p, x, y: (0.0, [p[0], 3 * p[1]]), pair, pair, *rest)
 assert agree(after[0], np.full(2, 0.9), "each parameter moves by its own gradient")
 assert agree(after[1], np.full((3, 1), 1.4), "each parameter moves by its own gradient")
 ### END HIDDEN TESTS
@@ -711,10 +748,11 @@ first, second = orders[:2]
 assert not np.array_equal(first, np.sort(first)), f"no random order: {first}"
 assert not np.array_equal(first, second), f"two epochs had the same order: {first}"
 ### BEGIN HIDDEN TESTS
-again, _ = shown_by(30)
-assert all(np.array_equal(a[0], b[0]) for a, b in zip(heard, again)), "the same seed gave another order"
-other, _ = shown_by(31)
-assert any(not np.array_equal(a[0], b[0]) for a, b in zip(heard, other)), "another seed gave the same order"
+again, other = shown_by(30)[0], shown_by(31)[0]
+same = [np.array_equal(a[0], b[0]) for a, b in zip(heard, again)]
+assert all(same), "the same seed gave another order"
+same = [np.array_equal(a[0], b[0]) for a, b in zip(heard, other)]
+assert not all(same), "another seed gave the same order"
 ### END HIDDEN TESTS
 print("passed: whole batches, each image once an epoch, in a new order")
 
@@ -947,11 +985,11 @@ unseen = moved(unseen, 3)
 tested = float(np.mean(transfer.predict(model, unseen).argmax(axis=1) == truth))
 watched = transfer.predict(model, validation_images).argmax(axis=1)
 watched = float(np.mean(watched == validation_labels))
-assert tested > watched - 0.1 or not judged, (
-    f"right: {watched:.1%} of the validation, {tested:.1%} of the test images: were the validation images trained on?"
-)
+text = f"right: {watched:.1%} of the validation, {tested:.1%} of the test images"
+assert tested > watched - 0.1 or not judged, f"{text}: were the former trained on?"
 twice = [np.asarray(transfer.predict(model, unseen[:64])) for _ in range(2)]
-assert np.array_equal(*twice), "two predictions of the same images differ: nothing may be random at test time"
+text = "two predictions of the same images differ: nothing may be random at test time"
+assert np.array_equal(*twice), text
 ### END HIDDEN TESTS
 print("passed: the history of a training that was watched")
 

@@ -19,7 +19,7 @@
 # to three minutes.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -27,15 +27,22 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -214,15 +221,22 @@ print("passed: class 1 of a linear model")
 
 # %% check="saliency" points=1
 for k in (0, 2):
-    expected, hint = np.abs(kernel[..., k]).max(axis=-1), f"class {k} of the linear model"
+    expected, hint = (
+        np.abs(kernel[..., k]).max(axis=-1),
+        f"class {k} of the linear model",
+    )
     assert agree(saliency(linear, noise, k), np.stack([expected, expected]), hint)
 ### BEGIN HIDDEN TESTS
 expected = introspection.saliency(sound, other_images[:3], 2)
 twin = keras.models.clone_model(sound)
 twin.set_weights(sound.get_weights())
-in_training = introspection.gradients(lambda x: twin(x, training=True)[:, 2], other_images[:3])
+in_training = introspection.gradients(
+    lambda x: twin(x, training=True)[:, 2],
+    other_images[:3],
+)
 twin.set_weights(sound.get_weights())  # its running statistics have moved
-mistakes = [("the model ran in training mode: call it with training=False", np.abs(in_training).max(axis=-1))]
+text = "the model ran in training mode: call it with training=False"
+mistakes = [(text, np.abs(in_training).max(axis=-1))]
 hint = "class 2 of the sound network, as the course has it"
 assert agree(saliency(twin, other_images[:3], 2), expected, hint, mistakes, rtol=1e-2)
 ### END HIDDEN TESTS
@@ -408,11 +422,14 @@ assert agree(grad_cam(doubling, two_units, two_maps, 0), expected, hint, mistake
 assert own_work(grad_cam, doubling, two_units, two_maps, 0)
 ### BEGIN HIDDEN TESTS
 hint = "class 1, whose logit is the second unit minus the first"
-assert agree(grad_cam(doubling, two_units, two_maps, 1), [[[0, 4], [0, 0]], [[0, 0], [0, 0]]], hint)
+expected = [[[0, 4], [0, 0]], [[0, 0], [0, 0]]]
+assert agree(grad_cam(doubling, two_units, two_maps, 1), expected, hint)
 half = sound.get_layer("relu4").output
-answer = grad_cam(keras.Model(sound.input, half), keras.Model(half, sound.output), other_images[:3], 5)
+lower, upper = keras.Model(sound.input, half), keras.Model(half, sound.output)
+answer = grad_cam(lower, upper, other_images[:3], 5)
 expected = introspection.grad_cam(sound, other_images[:3], 5, "relu4", upsample=False)
-assert agree(answer, expected, "class 5 of the sound network, as the course has it", rtol=1e-2)
+hint = "class 5 of the sound network, as the course has it"
+assert agree(answer, expected, hint, rtol=1e-2)
 ### END HIDDEN TESTS
 print("passed: two images with weights of their own")
 
@@ -610,8 +627,9 @@ assert not np.array_equal(other, first), "seeds 1 and 2 gave the same copy"
 ### BEGIN HIDDEN TESTS
 untouched = forgetful(given, [])
 assert untouched is not given, "without names: expected a copy, got the model itself"
+hint = "without names nothing is shuffled: the copy has the weights of the model"
 for old, new in zip(before, untouched.get_weights()):
-    assert agree(new, old, "without names nothing is shuffled: the copy has the weights of the model")
+    assert agree(new, old, hint)
 ### END HIDDEN TESTS
 print("passed: the values are mixed at random, by the seed")
 
@@ -723,7 +741,7 @@ assert own_work(fooling_step, linear, grey, 1, 2.0)
 for level in (0, 4, 251, 255):
     flat_image = np.full((3, 4, 2), level, "uint8")
     expected = np.clip(level - 9 * np.sign(weights[..., 2]), 0, 255)
-    hint = f"an image of {level} everywhere, a step of 9: stay between 0 and 255, and compute in floats"
+    hint = f"an image of {level}, a step of 9: stay in 0 to 255, and compute in floats"
     assert agree(fooling_step(linear, flat_image, 2, 9.0), expected, hint)
 ### END HIDDEN TESTS
 print("passed: the logit falls as predicted")
@@ -818,12 +836,12 @@ for k in range(6):
     assert len(sources) > 1, f"{text}: they still tell. Draw the order at random"
 ### BEGIN HIDDEN TESTS
 assert agree(grounds_taken(3)[0], taken, "the same seed must give the same images")
-assert not np.array_equal(grounds_taken(4)[0], taken), "seeds 3 and 4 gave the same images"
-matches = np.mean([np.mean(grounds_taken(s)[0] % 6 == np.arange(60) % 6) for s in range(40)])
-text = f"at random, one ground in six is of the object's own class; in 40 draws it was {matches:.2f}"
+assert not np.array_equal(grounds_taken(4)[0], taken), "seeds 3 and 4: the same images"
+matches = np.mean([grounds_taken(s)[0] % 6 == np.arange(60) % 6 for s in range(40)])
+text = f"at random, 1 in 6 grounds is of the object's class; in 40 draws {matches:.2f}"
 assert 0.08 < matches < 0.26, text
-assert agree(plain_objects[:, 0, 1, 0], np.arange(60) + 100, "the images that came in have changed")
-assert agree(plain_grounds[:, 0, 1, 0], np.arange(60), "the grounds that came in have changed")
+assert agree(plain_objects[:, 0, 1, 0], np.arange(60) + 100, "the images have changed")
+assert agree(plain_grounds[:, 0, 1, 0], np.arange(60), "the grounds have changed")
 ### END HIDDEN TESTS
 print("passed: own objects on random grounds")
 

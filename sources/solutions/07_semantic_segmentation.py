@@ -20,7 +20,7 @@
 # three minutes on two cores.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -28,27 +28,34 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
 seed: int = 0  # [0, ] the first weights, and which images are drawn and flipped
-source: str = "shapes"  # a data set with masks, by name, or the path of a folder of images and masks
+source: str = "shapes"  # a data set with masks: its name, or the path of a folder
 image_size: int = 96  # [32, 512] height and width that its images are brought to
 examples: int = 4000  # [16, ] most training images
 tested: int = 500  # [4, ] most validation images, and most test images
-stretch: bool = False  # whether each image is stretched to the full range of brightness, for dim photographs
+stretch: bool = False  # whether each image gets the full range of brightness
 steps: int = 1100  # [2, 100000] training steps
 batch_size: int = 16  # [8, 64] images in each
-on_error: str = "raise"  # {raise, skip} what to do about files of a folder that cannot be used
+on_error: str = "raise"  # {raise, skip} what to do about files that cannot be used
 floor: float = 0.75  # [0, 1] mean IoU that your network must reach on the test images
 
 # %%

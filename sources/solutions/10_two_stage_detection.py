@@ -19,7 +19,7 @@
 # on two cores.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -27,15 +27,22 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -282,7 +289,8 @@ times = np.sum(draws, axis=0)
 often, background = times[:10], times[10:50]
 assert often.min() > 180 and 30 < background.min() <= background.max() < 100, (
     "at random: in 300 draws each positive comes 240 times, each background 60 times; "
-    f"yours from {often.min()} to {often.max()}, {background.min()} to {background.max()}"
+    f"yours from {often.min()} to {often.max()}, "
+    f"{background.min()} to {background.max()}"
 )
 ### BEGIN HIDDEN TESTS
 none = numbers(draw(np.full(30, -1), 8, 0.5, np.random.default_rng(2)))
@@ -418,7 +426,9 @@ assert answer == [5, 3, 3], (
     f"the one without area to 3; got {answer}"
 )
 answer = numbers(pyramid_level(squares, (2, 3, 4, 5), 112)).tolist()
-assert answer == [5, 5, 4, 4, 3], f"`canonical` is an argument: with 112 expected [5, 5, 4, 4, 3], got {answer}"
+assert answer == [5, 5, 4, 4, 3], (  # half of 224: one level up, as far as there is one
+    f"`canonical` is an argument: with 112 expected [5, 5, 4, 4, 3], got {answer}"
+)
 ### BEGIN HIDDEN TESTS
 corner = np.random.default_rng(9).uniform(0, 300, (50, 2))
 sides = np.random.default_rng(10).uniform(5, 700, (50, 2))
@@ -857,7 +867,9 @@ results.record(recall_untrained=lines["before training"][3])
 # %% check="recall" points=1
 (measured,) = search.recall_curve(list(found_boxes), test_set, [10])
 own = float(recall(list(found_boxes), truth, 10))
-assert close(own, measured), f"of your detector's first ten: expected {measured}, got {own}"
+assert close(own, measured), (  # by the course's own count
+    f"of your detector's first ten: expected {measured}, got {own}"
+)
 assert results.reaches(measured, recall_floor, source in measured_on), (
     f"ten proposals of your detector find {measured:.3f} of the objects, "
     f"{recall_floor} is asked for: have your losses trained it?"

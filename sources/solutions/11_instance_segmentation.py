@@ -20,7 +20,7 @@
 # three minutes on two cores.
 
 # %% tags=["setup"]
-# On Colab this installs the course; anywhere else it only looks whether the course is there.
+# On Colab this installs the course; elsewhere it only looks whether it is there.
 import importlib.util
 import pathlib
 import subprocess
@@ -28,15 +28,22 @@ import sys
 
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", address], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", address],
+        check=True,
+    )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
-    raise ImportError("the course is not installed here: see 'Two commands' in its README")
+    raise ImportError(
+        "the course is not installed here: see 'Two commands' in its README",
+    )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
-    raise ImportError(f"{hiding} hides the course's own utils: rename it and restart the kernel")
+    raise ImportError(
+        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+    )
 _ = importlib.import_module("utils")
 
 # %% tags=["parameters"]
@@ -181,8 +188,8 @@ for box, right in zip(some, expected):
     off = np.abs(numbers(roi_align(features, box, 3, 8)) - right).max()
     assert off < 1e-4, (
         f"box {box}: your bins are off by up to {off:.3f}; are there 2 × 2 points in "
-        "each bin, at a quarter and three quarters of its side, and their mean? A point "
-        "outside the first or last centre takes the value of that cell"
+        "each bin, at a quarter and three quarters of its side, and their mean? "
+        "A point outside the first or last centre takes the value of that cell"
     )
 ### BEGIN HIDDEN TESTS
 box = np.float32([4.0, 6.0, 60.0, 47.0])
@@ -328,7 +335,9 @@ assert close(value, expected), (
 other = logits.copy()
 other[0, 0, :, :, 1:] += 4
 value = answer_of(targets, labels, other)
-assert close(value, expected), f"masks of other classes must not count: still {expected:.4f}; got {value:.4f}"
+assert close(value, expected), (  # only logits of other classes have grown
+    f"masks of other classes must not count: still {expected:.4f}; got {value:.4f}"
+)
 value = answer_of(targets, 0 * labels, logits)
 assert value == 0, f"without a RoI on an object the loss is 0; got {value}"
 ### BEGIN HIDDEN TESTS
@@ -397,7 +406,9 @@ for number in range(4):
     right = numbers(mask_rcnn.enlarge(small[None, None], box[None, None], 48, 48))
     clear = np.abs(right[0, 0] - 0.5) > 1e-3
     wrong = (numbers(paste(small, box, 48, 48)) != (right[0, 0] >= 0.5)) & clear
-    assert not wrong.any(), f"box {box.round(1)}: {wrong.sum()} wrong; interpolate, cut then"
+    assert not wrong.any(), (  # on boxes that leave the image, too
+        f"box {box.round(1)}: {wrong.sum()} wrong; interpolate, cut then"
+    )
 ### END HIDDEN TESTS
 print("Right: soft until it has its final size.")
 

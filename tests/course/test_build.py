@@ -21,7 +21,7 @@ from course.authoring.build import build
 from course.authoring.sources import KEYS, read_course_source, read_wrong
 from course.errors import CourseError
 from course.manifest import KINDS, load
-from course.notebook import read_notebook
+from course.notebook import WIDEST, read_notebook
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -134,6 +134,12 @@ STUBS = [
     ('stub="say \\"so\\""', 'raise NotImplementedError("say \\"so\\"")'),
     ('stub="a \\\\ b"', 'raise NotImplementedError("a \\\\ b")'),
     ('stub="größer als ½"', 'raise NotImplementedError("größer als ½")'),
+    (f'stub="{"a" * 55}"', f'raise NotImplementedError("{"a" * 55}")'),  # 88 characters with its indent
+    (f'stub="{"a" * 56}"', f'raise NotImplementedError(\n        "{"a" * 56}"\n    )'),
+    (
+        f'stub="{"a" * 50} {"b" * 26} {"c" * 3} \\"d\\""',
+        f'raise NotImplementedError(\n        "{"a" * 50} {"b" * 26} "\n        "{"c" * 3} \\"d\\""\n    )',
+    ),
 ]
 
 
@@ -851,7 +857,7 @@ def test_the_setup_cell_names_address_and_tag_and_is_python(mini):
     cell = setup_cell(manifest)
     compile(cell, "set-up", "exec")
     assert "git+https://github.com/example/mini@v1" in cell
-    assert max(map(len, cell.split("\n"))) <= 120
+    assert max(map(len, cell.split("\n"))) <= WIDEST
     for notebook in manifest.notebooks(KINDS):
         assert (
             next(cell for cell in cells(mini, notebook.relative) if cell["metadata"].get("tags") == ["setup"])["source"]

@@ -36,7 +36,7 @@ def found(root, rebuild=True):
 def test_the_mini_course_has_no_findings(mini):
     findings, summary = check(load(mini))
     assert [str(finding) for finding in findings] == []
-    assert summary == "3 notebooks, no findings (code cells: median 4 lines, longest 11)"
+    assert summary == "3 notebooks, no findings (code cells: median 2 lines, longest 7)"
 
 
 def test_the_summary_counts(mini):
@@ -45,8 +45,8 @@ def test_the_summary_counts(mini):
     build(load(mini))
     findings, summary = check(load(mini), load(mini).select(["01/lecture"]))
     assert len(findings) == 1
-    # repeats and label 2, print 1, total 3, thumbnail 11, results 4
-    assert summary == "1 notebook, 1 finding (code cells: median 3 lines, longest 11)"
+    # repeats and label 2, print 1, total 3, thumbnail 7, results 2
+    assert summary == "1 notebook, 1 finding (code cells: median 2 lines, longest 7)"
 
 
 def test_a_finding_names_file_cell_rule_and_what_to_do(mini):
@@ -188,6 +188,22 @@ CASES = [
         "length",
         "26 lines, at most 25: split the cell",
     ),
+    # widths
+    (
+        LECTURE,
+        "print(label, total)",
+        "print(label, total)  # " + "x" * 66,
+        "width",
+        "line 2: code line of 89 characters; the pages show 88: break it, or say it in fewer words",
+    ),
+    (
+        SOLUTION,
+        "    assert add(number, -number) == 0",
+        "    assert add(number, -number) == 0  # " + "x" * 60,
+        "width",
+        "line 4: code line of 100 characters",
+    ),
+    (SOLUTION, 'stub="return twice a"', f'stub="{"x" * 88}"', "width", "line 3: code line of 98 characters"),
     # links and pictures
     (
         LECTURE,
@@ -354,6 +370,8 @@ FINE = [
         "# [a page](https://example.org/a_(b)) ![words](https://example.org/c.png)\n#\n# Adding is rep",
     ),
     (LECTURE, "print(label, total)", "x = 1\n" * 23 + "print(label, total)"),
+    (LECTURE, "print(label, total)", "print(label, total)  # " + "ü" * 65),  # 88 characters, more bytes
+    (SOLUTION, 'stub="return twice a"', f'stub="{"add a and a, " * 12}then return it"'),
     (LECTURE, "print(label, total)", "# %time print(label, total)"),
     (LECTURE, "print(label, total)", "words = (\n    '%s %d'\n    % (label, total)\n)"),
     (
@@ -381,6 +399,15 @@ FINE = [
 @pytest.mark.parametrize(("name", "old", "new"), FINE)
 def test_a_rule_leaves_alone(mini, name, old, new):
     edit(mini, name, old, new)
+    assert found(mini) == []
+
+
+def test_a_long_address_in_the_setup_cell_is_no_finding(mini):
+    owner = "a-university-with-a-name-that-is-long" * 2
+    edit(mini, "course.toml", "github.com/example/", f"github.com/{owner}/")
+    manifest = load(mini)
+    fix(manifest, manifest.notebooks(KINDS))
+    assert max(len(line) for line in setup_cell(manifest).split("\n")) > 88
     assert found(mini) == []
 
 

@@ -33,7 +33,8 @@ for number in range(most):
 from IPython.display import SVG
 
 SVG(
-    "<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'><circle cx='10' cy='10' r='9' fill='#0072B2'/></svg>"
+    "<svg xmlns='http://www.w3.org/2000/svg' width='20' height='20'>"
+    "<circle cx='10' cy='10' r='9' fill='#0072B2'/></svg>"
 )
 
 # %% [markdown]

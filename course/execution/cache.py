@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import json
@@ -27,7 +28,7 @@ from typing import Any
 from course.execution.worker import PACKAGES, digest
 from course.files import write_atomically
 from course.manifest import Notebook, Profile
-from course.notebook import read_notebook, tags
+from course.notebook import python_tree, read_notebook, tags
 from course.outcome import Result
 from course.parameters import notebook_parameters
 
@@ -40,10 +41,13 @@ DRAWING = "utils/plots/"
 
 @dataclass(frozen=True)
 class Key:
-    """What is known before a run of what its result depends on, in two digests: `data` may change by the run itself,
-    which downloads what it needs."""
+    """What is known before a run of what its result depends on, in digests: `data` may change by the run itself, which
+    downloads what it needs; `meaning` is that of the content with the code as Python reads it, so that neither comments
+    nor line breaks change it.
+    """
 
     content: str
+    meaning: str
     data: str
 
     @property
@@ -86,7 +90,9 @@ class Cache:
         }
         defaults = {name: known.default for name, known in notebook_parameters(code, notebook.relative).items()}
         data = self.data(notebook, {**defaults, **parameters})
-        return Key(_digest(json.dumps(content, sort_keys=True, default=repr)), data)
+        meaning = {**content, "code": [part for cell in code for part in _statements(cell["source"])]}
+        whole, core = (_digest(json.dumps(each, sort_keys=True, default=repr)) for each in (content, meaning))
+        return Key(whole, core, data)
 
     def data(self, notebook: Notebook, parameters: Mapping[str, Any]) -> str:
         """The data from outside, by names, sizes and times: folders that the environment names or a parameter does."""
@@ -158,12 +164,12 @@ class Cache:
             return None
 
     def content(self, key: Key, files: Iterable[str]) -> str:
-        """The key's content with that of these files below the root, as they are now, as far as recorded values depend
+        """The key's meaning with that of these files below the root, as they are now, as far as recorded values depend
         on it: code without comments and docstrings, no code that draws, no times of files. So it is the same in every
         copy of the repository.
         """
         digests = [[name, self._meaning(self.root / name)] for name in files if not name.startswith(DRAWING)]
-        return _digest(key.content, json.dumps(digests))[:32]
+        return _digest(key.meaning, json.dumps(digests))[:32]
 
     def serves(self, files: Mapping[str, str]) -> bool:
         """Whether the files that a run read are what they were."""
@@ -190,11 +196,24 @@ def _code(path: Path) -> str:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ""
+    return _digest(ast.dump(_without_docstrings(tree)))
+
+
+def _statements(source: str) -> list[str]:
+    """The statements of a code cell, without comments and docstrings; its text when it is no Python."""
+    try:
+        tree = copy.deepcopy(python_tree(source))
+    except SyntaxError:
+        return [source]
+    return [ast.dump(_without_docstrings(node)) for node in tree.body]
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in (node for node in ast.walk(tree) if isinstance(node, kinds)):
         if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return _digest(ast.dump(tree))
+    return tree
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -268,8 +287,10 @@ def _files(path: Path) -> Iterator[list[Any]]:
 
 
 def _versions() -> dict[str, str]:
+    """Of Python, NumPy, Keras and its backend; another backend that is installed too computes nothing."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for distribution in ("numpy", *(name for names in PACKAGES.values() for name in names)):
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    for distribution in ("numpy", *PACKAGES["keras"], *PACKAGES.get(backend, ())):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[distribution] = importlib.metadata.version(distribution)
     return found

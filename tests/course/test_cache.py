@@ -1,5 +1,6 @@
 """What a result depends on, and what it does not; entries that are damaged, old, or of other text."""
 
+import importlib.metadata
 import json
 import os
 from dataclasses import replace
@@ -116,6 +117,40 @@ def test_a_folder_given_as_a_parameter_counts_with_its_files(course, tmp_path):
     touch(tmp_path / "pictures" / "cat" / "1.png")
     assert key(root, notebook, pictures) != before
     assert key(root, notebook, {"source": "x" * 5000}) != key(root, notebook, {"source": "\0"})
+
+
+@pytest.mark.parametrize(
+    ("code", "same"),
+    [
+        ("import tools\n\nx = tools.f(\n    1,\n)  # a comment", True),
+        ("import tools\nx = tools.f(2)", False),
+        ("import tools\nx = tools.f(1)\n%matplotlib inline", False),
+    ],
+)
+def test_line_breaks_and_comments_change_the_content_and_not_its_meaning(course, code, same):
+    _, notebook, cache = course
+    cells = json.loads(notebook.path.read_text())
+
+    def keyed(*sources):
+        made = [{**next(c for c in cells["cells"] if c["cell_type"] == "code"), "source": text} for text in sources]
+        notebook.path.write_text(json.dumps({**cells, "cells": made}))
+        return cache.key(notebook, {})
+
+    plain, other, split = keyed("import tools\nx = tools.f(1)"), keyed(code), keyed("import tools", "x = tools.f(1)")
+    assert other.content != plain.content and (other.meaning == plain.meaning) == same
+    assert cache.content(other, []) == cache.content(split, []) if same else True
+
+
+def test_only_the_backend_in_use_counts(course, monkeypatch):
+    root, notebook, _ = course
+    before = key(root, notebook)
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99" if name == "torch" else real(name))
+    assert key(root, notebook) == before
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with_torch = key(root, notebook)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "98" if name == "torch" else real(name))
+    assert key(root, notebook) != with_torch
 
 
 def test_what_the_run_itself_downloads_changes_only_the_key_of_the_data(course, monkeypatch):

@@ -851,7 +851,7 @@ for number, (name, values) in enumerate(by_set.items()):
     ax.bar(at, values, 0.15, color=colour, label=name)
 ax.set_xticks(place, [source, *harder])
 ax.set_ylabel("AP50")
-ax.legend(fontsize=9, loc="upper right")
+ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 
 # %% [markdown]
 # Which objects are lost? We look at the crowded image in which the grid of YOLOv1 drops most objects. A cross marks

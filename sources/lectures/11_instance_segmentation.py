@@ -56,6 +56,7 @@ stretch: bool = False  # whether each image gets the full range of brightness
 most: int = 3000  # [16, ] training images, at most
 tested: int = 150  # [4, ] test images, at most
 network: str = "shapes"  # the backbone: the course's own, or one of keras.applications
+level: int = 3  # [2, 5] the map of it that is read, of stride 2 to the power of this
 sizes: list[float] = [16, 24, 36, 48]  # sides of the anchors, in pixels
 proposals: int = 128  # [16, 4000] of the network in training; at test half as many
 kept: int = 20  # [1, 300] detections of an image, at most
@@ -410,7 +411,8 @@ batches = training.drawn_batches(train_set, 16, seed, flip)  # half the images m
 
 # %%
 weights = "imagenet" if hasattr(keras.applications, network) else None
-options = {"sizes": [sizes], "proposals": proposals, "candidates": 2 * proposals}
+options = {"levels": (level,), "sizes": [sizes]}
+options |= {"proposals": proposals, "candidates": 2 * proposals}
 keras.utils.set_random_seed(seed)
 options |= {"weights": weights, "keypoints": kinds}
 net = mask_rcnn.small(len(names), shape, network, **options)

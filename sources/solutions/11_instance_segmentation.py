@@ -55,6 +55,7 @@ stretch: bool = False  # whether each image gets the full range of brightness
 examples: int = 3000  # [16, ] most training images
 tested: int = 200  # [4, ] most test images
 network: str = "shapes"  # the backbone: the course's own, or one of keras.applications
+level: int = 3  # [2, 5] the map of it that is read, of stride 2 to the power of this
 sizes: list[float] = [16, 24, 36, 48]  # sides of the anchors, in pixels
 proposals: int = 128  # [16, 4000] of the network in training; at test half as many
 most: int = 20  # [1, 300] detections of an image, at most
@@ -594,11 +595,12 @@ class Net(mask_rcnn.MaskRCNN):
 
 # %%
 def build():
-    """One map of stride 8, square anchors, 14 × 14 features and 28 × 28 masks."""
+    """One map, square anchors, 14 × 14 features and 28 × 28 masks."""
     keras.utils.set_random_seed(seed)
     known = hasattr(keras.applications, network)  # then its ImageNet weights are taken
-    options = faster_rcnn.SMALL | {"sizes": [sizes], "proposals": proposals}
-    options |= {"candidates": 2 * proposals, "mask_filters": (64, 64)}
+    options = faster_rcnn.SMALL | {"levels": (level,), "sizes": [sizes]}
+    options |= {"proposals": proposals, "candidates": 2 * proposals}
+    options["mask_filters"] = (64, 64)
     options["weights"] = "imagenet" if known else None
     return Net(len(names), (image_size, image_size, 3), network, **options)
 

@@ -76,6 +76,16 @@ def test_writing_is_readable_on_every_colour():
         assert (levels[1] + 0.05) / (levels[0] + 0.05) > 3
 
 
+def test_many_objects_are_told_by_a_legend_and_not_by_texts():
+    for count in (20, 21):
+        boxes = np.tile([2.0, 9, 10, 12], (1, count + 5, 1))
+        labels = np.where(np.arange(count + 5) < count, 1, -1)[None]
+        figure = plots.show_objects(IMAGE[None], boxes, labels, scores=np.ones((1, count + 5)), classes=CLASSES)
+        assert len(figure.axes[0].texts) == (20 if count == 20 else 0)
+        told = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert told == ([] if count == 20 else [CLASSES[1]])
+
+
 def test_padding_is_not_drawn():
     boxes, labels = np.zeros((1, 4, 4)), np.array([[2, -1, -1, -1]])
     boxes[0, 0] = 1, 2, 3, 4

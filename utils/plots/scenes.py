@@ -16,6 +16,7 @@ from utils.labels import IGNORED
 from utils.plots.base import GREY, WIDTH, as_pixels, bare, class_colour, draw_image
 
 OBJECTS = ("boxes", "labels", "masks", "keypoints", "scores")
+CROWD = 20  # objects of an image; names and scores of more would cover them
 
 
 def show_objects(
@@ -46,7 +47,8 @@ def show_objects(
             absent ones (0) are left out.
         scores: for each image (N,), written behind the names.
         classes: names of the classes.
-        names: whether to write the class at each object; if not, a legend below tells the colours.
+        names: whether to write the class at each object; if not, a legend below tells the colours. An image of more
+            than 20 objects gets a legend in any case, thinner lines, and no scores: texts would cover the objects.
         titles: N texts above the images, such as captions.
         columns: images in a row.
         title: of the whole figure.
@@ -88,7 +90,8 @@ def show_objects(
         seen |= set(objects.get("labels", np.zeros(1)).astype(int).tolist()) - {-1}
         if titles is not None:
             ax.set_title("\n".join(lines[index]), fontsize=9, pad=3)
-    handles = [] if names else class_handles(sorted(seen), classes)
+    crowded = any(_is_crowd(values) for values in given.get("labels", ()))
+    handles = class_handles(sorted(seen), classes) if crowded or not names else []
     if "keypoints" in given:
         for text, face in (("visible keypoint", GREY), ("hidden keypoint", "white")):
             edge = "white" if face == GREY else GREY
@@ -132,6 +135,7 @@ def draw_objects(
     pixels = as_pixels(image)
     draw_image(ax, pixels)
     height, width = pixels.shape[:2]
+    crowded = _is_crowd(objects.get("labels", np.zeros(count)))
     for index in range(count):
         label = int(objects["labels"][index]) if "labels" in objects else 0
         if label < 0:
@@ -144,7 +148,8 @@ def draw_objects(
         corner = None
         if "boxes" in objects:
             x0, y0, x1, y1 = (float(value) - 0.5 for value in objects["boxes"][index])
-            for line, edge in ((2.6, "white"), (1.5, colour)):  # the white rim keeps the line apart from any ground
+            # The white rim keeps the line apart from any ground.
+            for line, edge in ((1.6, "white"), (0.9, colour)) if crowded else ((2.6, "white"), (1.5, colour)):
                 ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=edge, linewidth=line))
             corner = x0, y0, y1
         elif "masks" in objects and (objects["masks"][index] >= 0.5).any():
@@ -155,11 +160,16 @@ def draw_objects(
             text = str(label if classes is None else classes[label])
         if "scores" in objects:
             text = f"{text} {objects['scores'][index]:.2f}".strip()
-        if text and corner is not None:
+        if text and corner is not None and not crowded:
             write(ax, text, *corner, colour, height)
     ax.set_xlim(-0.5, width - 0.5)
     ax.set_ylim(height - 0.5, -0.5)
     return ax
+
+
+def _is_crowd(labels):
+    """Whether so many labels are those of objects that their names would cover them."""
+    return np.sum(np.asarray(labels) >= 0) > CROWD
 
 
 def draw_mask(ax, mask, colour):
@@ -308,7 +318,8 @@ def show_scenes(scenes, classes=None, names=True, points=True, columns=4, title=
         scenes: a list of examples, each a dict as `load` gives it or anything with the same attributes, such as what
             `shapes.scene` gives; or one dict of a batch.
         classes: names of the classes.
-        names: whether to write the class at each object; if not, a legend below tells the colours.
+        names: whether to write the class at each object; if not, a legend below tells the colours. An image of more
+            than 20 objects gets a legend in any case, thinner lines, and no scores: texts would cover the objects.
         points: whether to draw keypoints, where there are any.
         columns: images in a row.
         title: of the whole figure.

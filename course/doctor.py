@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from course.backend import chosen_backend, keras_folder
 from course.manifest import Manifest
 
 DISTRIBUTION = "convnets-for-vision"
@@ -280,25 +281,6 @@ def hiding(root: Path) -> list[Path]:
 
 
 # Backend and machine
-
-
-def chosen_backend(environment: Mapping[str, str]) -> tuple[str, str]:
-    """The backend Keras would take and where that is said: KERAS_BACKEND, else keras.json, else TensorFlow."""
-    if environment.get("KERAS_BACKEND"):
-        return environment["KERAS_BACKEND"], "KERAS_BACKEND"
-    path = keras_folder(environment) / "keras.json"
-    try:
-        name = json.loads(path.read_text(encoding="utf-8")).get("backend")
-    except FileNotFoundError:
-        name = None
-    except (OSError, ValueError, AttributeError):
-        return "tensorflow", f"Keras's default ({path} cannot be read)"
-    return (str(name), str(path)) if name else ("tensorflow", "Keras's default")
-
-
-def keras_folder(environment: Mapping[str, str]) -> Path:
-    """Keras's own folder: KERAS_HOME, else ~/.keras."""
-    return Path(environment.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
 
 
 def backend(

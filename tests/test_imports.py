@@ -140,7 +140,7 @@ def test_the_command_line_imports_nothing_heavy_until_it_is_used():
 
 # `course`: rooms stand on the modules of the bottom. `execution` shows its progress by `reporting.progress` and
 # `reporting.junit`, which know nothing of it; `reporting.calibrate` runs notebooks, and stands beside `proving`.
-BOTTOM = {"errors", "files", "manifest", "notebook", "parameters", "outcome", "bands"}
+BOTTOM = {"errors", "files", "manifest", "notebook", "parameters", "outcome", "bands", "backend"}
 COURSE = {
     "authoring": {"authoring"},
     "reporting": {"reporting"},

@@ -25,10 +25,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from course.backend import chosen_backend
 from course.execution.worker import PACKAGES, digest
 from course.files import write_atomically
 from course.manifest import Notebook, Profile
-from course.notebook import python_tree, read_notebook, tags
+from course.notebook import MAGIC_LINE, python_tree, read_notebook, tags
 from course.outcome import Result
 from course.parameters import notebook_parameters
 
@@ -41,9 +42,9 @@ DRAWING = "utils/plots/"
 
 @dataclass(frozen=True)
 class Key:
-    """What is known before a run of what its result depends on, in digests: `data` may change by the run itself, which
-    downloads what it needs; `meaning` is that of the content with the code as Python reads it, so that neither comments
-    nor line breaks change it.
+    """What is known before a run of what its result depends on, in three digests: `data` may change by the run itself,
+    which downloads what it needs; `meaning` is that of the content with the code as Python reads it, so that neither
+    comments nor line breaks change it.
     """
 
     content: str
@@ -90,9 +91,12 @@ class Cache:
         }
         defaults = {name: known.default for name, known in notebook_parameters(code, notebook.relative).items()}
         data = self.data(notebook, {**defaults, **parameters})
-        meaning = {**content, "code": [part for cell in code for part in _statements(cell["source"])]}
-        whole, core = (_digest(json.dumps(each, sort_keys=True, default=repr)) for each in (content, meaning))
-        return Key(whole, core, data)
+        meaning = {
+            **content,
+            "code": [[part, told] for source, told in content["code"] for part in _statements(source)],
+        }
+        whole, read = (_digest(json.dumps(each, sort_keys=True, default=repr)) for each in (content, meaning))
+        return Key(whole, read, data)
 
     def data(self, notebook: Notebook, parameters: Mapping[str, Any]) -> str:
         """The data from outside, by names, sizes and times: folders that the environment names or a parameter does."""
@@ -200,7 +204,11 @@ def _code(path: Path) -> str:
 
 
 def _statements(source: str) -> list[str]:
-    """The statements of a code cell, without comments and docstrings; its text when it is no Python."""
+    """The statements of a code cell, without comments and docstrings; its text when it is no Python or has lines of
+    IPython's own.
+    """
+    if MAGIC_LINE.search(source):
+        return [source]
     try:
         tree = copy.deepcopy(python_tree(source))
     except SyntaxError:
@@ -287,10 +295,13 @@ def _files(path: Path) -> Iterator[list[Any]]:
 
 
 def _versions() -> dict[str, str]:
-    """Of Python, NumPy, Keras and its backend; another backend that is installed too computes nothing."""
+    """Of Python, NumPy, Keras and its backend, and of TensorFlow, which reads the data under every backend. A further
+    backend that is installed computes nothing.
+    """
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    for distribution in ("numpy", *PACKAGES["keras"], *PACKAGES.get(backend, ())):
+    backend, _ = chosen_backend(os.environ)
+    names = dict.fromkeys(("keras", "tensorflow", backend))
+    for distribution in ("numpy", *(each for name in names for each in PACKAGES.get(name, ()))):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[distribution] = importlib.metadata.version(distribution)
     return found

@@ -237,11 +237,11 @@ class Release:
         return steps
 
     def supporting(self) -> list[str]:
-        """What the submission's side runs beside the student's answers, and the solution's answers."""
+        """Sources: what the submission's side runs beside the student's answers, and the solution's answers."""
         return [*self._submitted({}).values(), *(gap.answer for gap in self.gaps)]
 
     def answering(self) -> list[str]:
-        """The solution's answers, and what of the given cells these need."""
+        """Sources: the solution's answers, and what of the given cells these need."""
         answers = [(gap.index, gap.answer) for gap in self.gaps]
         return [*self._kept(*answers).values(), *(answer for _, answer in answers)]
 

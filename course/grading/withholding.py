@@ -1,10 +1,10 @@
-"""The functions of `utils` that a lab asks its students to write: at the submission's side they are taken away.
+"""The functions of `utils` that a lab asks its students to do without: at the submission's side they are taken away.
 
 Taken away is what the checks of one gap alone use (the reference that they compare with; what several gaps' checks use
 is a tool that measures, and stays), and what has the name of a gap's function; unless the given cells or the solution's
-answers need it, themselves or through other functions of `utils`. Taken away is also what the lab itself says may not
-be called, `checks.own_work(..., names={...})`, unless the solution's answers need it. All of this is read from the
-files; nothing is imported.
+answers need it, themselves or through other functions of `utils`. Taken away is also what the lab itself lists as not
+to be called, `checks.own_work(..., of=segmentation, names={...})`, unless the solution's answers need it. All of this
+is read from the files; nothing is imported.
 """
 
 from __future__ import annotations
@@ -27,44 +27,28 @@ def withheld(release: Release, utilities: Path) -> dict[str, list[str]]:
     package = _Package(utilities)
     written = [node for cell in release.cells if cell.type == "code" for node in plan.statements(cell.source)]
     imports = package.imports(written)
-    asked, forbidden = {name for gap in release.gaps for name in gap.defines}, _forbidden(written)
+    asked = {name for gap in release.gaps for name in gap.defines}
     users: dict[Place, set[str]] = {}
     for check in release.checks:
         for place in package.named(plan.statements(check.source), imports) - TOOLS:
             if place[0] != COMPARISONS:
                 users.setdefault(place, set()).add(check.gap)
     candidates = {place for place, gaps in users.items() if len(gaps) == 1}
-    candidates |= {place for place in package.functions if place[1] in asked}
+    candidates |= {place for place in package.functions if place[1] in asked} - TOOLS
 
     def needed(sources: list[str]) -> set[Place]:
         return package.reached({p for source in sources for p in package.named(plan.statements(source), imports)})
 
     taken = (candidates & package.functions) - needed(release.supporting())
     # What a check alone needs is no reason to leave to answers what the lab forbids.
-    taken |= {place for place in package.functions if place[1] in forbidden} - needed(release.answering())
+    taken |= (package.listed(written, imports) & package.functions) - needed(release.answering())
     found: dict[str, list[str]] = {}
     for path, name in sorted(taken):
         found.setdefault(path, []).append(name)
     return found
 
 
-def _forbidden(statements: Iterable[ast.stmt]) -> set[str]:
-    """What stands in the sets of names that a lab gives to `own_work`, there and then or under a name of their own."""
-    sets: dict[str, set[str]] = {}
-    given: list[ast.expr] = []
-    for node in (part for statement in statements for part in ast.walk(statement)):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Set):
-            sets |= {target.id: _strings(node.value) for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.Call) and any(_named(part) == "own_work" for part in (node.func, *node.args[:1])):
-            given += [keyword.value for keyword in node.keywords if keyword.arg == "names"]
-    return {
-        name
-        for value in given
-        for name in (sets.get(value.id, set()) if isinstance(value, ast.Name) else _strings(value))
-    }
-
-
-def _strings(node: ast.expr) -> set[str]:
+def _strings(node: ast.expr | None) -> set[str]:
     values = node.elts if isinstance(node, ast.Set) else []
     return {value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)}
 
@@ -84,7 +68,7 @@ def copy_without(source: Path, target: Path, taken: Mapping[str, Iterable[str]])
         for node in reversed(ast.parse(text).body):
             if isinstance(node, ast.FunctionDef) and node.name in set(functions):
                 indent = " " * node.body[0].col_offset
-                words = f"utils has {node.name} too, but the grader takes it away: this lab asks you to write it"
+                words = f"utils has {node.name} too, but the grader takes it away: this lab asks you to do without it"
                 lines[node.body[0].lineno - 1 : node.end_lineno] = [f"{indent}raise NotImplementedError({words!r})"]
         path.write_text("\n".join(lines), encoding="utf-8")
 
@@ -153,6 +137,23 @@ class _Package:
                 first, _, rest = dotted.partition(".")
                 if first in imports and rest:
                     found |= self._resolve(f"{imports[first]}.{rest}")
+        return found
+
+    def listed(self, written: Iterable[ast.stmt], imports: Mapping[str, str]) -> set[Place]:
+        """What a lab gives to `own_work` as a set of names of a package: written in the call, or assigned to a name."""
+        sets: dict[str, set[str]] = {}
+        found = set[Place]()
+        for node in (part for statement in written for part in ast.walk(statement)):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Set):
+                sets |= {target.id: _strings(node.value) for target in node.targets if isinstance(target, ast.Name)}
+            elif isinstance(node, ast.Call) and any(_named(part) == "own_work" for part in (node.func, *node.args[:1])):
+                given = {keyword.arg: keyword.value for keyword in node.keywords}
+                names, of = given.get("names"), given.get("of")
+                listed = sets.get(names.id, set()) if isinstance(names, ast.Name) else _strings(names)
+                module = imports.get(of.id, "utils") if isinstance(of, ast.Name) else "utils"
+                folder = "/".join(module.split(".")[1:])
+                inside = (f"{folder}/", f"{folder}.py") if folder else ("",)
+                found |= {place for place in self._definitions if place[0].startswith(inside) and place[1] in listed}
         return found
 
     def reached(self, start: set[Place]) -> set[Place]:

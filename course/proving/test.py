@@ -391,8 +391,8 @@ def test(
     """Prove these notebooks and tell of each proof as it ends; the problems, a line each.
 
     A lecture or solution is held against its stored outputs, a solution against its wrong answers, and a lab is run as
-    it is handed out. A solution that stores nothing runs once: the proof of its wrong answers runs all of its cells.
-    With `update`, stored outputs are written anew instead.
+    it is handed out. A solution that stores nothing runs once: the proof of its wrong answers runs all of its cells, in
+    a kernel in which trials may have changed objects in place. With `update`, stored outputs are written anew instead.
 
     Args:
         parts: which of PARTS to do.
@@ -456,15 +456,17 @@ def _proofs(
         partial(prove, prover, part, notebook)
         for part, kinds, prover in proofs
         for notebook in notebooks
-        if part in parts and notebook.kind in kinds and not (part == "outputs" and _run_elsewhere(notebook, parts))
+        if part in parts and notebook.kind in kinds and not (part == "outputs" and _covered_by_trials(notebook, parts))
     ]
 
 
-def _run_elsewhere(notebook: Notebook, parts: Collection[str]) -> bool:
+def _covered_by_trials(notebook: Notebook, parts: Collection[str]) -> bool:
     """Whether a notebook without outputs to compare runs whole in the proof of its wrong answers."""
     cells = read_notebook(notebook.path, notebook.relative)["cells"]
-    compared = any(CHECKED in tags(cell) for cell in cells) or any(unstored(cells))
-    return "wrong" in parts and not compared and bool(read_wrong(notebook))
+    nbvals = any({CHECKED, "raises-exception", "nbval-skip"} & set(tags(cell)) for cell in cells) or any(
+        unstored(cells)
+    )
+    return "wrong" in parts and not nbvals and bool(read_wrong(notebook))
 
 
 def _updates(manifest: Manifest, notebooks: Sequence[Notebook], cancel: Flag) -> list[Callable[[], Outcome]]:

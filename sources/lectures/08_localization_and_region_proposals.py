@@ -1014,7 +1014,7 @@ bars = {name: result["AP50"] for name, result in reached.items()}
 plots.bars(bars, xlabel="AP50", ax=axes[0])
 for row, (name, result) in enumerate(reached.items()):
     place = np.arange(len(classes)) + 0.4 * row - 0.2
-    heights = np.nan_to_num(result["per_class_AP50"])
+    heights = result["per_class_AP50"]  # NaN, no bar: a class without objects
     axes[1].bar(place, heights, 0.38, color=plots.class_colour(row), label=name)
 axes[1].legend(fontsize=9, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
 axes[1].set_xticks(range(len(classes)), classes, rotation=45, ha="right")
@@ -1039,7 +1039,7 @@ plots.show_objects(pool[:6], **best, classes=classes, columns=3)
 before, after = [], []
 for index, (image, boxes) in enumerate(zip(pool, pool_proposals)):
     truth, labels = real(pool_objects, index)
-    learnt = np.isin(labels, detector.seen)  # a small set may lack a class
+    learnt = np.isin(labels, detector.learnt)  # a small set may lack a class
     truth, labels = truth[learnt], labels[learnt]
     if not len(boxes) or not len(truth):
         continue

@@ -840,8 +840,8 @@ assert not np.array_equal(grounds_taken(4)[0], taken), "seeds 3 and 4: the same 
 matches = np.mean([grounds_taken(s)[0] % 6 == np.arange(60) % 6 for s in range(40)])
 text = f"at random, 1 in 6 grounds is of the object's class; in 40 draws {matches:.2f}"
 assert 0.08 < matches < 0.26, text
-assert agree(plain_objects[:, 0, 1, 0], np.arange(60) + 100, "the images have changed")
-assert agree(plain_grounds[:, 0, 1, 0], np.arange(60), "the grounds have changed")
+assert agree(plain_objects[:, 0, 1, 0], np.arange(60) + 100, "the given images changed")
+assert agree(plain_grounds[:, 0, 1, 0], np.arange(60), "the given grounds changed")
 ### END HIDDEN TESTS
 print("passed: own objects on random grounds")
 

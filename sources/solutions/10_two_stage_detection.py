@@ -426,7 +426,7 @@ assert answer == [5, 3, 3], (
     f"the one without area to 3; got {answer}"
 )
 answer = numbers(pyramid_level(squares, (2, 3, 4, 5), 112)).tolist()
-assert answer == [5, 5, 4, 4, 3], (  # half of 224: one level up, as far as there is one
+assert answer == [5, 5, 4, 4, 3], (
     f"`canonical` is an argument: with 112 expected [5, 5, 4, 4, 3], got {answer}"
 )
 ### BEGIN HIDDEN TESTS
@@ -867,7 +867,7 @@ results.record(recall_untrained=lines["before training"][3])
 # %% check="recall" points=1
 (measured,) = search.recall_curve(list(found_boxes), test_set, [10])
 own = float(recall(list(found_boxes), truth, 10))
-assert close(own, measured), (  # by the course's own count
+assert close(own, measured), (
     f"of your detector's first ten: expected {measured}, got {own}"
 )
 assert results.reaches(measured, recall_floor, source in measured_on), (

@@ -55,7 +55,7 @@ stretch: bool = False  # whether each image gets the full range of brightness
 examples: int = 3000  # [16, ] most training images
 tested: int = 200  # [4, ] most test images
 network: str = "shapes"  # the backbone: the course's own, or one of keras.applications
-level: int = 3  # [2, 5] the map of it that is read, of stride 2 to the power of this
+level: int = 3  # [2, 4] of its maps the one that is read; stride 2 ** level
 sizes: list[float] = [16, 24, 36, 48]  # sides of the anchors, in pixels
 proposals: int = 128  # [16, 4000] of the network in training; at test half as many
 most: int = 20  # [1, 300] detections of an image, at most
@@ -336,7 +336,7 @@ assert close(value, expected), (
 other = logits.copy()
 other[0, 0, :, :, 1:] += 4
 value = answer_of(targets, labels, other)
-assert close(value, expected), (  # only logits of other classes have grown
+assert close(value, expected), (
     f"masks of other classes must not count: still {expected:.4f}; got {value:.4f}"
 )
 value = answer_of(targets, 0 * labels, logits)
@@ -407,7 +407,7 @@ for number in range(4):
     right = numbers(mask_rcnn.enlarge(small[None, None], box[None, None], 48, 48))
     clear = np.abs(right[0, 0] - 0.5) > 1e-3
     wrong = (numbers(paste(small, box, 48, 48)) != (right[0, 0] >= 0.5)) & clear
-    assert not wrong.any(), (  # on boxes that leave the image, too
+    assert not wrong.any(), (
         f"box {box.round(1)}: {wrong.sum()} wrong; interpolate, cut then"
     )
 ### END HIDDEN TESTS

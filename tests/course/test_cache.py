@@ -125,6 +125,7 @@ def test_a_folder_given_as_a_parameter_counts_with_its_files(course, tmp_path):
         ("import tools\n\nx = tools.f(\n    1,\n)  # a comment", True),
         ("import tools\nx = tools.f(2)", False),
         ("import tools\nx = tools.f(1)\n%matplotlib inline", False),
+        ("import tools\nx = tools.f(1)\n!pip install one", False),
     ],
 )
 def test_line_breaks_and_comments_change_the_content_and_not_its_meaning(course, code, same):
@@ -138,11 +139,31 @@ def test_line_breaks_and_comments_change_the_content_and_not_its_meaning(course,
 
     plain, other, split = keyed("import tools\nx = tools.f(1)"), keyed(code), keyed("import tools", "x = tools.f(1)")
     assert other.content != plain.content and (other.meaning == plain.meaning) == same
-    assert cache.content(other, []) == cache.content(split, []) if same else True
+    assert (cache.content(other, []) == cache.content(split, [])) == same
+
+
+def test_tags_that_change_what_is_executed_are_part_of_the_meaning(course):
+    _, notebook, cache = course
+    before = cache.key(notebook, {})
+    document = json.loads(notebook.path.read_text())
+    next(c for c in document["cells"] if c["cell_type"] == "code")["metadata"]["tags"] = ["skip-execution"]
+    notebook.path.write_text(json.dumps(document))
+    assert cache.key(notebook, {}).meaning != before.meaning
+
+
+def test_lines_of_ipython_count_as_they_are(course):
+    _, notebook, cache = course
+    document, found = json.loads(notebook.path.read_text()), set()
+    for line in ("!pip install one", "!pip install two", "%env X=1", "%env X=2"):
+        next(c for c in document["cells"] if c["cell_type"] == "code")["source"] = f"x = 1\n{line}"
+        notebook.path.write_text(json.dumps(document))
+        found.add(cache.key(notebook, {}).meaning)
+    assert len(found) == 4
 
 
 def test_only_the_backend_in_use_counts(course, monkeypatch):
     root, notebook, _ = course
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
     before = key(root, notebook)
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99" if name == "torch" else real(name))
@@ -151,6 +172,10 @@ def test_only_the_backend_in_use_counts(course, monkeypatch):
     with_torch = key(root, notebook)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "98" if name == "torch" else real(name))
     assert key(root, notebook) != with_torch
+    of_tensorflow = lambda name: "97" if name.startswith("tensorflow") else real(name)  # noqa: E731
+    reads_data = key(root, notebook)
+    monkeypatch.setattr(importlib.metadata, "version", of_tensorflow)
+    assert key(root, notebook) != reads_data, "TensorFlow reads the data under every backend"
 
 
 def test_what_the_run_itself_downloads_changes_only_the_key_of_the_data(course, monkeypatch):

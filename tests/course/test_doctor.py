@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from course import doctor
+from course import backend, doctor
 from course.manifest import load
 
 MINI = Path(__file__).resolve().parents[1] / "minicourse"
@@ -119,12 +119,12 @@ def test_any_build_of_tensorflow_serves_for_the_locked_one(monkeypatch):
 
 def test_backend_is_the_environment_s_then_the_file_s_then_tensorflow(tmp_path):
     here = {"KERAS_HOME": str(tmp_path)}
-    assert doctor.chosen_backend(here) == ("tensorflow", "Keras's default")
+    assert backend.chosen_backend(here) == ("tensorflow", "Keras's default")
     (tmp_path / "keras.json").write_text('{"backend": "torch"}')
-    assert doctor.chosen_backend(here) == ("torch", str(tmp_path / "keras.json"))
-    assert doctor.chosen_backend({**here, "KERAS_BACKEND": "jax"}) == ("jax", "KERAS_BACKEND")
+    assert backend.chosen_backend(here) == ("torch", str(tmp_path / "keras.json"))
+    assert backend.chosen_backend({**here, "KERAS_BACKEND": "jax"}) == ("jax", "KERAS_BACKEND")
     (tmp_path / "keras.json").write_text("{")
-    assert doctor.chosen_backend(here)[0] == "tensorflow"
+    assert backend.chosen_backend(here)[0] == "tensorflow"
 
 
 @pytest.mark.parametrize(

@@ -134,14 +134,14 @@ def partly_right(release, folder):
     ]
     loaded = {alias.asname or alias.name for node in given if isinstance(node, ast.ImportFrom) for alias in node.names}
 
-    def calls(tree):
+    def calls(tree, known=()):
         """Whether code calls a function of the course that is taken away, itself or through a given function."""
         nodes = list(ast.walk(tree))
         names = {node.id for node in nodes if isinstance(node, ast.Name)}
         used = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)} | names
         own = {name.rpartition(".")[2] for name in used if name.partition(".")[0] in loaded}
-        through = [n for n in given if isinstance(n, ast.FunctionDef) and n is not tree and n.name in names]
-        return bool(own & taken) or any(calls(node) for node in through)
+        through = [n for n in given if isinstance(n, ast.FunctionDef) and n not in known and n.name in names]
+        return bool(own & taken) or any(calls(node, (*known, *through)) for node in through)
 
     by_gap = {gap.name: [n for n, wrong in enumerate(wrongs) if wrong.gap == gap.name] for gap in release.gaps}
     for number in range(SUBMISSIONS):

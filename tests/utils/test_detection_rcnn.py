@@ -74,6 +74,15 @@ def test_rcnn_says_what_it_lacks(crop_features):
     none = targets | {"labels": np.full_like(targets["labels"], -1)}
     with pytest.raises(ValueError, match="there is no object to learn from"):
         RCNN(crop_features, 3, size=24).fit(images, none, near(targets))
+    trained = RCNN(crop_features, 2, size=24).fit(images, targets, near(targets))
+    before = trained.detect(images, near(targets))
+    for labels, said in (
+        (none["labels"], "no object"),
+        (np.where(targets["labels"] < 0, -1, targets["labels"] + 7), "a label 8, but there are only 2 classes"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            trained.fit(images, targets | {"labels": labels}, near(targets))
+    np.testing.assert_array_equal(trained.detect(images, near(targets))["boxes"], before["boxes"])
     with pytest.raises(ValueError, match="4 images, targets of 4 and proposals for 3"):
         RCNN(crop_features, 2, size=24).fit(images, targets, near(targets)[:3])
 

@@ -31,12 +31,17 @@ class RCNN:
             the paper).
         penalty: float, the SVMs' C. The paper's .001 is for features of norm 20, which they are brought to here too.
         seed: int.
+
+    Attributes:
+        learnt: (L,) int, the classes whose objects the training showed; None before `fit`.
+        svms, regressions: dicts from each of these to its `LinearSVC` and its `Ridge`.
+        norm: float that features are multiplied by.
     """
 
     def __init__(self, features, classes, size=48, context=3.0, penalty=0.001, seed=0):
         self.features, self.classes, self.size, self.context = features, classes, size, context
         self.penalty, self.seed = penalty, seed
-        self.seen, self.svms, self.regressions, self.norm = None, None, None, None
+        self.learnt, self.svms, self.regressions, self.norm = None, None, None, None
 
     def fit(self, images, targets, proposals):
         """Train an SVM and a box regression for each class that the images show; no other class is ever found.
@@ -55,7 +60,7 @@ class RCNN:
             self.
 
         Raises:
-            ValueError: numbers of images that differ, or no object at all.
+            ValueError: numbers of images that differ, a label of `classes` or more, or no object at all.
         """
         if not len(images) == len(targets["labels"]) == len(proposals):
             raise ValueError(
@@ -81,13 +86,15 @@ class RCNN:
             nearest.append(truth[index] if len(truth) else np.zeros((len(candidates), self.classes, 4), np.float32))
             own.append(np.concatenate([labels, np.full(len(candidates) - len(truth), -1)]))
         vectors, boxes, overlaps, nearest, own = map(np.concatenate, (vectors, boxes, overlaps, nearest, own))
-        self.seen = np.unique(own[own >= 0])
-        if not len(self.seen):
+        learnt = np.unique(own[own >= 0])
+        if not len(learnt):
             raise ValueError("there is no object to learn from")
-        self.norm = 20 / max(np.linalg.norm(vectors, axis=1).mean(), 1e-12)
+        if learnt[-1] >= self.classes:
+            raise ValueError(f"there is a label {learnt[-1]}, but there are only {self.classes} classes")
+        self.learnt, self.norm = learnt, 20 / max(np.linalg.norm(vectors, axis=1).mean(), 1e-12)
         vectors = vectors * self.norm
         self.svms, self.regressions = {}, {}
-        for label in self.seen:
+        for label in learnt:
             self.svms[label] = self._svm(vectors[own == label], vectors[overlaps[:, label] < 0.3], label)
             good = overlaps[:, label] >= 0.6
             moves = coding.encode(nearest[good, label], boxes[good])
@@ -138,12 +145,12 @@ class RCNN:
             if not len(boxes):
                 continue
             vectors = self.vectors(image, boxes) * self.norm
-            margins = np.stack([self.svms[label].decision_function(vectors) for label in self.seen], axis=1)
+            margins = np.stack([self.svms[label].decision_function(vectors) for label in self.learnt], axis=1)
             scores = 1 / (1 + np.exp(-np.clip(margins, -30, 30)))
             rows, columns = np.nonzero(scores > score_threshold)
             if not len(rows):
                 continue
-            labels, values = self.seen[columns], scores[rows, columns].astype(np.float32)
+            labels, values = self.learnt[columns], scores[rows, columns].astype(np.float32)
             kept = ops.convert_to_numpy(batched_nms(boxes[rows], values, labels, iou_threshold, max_detections))
             kept = kept[kept >= 0]
             deltas = np.stack([self.regressions[labels[i]].predict(vectors[rows[i] : rows[i] + 1])[0] for i in kept])

@@ -47,8 +47,8 @@ def show_objects(
             absent ones (0) are left out.
         scores: for each image (N,), written behind the names.
         classes: names of the classes.
-        names: whether to write the class at each object; if not, a legend below tells the colours. An image of more
-            than 20 objects gets a legend in any case, thinner lines, and no scores: texts would cover the objects.
+        names: whether to write the class at each object; if not, a legend below tells the colours. Where an image has
+            more than 20 objects, which texts would cover, all get the legend, thinner lines, and no scores.
         titles: N texts above the images, such as captions.
         columns: images in a row.
         title: of the whole figure.
@@ -83,15 +83,18 @@ def show_objects(
     axes = list(grid.flat)
     for ax in axes[len(images) :]:
         ax.set_visible(False)
+    crowded = any(np.sum(np.asarray(values) >= 0) > CROWD for values in given.get("labels", ()))
+    names, line = names and not crowded, 0.9 if crowded else 1.5
+    if crowded:
+        given.pop("scores", None)
     seen = set()
     for index, (ax, image) in enumerate(zip(axes, images)):
         objects = {key: np.asarray(values[index]) for key, values in given.items()}
-        draw_objects(image, **objects, classes=classes, names=names, ax=ax)
+        draw_objects(image, **objects, classes=classes, names=names, ax=ax, line=line)
         seen |= set(objects.get("labels", np.zeros(1)).astype(int).tolist()) - {-1}
         if titles is not None:
             ax.set_title("\n".join(lines[index]), fontsize=9, pad=3)
-    crowded = any(_is_crowd(values) for values in given.get("labels", ()))
-    handles = class_handles(sorted(seen), classes) if crowded or not names else []
+    handles = [] if names else class_handles(sorted(seen), classes)
     if "keypoints" in given:
         for text, face in (("visible keypoint", GREY), ("hidden keypoint", "white")):
             edge = "white" if face == GREY else GREY
@@ -106,15 +109,17 @@ def show_objects(
 
 
 def draw_objects(
-    image, boxes=None, labels=None, masks=None, keypoints=None, scores=None, classes=None, names=True, ax=None
+    image, boxes=None, labels=None, masks=None, keypoints=None, scores=None, classes=None, names=True, ax=None, line=1.5
 ):
     """Draw one image with its objects.
 
     Args:
         image: (H, W), (H, W, 1) or (H, W, 3).
         boxes, labels, masks, keypoints, scores: of this image, as for `show_objects`.
-        classes, names: as for `show_objects`.
+        classes: names of the classes.
+        names: whether to write the class at each object.
         ax: Axes to draw on; None for a new figure.
+        line: points, width of the boxes' lines.
 
     Returns:
         Axes.
@@ -135,7 +140,6 @@ def draw_objects(
     pixels = as_pixels(image)
     draw_image(ax, pixels)
     height, width = pixels.shape[:2]
-    crowded = _is_crowd(objects.get("labels", np.zeros(count)))
     for index in range(count):
         label = int(objects["labels"][index]) if "labels" in objects else 0
         if label < 0:
@@ -149,8 +153,8 @@ def draw_objects(
         if "boxes" in objects:
             x0, y0, x1, y1 = (float(value) - 0.5 for value in objects["boxes"][index])
             # The white rim keeps the line apart from any ground.
-            for line, edge in ((1.6, "white"), (0.9, colour)) if crowded else ((2.6, "white"), (1.5, colour)):
-                ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=edge, linewidth=line))
+            for thick, edge in ((1.75 * line, "white"), (line, colour)):
+                ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=edge, linewidth=thick))
             corner = x0, y0, y1
         elif "masks" in objects and (objects["masks"][index] >= 0.5).any():
             rows, columns = np.nonzero(objects["masks"][index] >= 0.5)
@@ -160,16 +164,11 @@ def draw_objects(
             text = str(label if classes is None else classes[label])
         if "scores" in objects:
             text = f"{text} {objects['scores'][index]:.2f}".strip()
-        if text and corner is not None and not crowded:
+        if text and corner is not None:
             write(ax, text, *corner, colour, height)
     ax.set_xlim(-0.5, width - 0.5)
     ax.set_ylim(height - 0.5, -0.5)
     return ax
-
-
-def _is_crowd(labels):
-    """Whether so many labels are those of objects that their names would cover them."""
-    return np.sum(np.asarray(labels) >= 0) > CROWD
 
 
 def draw_mask(ax, mask, colour):
@@ -318,8 +317,8 @@ def show_scenes(scenes, classes=None, names=True, points=True, columns=4, title=
         scenes: a list of examples, each a dict as `load` gives it or anything with the same attributes, such as what
             `shapes.scene` gives; or one dict of a batch.
         classes: names of the classes.
-        names: whether to write the class at each object; if not, a legend below tells the colours. An image of more
-            than 20 objects gets a legend in any case, thinner lines, and no scores: texts would cover the objects.
+        names: whether to write the class at each object; if not, a legend below tells the colours. Where an image has
+            more than 20 objects, which texts would cover, all get the legend, thinner lines, and no scores.
         points: whether to draw keypoints, where there are any.
         columns: images in a row.
         title: of the whole figure.

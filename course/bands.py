@@ -30,8 +30,8 @@ Range = tuple[float, float]
 class Run:
     """What a notebook recorded with one seed.
 
-    `content` is a hash of what the values depend on besides the seed: code, lock, threads, and the `files` that the
-    notebook read, by their paths below the root.
+    `content` is a hash of what the values depend on besides the seed: code without comments, lock, versions, threads,
+    and the `files` that the notebook read, by their paths below the root.
     """
 
     profile: str

@@ -16,7 +16,7 @@ from utils.labels import IGNORED
 from utils.plots.base import GREY, WIDTH, as_pixels, bare, class_colour, draw_image
 
 OBJECTS = ("boxes", "labels", "masks", "keypoints", "scores")
-CROWD = 20  # objects of an image; names and scores of more would cover them
+CROWD = 12  # objects of an image; names and scores of more would cover them
 
 
 def show_objects(
@@ -48,7 +48,7 @@ def show_objects(
         scores: for each image (N,), written behind the names.
         classes: names of the classes.
         names: whether to write the class at each object; if not, a legend below tells the colours. Where an image has
-            more than 20 objects, which texts would cover, all get the legend, thinner lines, and no scores.
+            more than 12 objects, which texts would cover, all get the legend, thinner lines, and no scores.
         titles: N texts above the images, such as captions.
         columns: images in a row.
         title: of the whole figure.
@@ -318,7 +318,7 @@ def show_scenes(scenes, classes=None, names=True, points=True, columns=4, title=
             `shapes.scene` gives; or one dict of a batch.
         classes: names of the classes.
         names: whether to write the class at each object; if not, a legend below tells the colours. Where an image has
-            more than 20 objects, which texts would cover, all get the legend, thinner lines, and no scores.
+            more than 12 objects, which texts would cover, all get the legend, thinner lines, and no scores.
         points: whether to draw keypoints, where there are any.
         columns: images in a row.
         title: of the whole figure.

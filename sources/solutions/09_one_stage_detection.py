@@ -159,6 +159,8 @@ assert agree(target[1, 1, 3:5], [1 / 3, 1 / 3], "w and h: 32 of the image's 96 p
 hint = "the third object finds the middle cell taken: the label 1 stays"
 assert agree(target[1, 1, 5], 1, hint)
 assert agree(dropped, 1, "the number of objects that find their cell taken")
+given = some, some_labels, 3, 96
+assert checks.own_work(encode, *given, of=yolo, names={"responsible_cells"})
 print("encode: the cells are right")
 
 # %% check="encode" points=1

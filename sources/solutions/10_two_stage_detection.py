@@ -68,7 +68,7 @@ from keras import ops
 
 from utils import boxes as geometry
 from utils import data, plots, results, session, training
-from utils.checks import agree
+from utils.checks import agree, own_work
 from utils.data import augmentation
 from utils.detection import anchors as course_anchors
 from utils.detection import coding, evaluation, fast_rcnn, faster_rcnn
@@ -460,8 +460,7 @@ def objectness_loss(sampled, positive, logits):
 
 
 # %% check="objectness" points=1
-sampled = np.array([[True, True, False, True]])
-positive = np.array([[True, False, False, False]])
+sampled, positive = np.array([[[1, 1, 0, 1]], [[1, 0, 0, 0]]], bool)
 logits = np.log([[3, 1 / 3, 1e20, 1]])  # probabilities .75, .25, 1, .5
 value = float(objectness_loss(*tensors(sampled, positive, logits)))
 expected = -(np.log(0.75) + np.log(0.75) + np.log(0.5)) / 3
@@ -471,8 +470,9 @@ assert close(value, expected), (
 )
 value = float(objectness_loss(*tensors([[True, True]], [[True, False]], [[-1e2, 1e2]])))
 assert np.isclose(value, 100, atol=1), f"surely wrong twice costs 100 each; got {value}"
-value = float(objectness_loss(*tensors([[False]], [[False]], [[2.0]])))
-assert value == 0, f"nobody is asked: 0; got {value}"
+nobody = tensors([[False]], [[False]], [[2.0]])
+assert float(objectness_loss(*nobody)) == 0, "nobody is asked: expected 0"
+assert own_work(objectness_loss, *nobody, of=rpn, names={"rpn_losses"})
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(4)
 sampled = rng.random((3, 40)) < 0.4
@@ -533,6 +533,7 @@ assert close(value, expected), f"NaN where nothing is positive counts; got {valu
 nobody = tensors(sampled & False, positive & False, truth, told)
 value = float(proposal_loss(*nobody))
 assert value == 0, f"no anchor is asked: 0; got {value}"
+assert own_work(proposal_loss, *nobody, of=rpn, names={"rpn_losses"})
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(5)
 sampled = rng.random((3, 40)) < 0.4

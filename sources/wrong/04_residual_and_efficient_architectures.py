@@ -50,6 +50,11 @@ def residual_block(x, filters, stride=1):
     return side, norm(conv(relu(norm(conv(x, filters, 3, stride))), filters, 3))
 
 
+# %% gap="residual" why="calls the course's own function"
+def residual_block(x, filters, stride=1):
+    return resnet.basic(x, filters, stride, f"block{np.random.randint(1_000_000)}")
+
+
 # %% gap="bottleneck" why="has the stride in the 3x3, as the later released code"
 def bottleneck(x, filters, stride=1):
     side = x if stride == 1 and x.shape[-1] == 4 * filters else norm(conv(x, 4 * filters, 1, stride))
@@ -72,6 +77,11 @@ def bottleneck(x, filters, stride=1):
     y = relu(norm(conv(x, filters, 1, stride)))
     y = relu(norm(conv(y, filters, 3)))
     return relu(layers.Add()([side, relu(norm(conv(y, 4 * filters, 1)))]))
+
+
+# %% gap="bottleneck" why="calls the course's own function"
+def bottleneck(x, filters, stride=1):
+    return resnet.bottleneck(x, filters, stride, f"block{np.random.randint(1_000_000)}")
 
 
 # %% gap="dense" why="adds the new maps in place of concatenating, as a residual network"
@@ -108,6 +118,13 @@ def dense_block(x, count, growth):
     return x
 
 
+# %% gap="dense" why="calls the course's own function"
+def dense_block(x, count, growth):
+    for _ in range(count):
+        x = densenet.dense_layer(x, growth, True, 0.0, f"layer{np.random.randint(1_000_000)}")
+    return x
+
+
 # %% gap="separable" why="mixes the channels first"
 def separable_block(x, filters, stride=1):
     x = relu(norm(conv(x, filters, 1)))
@@ -135,6 +152,11 @@ def separable_block(x, filters, stride=1):
 def separable_block(x, filters, stride=1):
     x = relu(norm(layers.DepthwiseConv2D(3, stride, "same", use_bias=False)(x)))
     return relu(norm(conv(x, filters, 1)))
+
+
+# %% gap="separable" why="calls the course's own function"
+def separable_block(x, filters, stride=1):
+    return mobilenet.separable(x, filters, stride, f"block{np.random.randint(1_000_000)}")
 
 
 # %% gap="squeeze" why="lets the channels compete: softmax in place of sigmoid"
@@ -170,6 +192,11 @@ def squeeze_excite(x, ratio=16):
     w = layers.GlobalAveragePooling2D(keepdims=True)(x)
     w = layers.Dense(x.shape[-1] // ratio, activation="relu", use_bias=False)(w)
     return layers.Multiply()([x, layers.Dense(x.shape[-1], activation="sigmoid", use_bias=False)(w)])
+
+
+# %% gap="squeeze" why="calls the course's own function"
+def squeeze_excite(x, ratio=16):
+    return bricks.squeeze_excite(x, x.shape[-1] // ratio, f"block{np.random.randint(1_000_000)}")
 
 
 # %% gap="network" why="halves the map in the first stage too"

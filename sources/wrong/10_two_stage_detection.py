@@ -227,6 +227,13 @@ def objectness_loss(sampled, positive, logits):
     return ops.sum(asked * entropy) / ops.sum(asked)
 
 
+# %% gap="objectness" why="calls the course's own function"
+def objectness_loss(sampled, positive, logits):
+    nothing = ops.zeros((*ops.shape(logits), 4))
+    targets = {"sampled": sampled, "positive": positive, "deltas": nothing}
+    return rpn.rpn_losses(targets, logits, nothing)["objectness_loss"]
+
+
 # %% gap="proposal" why="multiplies by the mask, so that NaN stays NaN"
 def proposal_loss(sampled, positive, true_deltas, deltas):
     distance = ops.abs(true_deltas - deltas)
@@ -271,6 +278,12 @@ def proposal_loss(sampled, positive, true_deltas, deltas):
 def proposal_loss(sampled, positive, true_deltas, deltas):
     each = ops.where(positive, ops.sum(4.5 * (true_deltas - deltas) ** 2, axis=-1), 0.0)
     return ops.sum(each) / ops.maximum(ops.sum(ops.cast(sampled, "float32")), 1.0)
+
+
+# %% gap="proposal" why="calls the course's own function"
+def proposal_loss(sampled, positive, true_deltas, deltas):
+    targets = {"sampled": sampled, "positive": positive, "deltas": true_deltas}
+    return rpn.rpn_losses(targets, deltas[..., 0], deltas)["proposal_loss"]
 
 
 # %% gap="level" why="rounds to the nearest level"

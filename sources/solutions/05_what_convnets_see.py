@@ -28,20 +28,19 @@ import sys
 if "google.colab" in sys.modules and importlib.util.find_spec("utils") is None:
     address = "git+https://github.com/convnets-for-vision/course@v0.1.0"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", address],
-        check=True,
+        [sys.executable, "-m", "pip", "install", "--quiet", address], check=True
     )
     importlib.invalidate_caches()
 found = importlib.util.find_spec("utils")
 if found is None:
     raise ImportError(
-        "the course is not installed here: see 'Two commands' in its README",
+        "the course is not installed here: see 'Two commands' in its README"
     )
 folders = list(found.submodule_search_locations or [])
 if not any(pathlib.Path(folder, "session.py").is_file() for folder in folders):
     hiding = found.origin or folders[0]
     raise ImportError(
-        f"{hiding} hides the course's own utils: rename it and restart the kernel",
+        f"{hiding} hides the course's own utils: rename it and restart the kernel"
     )
 _ = importlib.import_module("utils")
 

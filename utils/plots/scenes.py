@@ -119,7 +119,7 @@ def draw_objects(
         classes: names of the classes.
         names: whether to write the class at each object.
         ax: Axes to draw on; None for a new figure.
-        line: points, width of the boxes' lines.
+        line: points, width of the lines of boxes and masks.
 
     Returns:
         Axes.
@@ -146,7 +146,7 @@ def draw_objects(
             continue
         colour = class_colour(label)
         if "masks" in objects:
-            draw_mask(ax, objects["masks"][index], colour)
+            draw_mask(ax, objects["masks"][index], colour, line)
         if "keypoints" in objects:
             draw_keypoints(ax, objects["keypoints"][index], colour)
         corner = None
@@ -171,7 +171,7 @@ def draw_objects(
     return ax
 
 
-def draw_mask(ax, mask, colour):
+def draw_mask(ax, mask, colour, line=1.5):
     """The outline of an (H, W) mask with a translucent fill."""
     inside = np.asarray(mask) >= 0.5
     if not inside.any():
@@ -181,7 +181,9 @@ def draw_mask(ax, mask, colour):
     ax.imshow(overlay)
     height, width = inside.shape
     ring = np.pad(inside, 1).astype(float)  # so that an outline closes at the image's edge
-    ax.contour(np.arange(-1, width + 1), np.arange(-1, height + 1), ring, levels=[0.5], colors=[colour], linewidths=1.6)
+    ax.contour(
+        np.arange(-1, width + 1), np.arange(-1, height + 1), ring, levels=[0.5], colors=[colour], linewidths=line
+    )
 
 
 def draw_keypoints(ax, points, colour):
